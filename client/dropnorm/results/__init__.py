@@ -1,0 +1,60 @@
+"""What comes back from the service: jobs, their journal, their evaluation, plans and workers. Frozen, typed, without I/O."""
+
+from dropnorm.results.evaluation import (
+    ClassMetrics,
+    DatasetSummary,
+    EpochMetrics,
+    Evaluation,
+    Metrics,
+    Task,
+    TrainingCost,
+)
+from dropnorm.results.events import (
+    CheckpointWritten,
+    DatasetLoaded,
+    EpochCompleted,
+    Evaluated,
+    Event,
+    LogLine,
+    Payload,
+    Progressed,
+    StateChanged,
+    SystemMetrics,
+    Tracked,
+    Warned,
+)
+from dropnorm.results.job import JobError, Phase, Progress, State, TrainingJob
+from dropnorm.results.plan import Lint, MemoryEstimate, Plan, PlannedLayer, Slot, Worker
+
+__all__ = [
+    "CheckpointWritten",
+    "ClassMetrics",
+    "DatasetLoaded",
+    "DatasetSummary",
+    "EpochCompleted",
+    "EpochMetrics",
+    "Evaluated",
+    "Evaluation",
+    "Event",
+    "JobError",
+    "Lint",
+    "LogLine",
+    "MemoryEstimate",
+    "Metrics",
+    "Payload",
+    "Phase",
+    "Plan",
+    "PlannedLayer",
+    "Progress",
+    "Progressed",
+    "Slot",
+    "State",
+    "StateChanged",
+    "SystemMetrics",
+    "Task",
+    "Tracked",
+    "TrainingCost",
+    "TrainingJob",
+    "Warned",
+    "Worker",
+]

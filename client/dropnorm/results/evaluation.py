@@ -1,0 +1,156 @@
+"""What a training returns: its history and its metrics, and with them the answer to "did it help?"."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from dropnorm.results._base import ResultModel
+
+Task = Literal["classification", "regression"]
+
+
+class DatasetSummary(ResultModel):
+    """The data a job really used."""
+
+    name: str
+    """Name of the data set."""
+    task: Task
+    """Kind of learning problem."""
+    digest: str | None = None
+    """SHA-256 (hex) of the parsed content; absent in a plan made before the data was first read."""
+    input_shape: tuple[int, ...]
+    """Shape of one sample: `[features]` or `[channels, height, width]`."""
+    outputs: int
+    """Number of classes or regression targets."""
+    class_names: tuple[str, ...] = ()
+    """Names of the classes in order; empty in regression."""
+    train_samples: int
+    """Samples in the training split."""
+    validation_samples: int
+    """Samples in the validation split."""
+    test_samples: int
+    """Samples in the test split."""
+
+
+class EpochMetrics(ResultModel):
+    """One pass over the training split and what was measured after it."""
+
+    epoch: int
+    """Number of the epoch, from 1."""
+    step: int
+    """Optimizer steps done since the start of the training."""
+    train_loss: float
+    """Mean loss over the epoch as trained: dropout on, batch norm by batch, weights moving."""
+    train_eval_loss: float | None = None
+    """Loss over the training split in eval mode after the epoch; absent when not asked for."""
+    train_eval_accuracy: float | None = None
+    """Accuracy (0 to 1) over the training split in eval mode; absent in regression or when not asked for."""
+    validation_loss: float
+    """Loss over the validation split in eval mode."""
+    validation_accuracy: float | None = None
+    """Accuracy (0 to 1) over the validation split; absent in regression."""
+    learning_rate: float
+    """Learning rate of the epoch's last step."""
+    seconds: float
+    """Wall time of the training steps in seconds."""
+    evaluation_seconds: float
+    """Wall time of the evaluation after them in seconds."""
+    samples_per_second: float
+    """Training samples per second of training time."""
+
+
+class ClassMetrics(ResultModel):
+    """How one class fared."""
+
+    name: str
+    """Name of the class."""
+    precision: float
+    """Share of the predictions of this class that were right; 0 when it was never predicted."""
+    recall: float
+    """Share of this class's samples that were found; 0 when it has none."""
+    f1: float
+    """Harmonic mean of precision and recall."""
+    support: int
+    """Samples of this class."""
+    predicted: tuple[int, ...]
+    """How this class's samples were classified: a count per class, one row of the confusion matrix."""
+
+
+class Metrics(ResultModel):
+    """Metrics of one split in eval mode, at the best epoch's weights. Absent: not defined for the task."""
+
+    samples: int
+    """Samples measured."""
+    loss: float
+    """The training objective: cross-entropy in nats, or the mean squared error of standardised targets."""
+    accuracy: float | None = None
+    """Share of samples classified correctly, 0 to 1."""
+    nll: float | None = None
+    """Mean negative log-likelihood of the true class in nats."""
+    brier: float | None = None
+    """Brier score, summed over classes, 0 to 2 (Brier 1950)."""
+    ece: float | None = None
+    """Expected calibration error over equal-width confidence bins, 0 to 1 (Guo et al. 2017)."""
+    macro_f1: float | None = None
+    """Unweighted mean of the classes' F1."""
+    classes: tuple[ClassMetrics, ...] = ()
+    """Each class in order; empty in regression."""
+    mse: float | None = None
+    """Mean squared error in the target's unit squared."""
+    mae: float | None = None
+    """Mean absolute error in the target's unit."""
+    r2: float | None = None
+    """Coefficient of determination, at most 1."""
+
+    @property
+    def confusion_matrix(self) -> tuple[tuple[int, ...], ...]:
+        """Counts, `[true class][predicted class]`."""
+        return tuple(row.predicted for row in self.classes)
+
+
+class TrainingCost(ResultModel):
+    """What the training took."""
+
+    parameters: int
+    """Learnable parameters."""
+    forward_flops: int
+    """Floating-point operations of one sample's forward pass; a multiply-add counts as two."""
+    seconds: float
+    """Wall time of all attempts in seconds, loading and evaluation included."""
+    training_seconds: float
+    """Wall time of the training steps in seconds."""
+    seconds_to_best: float
+    """Wall time from the start to the end of the best epoch in seconds."""
+    samples_per_second: float
+    """Training samples per second of training time."""
+    peak_memory_bytes: int
+    """Peak memory: of the device's allocator on a GPU, of the process on a CPU."""
+    device: str
+    """What it ran on: the processor's or the GPU's name."""
+    threads: int
+    """CPU threads used."""
+
+
+class Evaluation(ResultModel):
+    """The result of a training job."""
+
+    task: Task
+    """Kind of learning problem."""
+    dataset: DatasetSummary
+    """The data it was trained on."""
+    history: tuple[EpochMetrics, ...]
+    """Every epoch in order."""
+    best_epoch: int
+    """Epoch, from 1, whose weights were kept: the best by the selection metric on validation."""
+    stopped_early: bool
+    """Whether early stopping ended the training."""
+    train: Metrics
+    """The training split in eval mode."""
+    validation: Metrics
+    """The validation split, which chose the epoch."""
+    test: Metrics
+    """The test split, looked at once, after the choice."""
+    generalization_gap: float
+    """How much worse test is than train: accuracy of train minus test, in regression MSE of test minus train."""
+    cost: TrainingCost
+    """What it took."""

@@ -1,0 +1,142 @@
+"""The entries of a job's journal. Numbered from 1 without a gap, never changed."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from dropnorm.results import job
+from dropnorm.results._base import ResultModel
+from dropnorm.results.evaluation import DatasetSummary, Evaluation, EpochMetrics
+
+
+class StateChanged(ResultModel):
+    """The job moved to another state."""
+
+    kind: Literal["state"] = "state"
+    state: job.State
+    """The new state."""
+    message: str = ""
+    """Why, for people; empty when the state says it all."""
+    error: job.JobError | None = None
+    """The failure, with FAILED; or why an attempt was lost, with QUEUED."""
+
+
+class Progressed(ResultModel):
+    """The attempt came further: at each new phase, at the first optimizer step, then at most once a second."""
+
+    kind: Literal["progress"] = "progress"
+    progress: job.Progress
+    """How far."""
+
+
+class DatasetLoaded(ResultModel):
+    """The data is on the device."""
+
+    kind: Literal["dataset"] = "dataset"
+    dataset: DatasetSummary
+    """What was loaded."""
+
+
+class SystemMetrics(ResultModel):
+    """Load of this job's own process and device over the last epoch."""
+
+    cpu_percent: float
+    """CPU time over wall time; 100 is one core."""
+    memory_bytes: int
+    """Resident memory of the worker process."""
+    gpu_percent: float | None = None
+    """Utilisation of the job's GPU, 0 to 100; absent without a GPU or without NVML."""
+    gpu_memory_bytes: int | None = None
+    """Memory allocated on the job's GPU; absent without a GPU."""
+
+
+class EpochCompleted(ResultModel):
+    """An epoch is done."""
+
+    kind: Literal["epoch"] = "epoch"
+    metrics: EpochMetrics
+    """What it measured."""
+    system: SystemMetrics | None = None
+    """What it cost the machine; absent when the library runs alone."""
+
+
+class LogLine(ResultModel):
+    """Something worth telling."""
+
+    kind: Literal["log"] = "log"
+    level: Literal["debug", "info", "error"] = "info"
+    """How grave."""
+    message: str
+    """One or more lines of text."""
+
+
+class Warned(ResultModel):
+    """Something is probably not as wished, and the job goes on."""
+
+    kind: Literal["warning"] = "warning"
+    code: str
+    """Stable code, UPPER_SNAKE, the same as a plan's lint where there is one."""
+    field: str = ""
+    """Path of the spec's field it is about; empty: none."""
+    message: str
+    """What and why, one sentence."""
+
+
+class CheckpointWritten(ResultModel):
+    """The attempt can go on from here."""
+
+    kind: Literal["checkpoint"] = "checkpoint"
+    epoch: int
+    """Epochs finished."""
+    step: int
+    """Optimizer steps done."""
+
+
+class Evaluated(ResultModel):
+    """The result is there. A job has at most one."""
+
+    kind: Literal["evaluation"] = "evaluation"
+    evaluation: Evaluation
+    """The result."""
+
+
+class Tracked(ResultModel):
+    """MLflow has a run for the job."""
+
+    kind: Literal["tracking"] = "tracking"
+    mlflow_experiment_id: str
+    """MLflow's id of the experiment."""
+    mlflow_run_id: str
+    """MLflow's id of the run."""
+
+
+Payload = Annotated[
+    StateChanged
+    | Progressed
+    | DatasetLoaded
+    | EpochCompleted
+    | LogLine
+    | Warned
+    | CheckpointWritten
+    | Evaluated
+    | Tracked,
+    Field(discriminator="kind"),
+]
+
+
+class Event(ResultModel):
+    """One numbered entry of a job's journal."""
+
+    training_job: str
+    """Resource name of the job."""
+    sequence: int
+    """Number in the job's journal, from 1, without a gap."""
+    time: datetime
+    """When it happened."""
+    attempt: int
+    """Attempt it belongs to; 0 before the first."""
+    payload: Payload
+    """What happened."""

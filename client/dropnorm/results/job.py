@@ -1,0 +1,121 @@
+"""TrainingJob: the resource as its reader sees it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Literal
+
+from dropnorm.results._base import ResultModel
+from dropnorm.results.evaluation import Evaluation
+from dropnorm.spec import TrainingSpec
+
+
+class State(StrEnum):
+    """Where a job is in its life. A lost worker is not a failure: the job is QUEUED again."""
+
+    QUEUED = "queued"
+    """Waits for a slot."""
+    RUNNING = "running"
+    """A worker trains it."""
+    PAUSING = "pausing"
+    """Its worker has been asked to write a checkpoint and stop."""
+    PAUSED = "paused"
+    """Holds no slot; goes on from its checkpoint when resumed."""
+    CANCELLING = "cancelling"
+    """Its worker has been asked to end."""
+    SUCCEEDED = "succeeded"
+    """Done; the evaluation is there."""
+    FAILED = "failed"
+    """Ended by an error; `error` says which."""
+    CANCELLED = "cancelled"
+    """Ended by request; its history and last checkpoint are kept."""
+
+    @property
+    def terminal(self) -> bool:
+        """Nothing follows."""
+        return self in (State.SUCCEEDED, State.FAILED, State.CANCELLED)
+
+    @property
+    def active(self) -> bool:
+        """A worker holds it."""
+        return self in (State.RUNNING, State.PAUSING, State.CANCELLING)
+
+
+Phase = Literal["loading_data", "building", "training", "validating", "testing"]
+
+
+class Progress(ResultModel):
+    """How far an attempt has come."""
+
+    phase: Phase
+    """What the worker is doing."""
+    epoch: int
+    """Epochs finished."""
+    epochs: int
+    """Epochs asked for."""
+    step: int
+    """Optimizer steps done."""
+    steps: int
+    """Optimizer steps in all."""
+
+
+class JobError(ResultModel):
+    """Why a job failed, in the terms of google.rpc.Status."""
+
+    code: int
+    """Canonical gRPC code: 3 INVALID_ARGUMENT, 8 RESOURCE_EXHAUSTED, 10 ABORTED, 13 INTERNAL and so on."""
+    reason: str
+    """What kind of failure, UPPER_SNAKE: DIVERGED, OUT_OF_MEMORY, BAD_DATA, WORKER_LOST, INTERNAL."""
+    message: str
+    """What happened and what to do, one or two sentences."""
+    metadata: dict[str, str] = {}
+    """The values the message speaks of, by name."""
+
+
+class TrainingJob(ResultModel):
+    """One requested training of one model."""
+
+    name: str
+    """Resource name, `trainingJobs/{id}`."""
+    display_name: str
+    """Name for people."""
+    experiment: str
+    """MLflow experiment its run belongs to."""
+    labels: dict[str, str] = {}
+    """Labels for filtering."""
+    priority: int = 0
+    """Order in the queue: higher first, then older first."""
+    spec: TrainingSpec
+    """What to train, every default filled in."""
+    spec_digest: str
+    """SHA-256 (hex) of the resolved spec."""
+    state: State
+    """Where it is in its life."""
+    attempt: int = 0
+    """Number of the current or last attempt, from 1; 0 before the first."""
+    progress: Progress | None = None
+    """How far the current or last attempt has come."""
+    error: JobError | None = None
+    """Why it failed."""
+    evaluation: Evaluation | None = None
+    """Its result, once it has succeeded."""
+    mlflow_experiment_id: str | None = None
+    """MLflow's id of the experiment, once the run is made."""
+    mlflow_run_id: str | None = None
+    """MLflow's id of the run, once it is made."""
+    create_time: datetime
+    """When it was accepted."""
+    start_time: datetime | None = None
+    """When its first attempt began."""
+    end_time: datetime | None = None
+    """When it reached a final state."""
+    update_time: datetime
+    """When it last changed."""
+    last_sequence: int = 0
+    """Number of its journal's newest event."""
+
+    @property
+    def id(self) -> str:
+        """The last part of the resource name."""
+        return self.name.rpartition("/")[2]

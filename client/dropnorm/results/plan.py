@@ -1,0 +1,111 @@
+"""What a spec comes to, before anything is spent."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from dropnorm.results._base import ResultModel
+from dropnorm.results.evaluation import DatasetSummary
+from dropnorm.spec import TrainingSpec
+
+
+class PlannedLayer(ResultModel):
+    """One row of the layer table."""
+
+    name: str
+    """Name of the module in the built model, `hidden.0.linear`."""
+    type: str
+    """Kind of layer, with its settings: `Linear(64 -> 128)`."""
+    field: str = ""
+    """Path of the spec's field that asked for it; empty: the data did."""
+    output_shape: tuple[int, ...]
+    """Shape of one sample's output."""
+    parameters: int
+    """Learnable parameters."""
+    flops: int
+    """Floating-point operations of one sample's forward pass; a multiply-add counts as two."""
+
+
+class MemoryEstimate(ResultModel):
+    """Estimated memory of a training step in bytes."""
+
+    parameters: int
+    """Weights and buffers."""
+    gradients: int
+    """Gradients."""
+    optimizer: int
+    """Optimizer state."""
+    activations: int
+    """Activations kept for the backward pass of one batch."""
+    data: int
+    """The data set on the device."""
+    total: int
+    """All of these."""
+
+
+class Lint(ResultModel):
+    """Something that will train, and is probably not what is wished."""
+
+    code: str
+    """Stable code, UPPER_SNAKE: DROPOUT_BEFORE_BATCH_NORM, BIAS_BEFORE_BATCH_NORM, DROPOUT_ON_LOGITS and so on."""
+    field: str
+    """Path of the field it is about, within the spec."""
+    message: str
+    """What, why, and what to do instead."""
+
+
+class Plan(ResultModel):
+    """The compiler's view of a spec."""
+
+    spec: TrainingSpec
+    """The spec with every default filled in."""
+    spec_digest: str
+    """SHA-256 (hex) of the resolved spec."""
+    dataset: DatasetSummary
+    """The data and the sizes of its splits."""
+    layers: tuple[PlannedLayer, ...]
+    """The layers in order of execution."""
+    parameters: int
+    """Learnable parameters in all."""
+    forward_flops: int
+    """Floating-point operations of one sample's forward pass."""
+    steps_per_epoch: int
+    """Optimizer steps per epoch."""
+    total_steps: int
+    """Optimizer steps in all."""
+    last_batch_size: int
+    """Samples in the last batch of an epoch."""
+    memory: MemoryEstimate
+    """Estimated memory."""
+    lints: tuple[Lint, ...] = ()
+    """What is probably not wished."""
+
+
+class Slot(ResultModel):
+    """What one worker occupies: a GPU, or a share of the CPU."""
+
+    id: str
+    """Name of the slot, `cpu-0` or `cuda-0`."""
+    device: Literal["cpu", "cuda"]
+    """Kind of device."""
+    device_name: str
+    """Model of the processor or GPU."""
+    threads: int
+    """CPU threads the slot's worker may use."""
+    memory_bytes: int
+    """Memory of the GPU, or of the machine."""
+    training_job: str = ""
+    """Resource name of the job it runs; empty: it is free."""
+    attempt: int = 0
+    """Attempt it runs; 0 when free."""
+
+
+class Worker(ResultModel):
+    """A machine that runs jobs."""
+
+    name: str
+    """Resource name, `workers/{id}`."""
+    host: str
+    """Name of the machine."""
+    slots: tuple[Slot, ...]
+    """Its slots."""

@@ -1,0 +1,74 @@
+"""The description of a training, in one place: fields, defaults, limits, units and rules.
+
+Everything else (protobuf, YAML, JSON Schema, MLflow parameters, documentation) follows these models.
+"""
+
+from dropnorm.spec import layers
+from dropnorm.spec._base import InvalidSpecError, Problem, SpecModel
+from dropnorm.spec.architecture import MLP, Architecture, Sequential
+from dropnorm.spec.compute import Compute, EvaluationSettings
+from dropnorm.spec.data import Data
+from dropnorm.spec.initialization import Initialization
+from dropnorm.spec.layers import ActivationFunction, Layer
+from dropnorm.spec.optimization import (
+    SGD,
+    Adam,
+    AdamW,
+    ConstantSchedule,
+    CosineSchedule,
+    EarlyStopping,
+    GradientClipping,
+    OneCycleSchedule,
+    Optimization,
+    Optimizer,
+    RMSprop,
+    Schedule,
+    StepSchedule,
+    Warmup,
+)
+from dropnorm.spec.regularization import (
+    BatchNorm,
+    BatchNormSettings,
+    Dropout,
+    DropoutSettings,
+    Regularization,
+)
+from dropnorm.spec.submission import Submission
+from dropnorm.spec.training_spec import TrainingSpec
+
+__all__ = [
+    "MLP",
+    "SGD",
+    "ActivationFunction",
+    "Adam",
+    "AdamW",
+    "Architecture",
+    "BatchNorm",
+    "BatchNormSettings",
+    "Compute",
+    "ConstantSchedule",
+    "CosineSchedule",
+    "Data",
+    "Dropout",
+    "DropoutSettings",
+    "EarlyStopping",
+    "EvaluationSettings",
+    "GradientClipping",
+    "Initialization",
+    "InvalidSpecError",
+    "Layer",
+    "OneCycleSchedule",
+    "Optimization",
+    "Optimizer",
+    "Problem",
+    "RMSprop",
+    "Regularization",
+    "Schedule",
+    "Sequential",
+    "SpecModel",
+    "StepSchedule",
+    "Submission",
+    "TrainingSpec",
+    "Warmup",
+    "layers",
+]

@@ -1,0 +1,124 @@
+"""What every part of a TrainingSpec is made of: frozen models, strict numbers, rules that name their fields."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any, NamedTuple, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    Strict,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+
+class Problem(NamedTuple):
+    """One thing that is wrong with a spec.
+
+    Attributes:
+        field: dotted path of the field, as in the protobuf contract: `architecture.mlp.hidden[0]`.
+        message: what is wrong and what to do, one sentence.
+    """
+
+    field: str
+    message: str
+
+
+class InvalidSpecError(ValueError):
+    """A spec breaks one or more rules; `problems` names every field."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("; ".join(f"{field or 'spec'}: {text}" for field, text in self.problems))
+
+
+class SpecModel(BaseModel):
+    """A frozen part of a TrainingSpec. Unknown fields are refused, defaults are visible.
+
+    A subclass states rules over several of its fields in `_rules`; each names the field it blames.
+    """
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+        allow_inf_nan=False,
+        validate_default=False,
+    )
+
+    def _rules(self) -> Iterator[Problem]:
+        yield from ()
+
+    @model_validator(mode="after")
+    def _check_rules(self) -> Self:
+        problems = tuple(self._rules())
+        if problems:
+            raise PydanticCustomError(
+                "rule",
+                "{text}",  # the text goes through the context so that braces in it stay literal
+                {"text": str(InvalidSpecError(problems)), "problems": problems},
+            )
+        return self
+
+
+def format_path(parts: Sequence[str | int]) -> str:
+    """`("layers", 2, "conv")` -> `layers[2].conv`."""
+    path = ""
+    for part in parts:
+        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else part
+    return path
+
+
+def problems_of(error: ValidationError) -> list[Problem]:
+    """Every problem in a pydantic error, with dotted paths; rules over several fields keep theirs."""
+    problems = []
+    for line in error.errors(include_url=False):
+        where = format_path(line["loc"])
+        ruled: Sequence[Problem] = line.get("ctx", {}).get("problems", ())
+        if ruled:
+            problems += [Problem(join_path(where, field), text) for field, text in ruled]
+        else:
+            problems.append(Problem(where, _sentence(line)))
+    return problems
+
+
+def join_path(prefix: str, field: str) -> str:
+    """`("spec", "data.dataset")` -> `spec.data.dataset`; either side may be empty."""
+    return f"{prefix}.{field}" if prefix and field else prefix or field
+
+
+def _sentence(line: Mapping[str, Any]) -> str:
+    text = str(line["msg"]).removeprefix("Value error, ")
+    if line["type"] == "extra_forbidden":
+        return "there is no such field; check the spelling or the version of the service"
+    if line["type"] == "missing":
+        return "this field is required"
+    given = repr(line.get("input"))
+    return f"{text}, not {given}" if len(given) <= 60 and line["type"] != "value_error" else text
+
+
+def _not_one(rate: float) -> float:
+    if rate >= 1.0:
+        raise ValueError(
+            "a dropout rate is the share that is dropped: at 1 nothing is left to learn from, "
+            "so give a rate of at least 0 and below 1"
+        )
+    return rate
+
+
+# Strict: "128" is not 128 and true is not 1, in Python, YAML and JSON alike. An int is still a float.
+Int = Annotated[int, Strict()]
+Float = Annotated[float, Strict()]
+Bool = Annotated[bool, Strict()]
+Width = Annotated[Int, Field(ge=1, le=2**20)]
+Small = Annotated[Int, Field(ge=1, le=1024)]
+Epochs = Annotated[Int, Field(ge=1, le=100_000)]
+Share = Annotated[Float, Field(ge=0.0, lt=1.0)]
+Rate = Annotated[Float, Field(ge=0.0, le=1.0), AfterValidator(_not_one)]
+Positive = Annotated[Float, Field(gt=0.0, le=1e6)]
+NonNegative = Annotated[Float, Field(ge=0.0, le=1e6)]

@@ -1,0 +1,44 @@
+"""What is learned from: a data set, its splits and its scale."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from dropnorm.spec._base import Bool, Float, Int, Problem, SpecModel
+
+OpenShare = Annotated[Float, Field(gt=0.0, lt=1.0)]
+
+
+class Data(SpecModel):
+    """Training, validation and test split of one data set.
+
+    Validation chooses the best epoch; the test split is looked at once, after that. Where a data set comes with a test
+    split of its own (mnist, fashion_mnist, cifar10), that one is used.
+    """
+
+    dataset: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
+    """Name of the data set: digits, iris, wine, breast_cancer, diabetes, mnist, fashion_mnist or cifar10."""
+    validation_share: OpenShare = 0.15
+    """Share of the samples that are not test samples held out for validation, above 0 to below 1."""
+    test_share: OpenShare | None = None
+    """Share of all samples held out for the test, above 0 to below 1; absent: 0.2. Not for a data set with a test
+    split of its own."""
+    stratify: Bool = True
+    """Keep each class's share equal in every split; has no meaning in regression."""
+    split_seed: Annotated[Int, Field(ge=0, lt=2**63)] | None = None
+    """Seed of the splits, 0 to 2^63 - 1; absent: the job's seed."""
+    train_samples: Annotated[Int, Field(ge=2, le=2**40)] | None = None
+    """Use only so many of the training samples, drawn by the split seed, 2 or more; absent: all."""
+    standardization: Literal["none", "per_feature", "global"] = "per_feature"
+    """Scale of the input, measured on the training split: `per_feature` gives each feature (each channel of an image)
+    mean 0 and standard deviation 1; `global` uses one mean and deviation for all; `none` keeps raw values, but bytes
+    become 0 to 1. Regression targets are standardised too, unless `none`; metrics are in the target's own unit."""
+
+    def _rules(self) -> Iterator[Problem]:
+        if self.validation_share + (self.test_share or 0.0) >= 1.0:
+            yield Problem(
+                "test_share", "validation_share and test_share leave no sample to train on; together below 1"
+            )

@@ -1,0 +1,38 @@
+"""What a caller may say about a job besides its spec."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated
+
+from pydantic import Field
+
+from dropnorm.spec._base import Int, Problem, SpecModel
+from dropnorm.spec.training_spec import TrainingSpec
+
+MAX_LABELS = 64
+
+# Printable text on one line: names end up in log lines, terminals and MLflow's pages.
+Title = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]+$")]
+LabelKey = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
+LabelValue = Annotated[str, Field(max_length=63, pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*$")]
+JobId = Annotated[str, Field(pattern=r"^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$")]
+
+
+class Submission(SpecModel):
+    """A request for one training job."""
+
+    display_name: Title | None = None
+    """Name for people, 1 to 200 printable characters, need not be unique; absent: the job's id."""
+    experiment: Title = "default"
+    """MLflow experiment the run goes to, 1 to 200 printable characters; made when it is missing."""
+    labels: dict[LabelKey, LabelValue] = {}
+    """Up to 64 labels for filtering: keys `[a-z][a-z0-9_-]{0,62}`, values up to 63 printable characters."""
+    priority: Annotated[Int, Field(ge=-1000, le=1000)] = 0
+    """Order in the queue, -1000 to 1000: higher first, then older first."""
+    spec: TrainingSpec
+    """What to train."""
+
+    def _rules(self) -> Iterator[Problem]:
+        if len(self.labels) > MAX_LABELS:
+            yield Problem("labels", f"at most {MAX_LABELS} labels, not {len(self.labels)}")
