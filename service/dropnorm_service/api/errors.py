@@ -1,0 +1,85 @@
+"""The error catalogue: which gRPC status each domain error becomes, and with which details (AIP-193).
+
+Exactly one ErrorInfo each; field problems as BadRequest. Whatever is not in the catalogue is INTERNAL and tells the
+caller nothing but the request id under which the log has the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import grpc
+from google.protobuf import any_pb2
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2
+
+from dropnorm.spec import InvalidSpecError, Problem
+from dropnorm_service.jobs import errors
+
+DOMAIN = "dropnorm.dev"
+
+STATUS: dict[type[errors.ServiceError], grpc.StatusCode] = {
+    errors.InvalidRequest: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.InvalidListRequest: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.RequestIdReused: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.CannotFit: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.JobNotFound: grpc.StatusCode.NOT_FOUND,
+    errors.JobAlreadyExists: grpc.StatusCode.ALREADY_EXISTS,
+    errors.WrongState: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.PlannerUnavailable: grpc.StatusCode.UNAVAILABLE,
+    errors.ShuttingDown: grpc.StatusCode.UNAVAILABLE,
+}
+
+# gRPC sends a status in the trailers, which many peers limit to 8 KiB, base64 and all.
+_MAX_DETAIL_BYTES = 4096
+_MAX_TEXT = 400
+
+
+def to_status(error: Exception, request_id: str) -> status_pb2.Status:
+    """The status an exception becomes."""
+    if isinstance(error, InvalidSpecError):
+        error = errors.InvalidRequest(error.problems)
+    code = STATUS.get(type(error)) if isinstance(error, errors.ServiceError) else None
+    if code is None or not isinstance(error, errors.ServiceError):
+        return _status(
+            grpc.StatusCode.INTERNAL,
+            f"the service met an error of its own; its log has it under request id {request_id}",
+            error_details_pb2.ErrorInfo(
+                reason="INTERNAL", domain=DOMAIN, metadata={"request_id": request_id}
+            ),
+        )
+    info = error_details_pb2.ErrorInfo(
+        reason=error.reason,
+        domain=DOMAIN,
+        metadata={key: _cut(value) for key, value in error.metadata.items()},
+    )
+    return _status(code, error.message, info, *_bad_request(error.problems))
+
+
+def _bad_request(problems: Sequence[Problem]) -> list[Message]:
+    """The field violations, as many as fit; the last one counts those that do not."""
+    if not problems:
+        return []
+    detail = error_details_pb2.BadRequest()
+    for index, problem in enumerate(problems):
+        detail.field_violations.add(field=_cut(problem.field), description=_cut(problem.message))
+        if detail.ByteSize() > _MAX_DETAIL_BYTES and index + 1 < len(problems):
+            rest = len(problems) - index - 1
+            detail.field_violations.add(
+                field="", description=f"{rest} more fields are wrong; mend these first"
+            )
+            break
+    return [detail]
+
+
+def _status(code: grpc.StatusCode, message: str, *details: Message) -> status_pb2.Status:
+    status = status_pb2.Status(code=code.value[0], message=_cut(message))
+    for detail in details:
+        packed = any_pb2.Any()
+        packed.Pack(detail)
+        status.details.append(packed)
+    return status
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _MAX_TEXT else text[: _MAX_TEXT - 1] + "…"

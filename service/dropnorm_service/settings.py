@@ -1,0 +1,159 @@
+"""Settings of the service: flags, then `DROPNORM_*` environment, then a TOML file, then the defaults here."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+Count = Annotated[int, Field(ge=1, le=4096)]
+Seconds = Annotated[float, Field(gt=0.0, le=1e6)]
+
+
+def _default_data_dir() -> Path:
+    home = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return Path(home) / "dropnorm"
+
+
+def _expand(path: Any) -> Any:
+    return Path(path).expanduser().absolute() if isinstance(path, str | Path) else path
+
+
+Folder = Annotated[Path, BeforeValidator(_expand)]
+
+
+class SettingsError(Exception):
+    """Settings that cannot be used; the message names each."""
+
+
+class Settings(BaseSettings):
+    """How a service runs. Every field is a flag (`--cpu-slots 2`), a variable (`DROPNORM_CPU_SLOTS=2`) and a TOML key."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="DROPNORM_",
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+        validate_default=True,
+        cli_kebab_case=True,
+        cli_implicit_flags=True,
+        cli_hide_none_type=True,
+        cli_avoid_json=True,
+        cli_prog_name="dropnorm serve",
+    )
+
+    config: Folder | None = None
+    """TOML file with settings; its keys are the names here, with underscores."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on."""
+    port: Annotated[int, Field(ge=0, le=65535)] = 50051
+    """Port to listen on; 0 takes a free one and prints it."""
+    data_dir: Folder = Field(default_factory=_default_data_dir)
+    """Folder for the store, checkpoints, models, the data cache and MLflow's store, used by one service at a time;
+    absent: `~/.local/share/dropnorm`."""
+    database_url: str | None = None
+    """SQLAlchemy URL of the store; absent: SQLite in the data folder."""
+    grace: Seconds = 30.0
+    """Seconds a shutdown may take: running jobs write their checkpoints within them."""
+
+    cpu_slots: Annotated[int, Field(ge=0, le=4096)] | None = None
+    """Jobs that may train on the CPU at once; absent: one per four cores, at least one."""
+    threads_per_slot: Count | None = None
+    """CPU threads of each slot; absent: the cores shared out evenly."""
+    gpus: Annotated[int, Field(ge=0, le=1024)] | None = None
+    """GPUs to use, one slot each; absent: all there are."""
+    heartbeat_timeout: Seconds = 60.0
+    """Seconds without a sign of life after which a worker counts as hung and is killed."""
+    checkpoint_interval: Seconds = 30.0
+    """Seconds between two checkpoints of a running job."""
+    max_attempts: Count = 3
+    """Attempts lost in a row, without a step further, after which a job fails."""
+    plan_timeout: Seconds = 30.0
+    """Seconds a plan may take."""
+
+    datasets_dir: Folder | None = None
+    """Folder with data sets in their original formats, one subfolder each: mnist, fashion_mnist, cifar10."""
+    dataset_mirrors: dict[str, str] = {}
+    """URL of a folder to download from, by data set; downloads are checked against pinned SHA-256 sums."""
+
+    tracking: bool = True
+    """Mirror jobs to MLflow."""
+    mlflow_tracking_uri: str | None = None
+    """MLflow tracking URI; absent: SQLite and a folder in the data folder."""
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least grave log records that are written, to standard error."""
+    log_format: Literal["json", "text"] = "json"
+    """Form of log records."""
+    exit_with_parent: bool = False
+    """Stop when the process that started the service ends; embedded services use it."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Flags come before these; then arguments, the environment, and the TOML file."""
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+    @model_validator(mode="after")
+    def _has_a_slot(self) -> Self:
+        if self.cpu_slots == 0 and self.gpus == 0:
+            raise ValueError("cpu_slots and gpus are both 0, so no job could ever run; raise one of them")
+        return self
+
+    @classmethod
+    def load(cls, arguments: Sequence[str]) -> Settings:
+        """Settings for a command line.
+
+        Raises:
+            SettingsError: a value is wrong, or the TOML file cannot be read; the message names each setting.
+            SystemExit: after `--help`, or for a flag that does not exist.
+        """
+        finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+        finder.add_argument("--config", default=os.environ.get("DROPNORM_CONFIG"))
+        path = finder.parse_known_args(arguments)[0].config
+        if path is not None and not Path(path).is_file():
+            raise SettingsError(f"config: there is no file {path}")
+
+        class WithFile(cls):  # type: ignore[misc, valid-type]  # the file's name is known only now
+            model_config = SettingsConfigDict(toml_file=path)
+
+        try:
+            return WithFile(_cli_parse_args=list(arguments))
+        except tomllib.TOMLDecodeError as error:
+            raise SettingsError(f"config: {path} is not TOML: {error}") from error
+        except ValidationError as error:
+            raise SettingsError(_explain(error)) from error
+
+    @property
+    def store_url(self) -> str:
+        """SQLAlchemy URL of the store."""
+        return self.database_url or f"sqlite+aiosqlite:///{self.data_dir / 'dropnorm.db'}"
+
+
+def _explain(error: ValidationError) -> str:
+    lines = []
+    for line in error.errors(include_url=False):
+        name = ".".join(str(part) for part in line["loc"]) or "settings"
+        text = line["msg"].removeprefix("Value error, ")
+        if line["type"] == "extra_forbidden":
+            text = "there is no such setting; see `dropnorm serve --help`"
+        lines.append(f"{name}: {text}")
+    return "; ".join(lines)

@@ -1,0 +1,39 @@
+"""One service per data folder."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dropnorm_service.lock import FolderInUse, exclusive
+
+
+def test_a_second_service_is_refused_and_told_who_holds_the_folder(tmp_path: Path) -> None:
+    with exclusive(tmp_path / "data"), pytest.raises(FolderInUse, match=f"process {os.getpid()}"):
+        with exclusive(tmp_path / "data"):
+            pass
+
+
+def test_the_folder_is_free_again_after_its_holder_was_killed(tmp_path: Path) -> None:
+    holder = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import sys, time, pathlib\n"
+            "from dropnorm_service.lock import exclusive\n"
+            "with exclusive(pathlib.Path(sys.argv[1])):\n"
+            "    print('held', flush=True); time.sleep(60)",
+            str(tmp_path),
+        ],
+        stdout=subprocess.PIPE,
+    )
+    assert holder.stdout is not None and holder.stdout.readline() == b"held\n"
+    with pytest.raises(FolderInUse), exclusive(tmp_path):
+        pass
+    holder.kill()
+    holder.wait()
+    holder.stdout.close()
+    with exclusive(tmp_path):
+        assert (tmp_path / "lock").read_text() == str(os.getpid())
