@@ -1,8 +1,8 @@
-"""What the domain asks of the outside world. Adapters live in `store` and `workers`; `app` joins them."""
+"""What the domain asks of the outside world. Adapters are in `store` and `workers`."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -33,7 +33,7 @@ class Finished:
 
 @dataclass(frozen=True)
 class Stopped:
-    """The worker obeyed `pause` or `cancel`, or the service is going down; its checkpoint is written."""
+    """The worker obeyed `pause` or `cancel`; its checkpoint is written."""
 
     order: Order
 
@@ -47,7 +47,7 @@ class Broken:
 
 @dataclass(frozen=True)
 class Lost:
-    """The world's fault: the worker was killed, hung, or its host went away. Another attempt may succeed."""
+    """The world's fault: the worker was killed, hung, or its host went away. Try again."""
 
     error: JobError
 
@@ -62,15 +62,17 @@ class Executor(Protocol):
         """Every slot and what it runs now."""
 
     def fits(self, spec: TrainingSpec) -> bool:
-        """Whether a slot is free now that the spec can run in."""
+        """Whether a slot is free now that the spec can run in; it looks at `spec.compute` alone."""
 
     def obstacle(self, spec: TrainingSpec) -> str | None:
-        """Why the spec can never run here (more GPUs than there are), a sentence; None when it can."""
+        """Why the spec can never run here (too few GPUs), a sentence; None when it can."""
 
-    def run(self, launch: Launch) -> AsyncIterator[tuple[datetime, Payload] | Outcome]:
-        """Run one attempt: its payloads with the time each happened at, then exactly one Outcome, the last item.
+    def run(self, launch: Launch) -> AsyncGenerator[tuple[datetime, Payload] | Outcome, None]:
+        """Run one attempt: its payloads, each with its time, and one Outcome as the last item.
 
-        Never raises for what a worker does. A caller that stops iterating ends the attempt.
+        The slot is taken, and the job can be given orders, from the first step of the iteration
+        on, before it first waits; the slot is free again when the iteration has ended. Never raises
+        for what a worker does. A caller that closes the generator ends the attempt.
         """
 
     def order(self, job_id: str, order: Order) -> None:
@@ -84,7 +86,8 @@ class Planner(Protocol):
         """The plan of a spec.
 
         Raises:
-            InvalidSpecError: the spec does not fit together or does not fit its data; every field is named.
+            InvalidSpecError: the spec does not fit together or does not fit its data; it names
+                every field.
             PlannerUnavailable: no answer within the limit.
         """
 
@@ -99,6 +102,14 @@ class RequestRecord:
     job_id: str
 
 
+class RequestAccepted(Exception):
+    """A request_id was accepted before, for what `record` says."""
+
+    def __init__(self, record: RequestRecord) -> None:
+        super().__init__(record.request_id)
+        self.record = record
+
+
 @dataclass(frozen=True, kw_only=True)
 class Change:
     """What one transaction writes: a job's new row and the events that led to it."""
@@ -106,40 +117,52 @@ class Change:
     job: TrainingJob
     events: tuple[Event, ...] = ()
     insert: bool = False
+    """The job is new; otherwise it must be there."""
     request: RequestRecord | None = None
+    """Only with `insert`: the request_id that it was made under."""
     deleted: bool = False
+    """Hide the job from `get` and `list` from now on; false leaves it as it is."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class JobQuery:
-    """A page of jobs. `filter` is AIP-160, `order_by` is AIP-132; both are parsed by `jobs.filtering`."""
+    """Which page of jobs is wanted."""
 
     filter: str = ""
+    """AIP-160, as `jobs.filtering` reads it; empty: all jobs."""
     order_by: str = ""
-    page_size: int = 50
+    """AIP-132, as `jobs.paging` reads it; empty: the newest first."""
+    page_size: int = 0
+    """Jobs at most; 0: 50. More than 1000 is taken as 1000."""
     page_token: str = ""
+    """`next_page_token` of the page before; empty: the first page."""
 
 
 @dataclass(frozen=True)
 class JobPage:
-    """Jobs, without their evaluations, and the token of the next page; an empty token is the only end."""
+    """Jobs, without their evaluations, and the token of the next page; only an empty one ends."""
 
     jobs: tuple[TrainingJob, ...] = field(default=())
     next_page_token: str = ""
 
 
 class JobStore(Protocol):
-    """Durable jobs and journals. One server writes; every write that has returned survives a crash."""
+    """Durable jobs and journals. One server writes; a write that has returned survives a crash."""
 
     async def commit(self, change: Change) -> None:
         """Write a job and its events in one transaction.
 
         Raises:
+            RequestAccepted: `insert`, and the request_id was accepted before; goes before the next.
             JobAlreadyExists: `insert`, and the id is taken.
+            StoreUnavailable: the database does not answer or cannot write; nothing is written.
         """
 
     async def get(self, job_id: str) -> TrainingJob | None:
-        """The job, with its evaluation; None when there is none or it is deleted."""
+        """The job, with its evaluation if it has succeeded: the newest one in its journal.
+
+        None when there is no such job or it is deleted.
+        """
 
     async def list(self, query: JobQuery) -> JobPage:
         """A page of jobs.
@@ -148,17 +171,17 @@ class JobStore(Protocol):
             InvalidListRequest: filter, order or token cannot be understood.
         """
 
-    async def unfinished(self) -> Sequence[TrainingJob]:
-        """Every job that is in no final state, in the order of the queue."""
+    def unfinished(self) -> AsyncIterator[TrainingJob]:
+        """Every job that is in no final state, deleted ones too, in no particular order."""
 
     async def events(self, job_id: str, *, after: int, limit: int) -> Sequence[Event]:
-        """The journal of one job from sequence `after + 1` on."""
+        """The journal of one job, deleted or not, from sequence `after + 1` on."""
 
     async def feed(self, *, after: int, limit: int) -> Sequence[tuple[int, Event]]:
-        """The journals of all jobs, deleted ones too, in the order written; each event with its global position."""
+        """The journals of all jobs, deleted ones too, in the order written.
 
-    async def request(self, request_id: str) -> RequestRecord | None:
-        """What a request_id was accepted for."""
+        Each event comes with its global position.
+        """
 
     async def cursor(self, consumer: str) -> int:
         """The global position a consumer of the feed has reached; 0 at first."""
@@ -166,5 +189,11 @@ class JobStore(Protocol):
     async def move_cursor(self, consumer: str, position: int) -> None:
         """Remember a consumer's position."""
 
-    async def purge_deleted(self, *, before: int) -> Sequence[str]:
-        """Remove deleted jobs whose whole journal lies at or below a position; their ids."""
+    async def purgeable(self, *, before: int | None) -> Sequence[str]:
+        """Deleted jobs in a final state whose whole journal lies at or below a position.
+
+        None: wherever it lies.
+        """
+
+    async def purge(self, job_ids: Sequence[str]) -> None:
+        """Remove jobs with their journals and request ids; their job ids can be used again."""

@@ -1,0 +1,162 @@
+"""Every way a request can fail, in sentences for the caller. The edge maps each class to a status.
+
+ServiceError
++-- InvalidRequest          fields are wrong; each is named
+|   +-- InvalidListRequest  page size, page token, filter or order
+|   +-- CannotFit           more GPUs than there are
++-- JobNotFound
++-- JobAlreadyExists
++-- WrongState              the job's state does not allow it
++-- RequestIdReused         the request_id was accepted for something else
++-- PlannerUnavailable
++-- StoreUnavailable
++-- ShuttingDown
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Self
+
+from dropnorm.results import State
+from dropnorm.spec import InvalidSpecError, Problem
+
+
+class ServiceError(Exception):
+    """A request that cannot be served.
+
+    Attributes:
+        reason: what kind of failure, UPPER_SNAKE and stable; one per class.
+        message: what is wrong and what to do, for people.
+        metadata: the values the message speaks of, by name.
+        problems: the wrong fields, each with its path from the request's root; mostly none.
+    """
+
+    reason: ClassVar[str]
+    problems: tuple[Problem, ...] = ()
+
+    def __init__(self, message: str, metadata: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.metadata = dict(metadata or {})
+
+
+class InvalidRequest(ServiceError):
+    """One or more fields of the request are wrong; `problems` names each."""
+
+    reason = "INVALID_REQUEST"
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("; ".join(f"{field}: {text}" for field, text in self.problems))
+
+    @classmethod
+    def from_spec(cls, error: InvalidSpecError, prefix: str) -> Self:
+        """The problems of a spec that stands at `prefix` in the request."""
+        return cls(
+            [
+                Problem(f"{prefix}.{field}" if field else prefix, text)
+                for field, text in error.problems
+            ]
+        )
+
+
+class InvalidListRequest(InvalidRequest):
+    """A page of jobs cannot be had: page size, page token, filter or order is wrong."""
+
+    reason = "INVALID_LIST_REQUEST"
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__([Problem(field, message)])
+
+
+class CannotFit(InvalidRequest):
+    """The job asks for more than the service has, so that it would wait for ever."""
+
+    reason = "CANNOT_FIT"
+
+    def __init__(self, message: str) -> None:
+        super().__init__([Problem("training_job.spec.compute.gpus", message)])
+
+
+class JobNotFound(ServiceError):
+    """There is no such job, or it is deleted."""
+
+    reason = "JOB_NOT_FOUND"
+
+    def __init__(self, job_id: str) -> None:
+        name = f"trainingJobs/{job_id}"
+        super().__init__(f"There is no training job {name}.", {"training_job": name})
+
+
+class JobAlreadyExists(ServiceError):
+    """The id that the caller chose is taken, perhaps by a deleted job that is not purged yet."""
+
+    reason = "JOB_ALREADY_EXISTS"
+
+    def __init__(self, job_id: str) -> None:
+        name = f"trainingJobs/{job_id}"
+        super().__init__(
+            f"The id {job_id} is taken, perhaps by a job deleted a moment ago; choose another, "
+            "or give none and the service makes one.",
+            {"training_job": name},
+        )
+
+
+class WrongState(ServiceError):
+    """The job's state does not allow what is asked."""
+
+    reason = "WRONG_STATE"
+
+    def __init__(self, name: str, state: State, message: str) -> None:
+        super().__init__(message, {"training_job": name, "state": state.name})
+
+
+class RequestIdReused(ServiceError):
+    """The request_id was accepted before, for a request with other content."""
+
+    reason = "REQUEST_ID_REUSED"
+
+    def __init__(self, request_id: str, job_id: str) -> None:
+        name = f"trainingJobs/{job_id}"
+        super().__init__(
+            f"The request_id {request_id} was used for another request, which made {name}; "
+            "use a new request_id for each new request.",
+            {"request_id": request_id, "training_job": name},
+        )
+
+
+class PlannerUnavailable(ServiceError):
+    """The planner did not answer within its limit."""
+
+    reason = "PLANNER_UNAVAILABLE"
+
+
+class StoreUnavailable(ServiceError):
+    """The database does not answer, or cannot write."""
+
+    reason = "STORE_UNAVAILABLE"
+
+
+class ShuttingDown(ServiceError):
+    """The service is on its way down."""
+
+    reason = "SHUTTING_DOWN"
+
+    def __init__(self) -> None:
+        super().__init__("The service is shutting down; try again in a moment.")
+
+
+SERVICE_ERRORS: tuple[type[ServiceError], ...] = (
+    InvalidRequest,
+    InvalidListRequest,
+    CannotFit,
+    JobNotFound,
+    JobAlreadyExists,
+    WrongState,
+    RequestIdReused,
+    PlannerUnavailable,
+    StoreUnavailable,
+    ShuttingDown,
+)
+"""Every class a caller can meet; the edge must know a status for each."""
