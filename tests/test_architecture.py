@@ -1,0 +1,32 @@
+"""What an import loads, seen at run time.
+
+import-linter reads the source, so it cannot see that importing a module also runs the packages
+around it, nor what an import does lazily.
+"""
+
+import subprocess
+import sys
+
+import pytest
+
+
+@pytest.mark.parametrize(
+    ("module", "absent"),
+    [
+        ("dropnorm.spec", {"grpc", "google.protobuf", "torch"}),
+        ("dropnorm.results", {"grpc", "google.protobuf", "torch"}),
+        ("dropnorm", {"grpc", "grpc_tools", "google.protobuf", "mlflow", "sqlalchemy", "torch"}),
+        ("dropnorm.client", {"grpc_tools", "mlflow", "numpy", "sqlalchemy", "torch"}),
+        ("dropnorm_service.jobs", {"grpc", "google.protobuf", "numpy", "sqlalchemy", "torch"}),
+        ("dropnorm_service.training", {"grpc", "google.protobuf", "mlflow", "sqlalchemy"}),
+        ("dropnorm_service.app", {"matplotlib", "mlflow", "numpy", "pandas", "sklearn", "torch"}),
+    ],
+)
+def test_import_does_not_load(module: str, absent: set[str]) -> None:
+    assert loaded_by_importing(module) & absent == set()
+
+
+def loaded_by_importing(module: str) -> set[str]:
+    program = f"import sys, {module}; print(*sys.modules)"
+    command = [sys.executable, "-c", program]
+    return set(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split())
