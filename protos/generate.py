@@ -69,6 +69,9 @@ def generate() -> Files:
         if run.returncode:
             sys.exit(run.stderr)
         files = read_files(Path(output, PACKAGE))
+    for name in [name for name in files if name.endswith("_pb2_grpc.py")]:
+        if b"Servicer" not in files[name]:  # the plugin writes stubs even where there is no service
+            del files[name], files[f"{name}i"]
     files["__init__.py"] = b'"""Generated from the protos by protos/generate.py. Do not edit."""\n'
     return files
 
