@@ -18,7 +18,7 @@ class MLP(SpecModel):
     """
 
     kind: Literal["mlp"] = "mlp"
-    hidden: Annotated[tuple[Width, ...], Field(max_length=MAX_LAYERS)] = (128, 64)
+    hidden: Annotated[tuple[Width, ...], Field(max_length=MAX_LAYERS)]
     """Width of each hidden layer, 1 to 1,048,576 each, at most 512 of them; empty: a linear model."""
     activation: ActivationFunction = "relu"
     """The non-linearity after each hidden layer."""

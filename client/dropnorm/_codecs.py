@@ -1,0 +1,235 @@
+"""Each kind of type in both forms: a value of a model, and a value of a protobuf message."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, cast, get_args
+
+from google.protobuf.descriptor import EnumDescriptor
+from google.protobuf.message import Message
+from google.protobuf.unknown_fields import UnknownFieldSet
+from google.rpc import error_details_pb2, status_pb2
+from pydantic import BaseModel
+
+from dropnorm.results import JobError
+from dropnorm.spec import Problem
+from dropnorm.spec._base import join_path
+
+ERROR_DOMAIN: Final = "dropnorm.dev"
+"""Domain of every google.rpc.ErrorInfo of this service."""
+TAG: Final = "kind"
+"""The field that says which member of a union a model is, and the oneof that says the same."""
+
+_ABSENT: Final = object()
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Findings:
+    """What a strict reading meets that pydantic cannot see."""
+
+    def __init__(self) -> None:
+        self.problems: list[Problem] = []
+        self.undecided: set[str] = set()
+        """Paths of unions without a member: what pydantic will say of them is less clear."""
+
+    def unknown_fields(self, message: Message, path: str) -> None:
+        unknown = UnknownFieldSet(message)
+        for number in sorted({unknown[index].field_number for index in range(len(unknown))}):
+            self.problems.append(
+                Problem(path, f"field number {number} is not known to this version of the service")
+            )
+
+    def empty_union(self, path: str, tags: Iterable[str]) -> None:
+        self.undecided.add(path)
+        if not self.problems or self.problems[-1].field != path:  # else a member that is unknown
+            self.problems.append(Problem(path, f"choose one of {', '.join(tags)}"))
+
+
+class Codec:
+    """One type in both forms. This one: a type that is the same in both."""
+
+    def write(self, value: Any, only_set: bool) -> Any:
+        """What a message's constructor takes for a model's value."""
+        return value
+
+    def read(self, value: Any, path: str, found: Findings | None) -> Any:
+        """Plain data that pydantic takes, or _ABSENT; with `found`, read strictly."""
+        return value
+
+    def construct(self, plain: Any) -> Any:
+        """What `read` gave, as models and without validation."""
+        return plain
+
+
+class Copied(Codec):
+    """A map or list whose items are the same in both forms."""
+
+    def __init__(self, container: type[dict[Any, Any]] | type[tuple[Any, ...]]) -> None:
+        self._container = container
+
+    def read(self, value: Any, path: str, found: Findings | None) -> Any:
+        return self._container(value)
+
+
+class Time(Codec):
+    def write(self, value: Any, only_set: bool) -> Any:
+        since = value - _EPOCH
+        return {"seconds": since.days * 86400 + since.seconds, "nanos": since.microseconds * 1000}
+
+    def read(self, value: Any, path: str, found: Findings | None) -> Any:
+        return _EPOCH + timedelta(seconds=value.seconds, microseconds=value.nanos // 1000)
+
+
+class Status(Codec):
+    def write(self, value: Any, only_set: bool) -> Any:
+        status = status_pb2.Status(code=value.code, message=value.message)
+        status.details.add().Pack(
+            error_details_pb2.ErrorInfo(
+                reason=value.reason, domain=ERROR_DOMAIN, metadata=value.metadata
+            )
+        )
+        return status
+
+    def read(self, value: Any, path: str, found: Findings | None) -> Any:
+        info = error_details_pb2.ErrorInfo()
+        for detail in value.details:
+            if detail.Unpack(info):
+                break
+        return {
+            "code": value.code,
+            "message": value.message,
+            "reason": info.reason,
+            "metadata": dict(info.metadata),
+        }
+
+    def construct(self, plain: Any) -> Any:
+        return JobError(**plain)
+
+
+class EnumCodec(Codec):
+    def __init__(self, annotation: Any, descriptor: EnumDescriptor) -> None:
+        self._enum = annotation if isinstance(annotation, type) else None
+        prefix = _upper_snake(descriptor.name)
+        numbers = {value.name: value.number for value in descriptor.values}
+        self._numbers = {
+            value: numbers[f"{prefix}_{str(value).upper()}"]
+            for value in (annotation if self._enum else get_args(annotation))
+        }
+        self._values = {number: value for value, number in self._numbers.items()}
+
+    def write(self, value: Any, only_set: bool) -> Any:
+        try:
+            return self._numbers[value]
+        except KeyError:
+            raise ValueError(
+                f"this version of dropnorm cannot send {str(value)!r}, which a newer service gave; "
+                "upgrade dropnorm"
+            ) from None
+
+    def read(self, value: Any, path: str, found: Findings | None) -> Any:
+        known = self._values.get(value)
+        if known is not None:
+            return known
+        if value == 0:
+            return _ABSENT
+        return value if found is not None else self._stand_in(f"unknown_{value}")
+
+    def _stand_in(self, name: str) -> str:
+        """A member that the enum lacks, with the methods of any; a plain string for a Literal."""
+        if self._enum is None:
+            return name
+        member: Any = str.__new__(self._enum, name)
+        member._name_, member._value_ = name.upper(), name
+        return cast(str, member)
+
+
+class Repeated(Codec):
+    def __init__(self, item: Codec) -> None:
+        self._item = item
+
+    def write(self, value: Any, only_set: bool) -> Any:
+        return [self._item.write(item, only_set) for item in value]
+
+    def read(self, value: Any, path: str, found: Findings | None) -> Any:
+        if found is None:
+            return tuple(self._item.read(item, path, None) for item in value)
+        return tuple(
+            self._item.read(item, f"{path}[{index}]", found) for index, item in enumerate(value)
+        )
+
+    def construct(self, plain: Any) -> Any:
+        return tuple(map(self._item.construct, plain))
+
+
+class UnionCodec(Codec):
+    def __init__(self, members: Mapping[str, ModelCodec]) -> None:
+        self._members = members
+        self._tags = {member.model: tag for tag, member in members.items()}
+
+    def write(self, value: Any, only_set: bool) -> Any:
+        tag = self._tags[type(value)]
+        return {tag: self._members[tag].write(value, only_set)}
+
+    def read(self, value: Any, path: str, found: Findings | None) -> Any:
+        if found is not None:
+            found.unknown_fields(value, path)
+        tag = value.WhichOneof(TAG)
+        if tag is None:
+            if found is None:
+                return None
+            found.empty_union(path, self._members)
+            return {}
+        here = "" if found is None else join_path(path, tag)
+        plain = self._members[tag].read(getattr(value, tag), here, found)
+        plain[TAG] = tag
+        return plain
+
+    def construct(self, plain: Any) -> Any:
+        return None if plain is None else self._members[plain[TAG]].construct(plain)
+
+
+class ModelCodec(Codec):
+    """A model and a message, field by field."""
+
+    def __init__(self, model: type[BaseModel]) -> None:
+        self.model = model
+        self.fields: list[tuple[str, bool, Codec | None]] = []
+        """Name, whether the message can tell that it is absent, codec (None: the same in both)."""
+
+    def write(self, value: Any, only_set: bool) -> dict[str, Any]:
+        values = value.__dict__
+        written = value.model_fields_set if only_set else values
+        return {
+            name: here if codec is None else codec.write(here, only_set)
+            for name, _, codec in self.fields
+            if name in written and (here := values[name]) is not None
+        }
+
+    def read(self, value: Any, path: str, found: Findings | None) -> dict[str, Any]:
+        if found is not None:
+            found.unknown_fields(value, path)
+        plain = {}
+        for name, presence, codec in self.fields:
+            if presence and not value.HasField(name):
+                continue
+            here = getattr(value, name)
+            if codec is not None:
+                here = codec.read(here, "" if found is None else join_path(path, name), found)
+                if here is _ABSENT:
+                    continue
+            plain[name] = here
+        return plain
+
+    def construct(self, plain: Any) -> Any:
+        required = {name for name, field in self.model.model_fields.items() if field.is_required()}
+        values = dict.fromkeys(required)
+        for name, _, codec in self.fields:
+            if name in plain:
+                values[name] = codec.construct(plain[name]) if codec else plain[name]
+        return self.model.model_construct(**values)
+
+
+def _upper_snake(name: str) -> str:
+    """`LastBatch` -> `LAST_BATCH`."""
+    return "".join(f"_{letter}" if letter.isupper() else letter for letter in name)[1:].upper()
