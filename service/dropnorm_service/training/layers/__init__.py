@@ -1,0 +1,34 @@
+"""Layers as modules, and the arithmetic of what a layer makes of its input.
+
+A layer is a pure function and a thin module around it. `blueprints` is where a layer of the spec
+becomes a module: models never build one themselves, so a new kind is added in one place.
+"""
+
+from dropnorm_service.training.layers.activation import ACTIVATIONS
+from dropnorm_service.training.layers.blueprints import (
+    BLUEPRINTS,
+    Blueprint,
+    DoesNotFit,
+    Shape,
+    describe,
+    shortcut,
+)
+from dropnorm_service.training.layers.dropout import Dropout, dropout
+from dropnorm_service.training.layers.nesting import nest
+from dropnorm_service.training.layers.pooling import GlobalAveragePool
+from dropnorm_service.training.layers.residual import Residual
+
+__all__ = [
+    "ACTIVATIONS",
+    "BLUEPRINTS",
+    "Blueprint",
+    "DoesNotFit",
+    "Dropout",
+    "GlobalAveragePool",
+    "Residual",
+    "Shape",
+    "describe",
+    "dropout",
+    "nest",
+    "shortcut",
+]

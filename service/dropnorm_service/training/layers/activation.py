@@ -1,0 +1,38 @@
+"""The non-linearities, each with the gain that initialisation recommends in front of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from torch import nn
+from torch.nn.init import calculate_gain
+
+from dropnorm.spec import ActivationFunction
+
+
+@dataclass(frozen=True)
+class Nonlinearity:
+    """An activation function.
+
+    Attributes:
+        make: builds its module.
+        gain: factor on the standard deviation of the weights before it. Where
+            `torch.nn.init.calculate_gain` knows none, it is the one that keeps the mean square of a
+            standard normal input: `E[f(z)^2] ** -0.5` (He et al. 2015, which gives ReLU sqrt(2)).
+    """
+
+    make: Callable[[], nn.Module]
+    gain: float
+
+
+ACTIVATIONS: Mapping[ActivationFunction, Nonlinearity] = {
+    "relu": Nonlinearity(nn.ReLU, calculate_gain("relu")),
+    "leaky_relu": Nonlinearity(nn.LeakyReLU, calculate_gain("leaky_relu")),
+    "elu": Nonlinearity(nn.ELU, 1.2452),
+    "selu": Nonlinearity(nn.SELU, calculate_gain("selu")),
+    "gelu": Nonlinearity(nn.GELU, 1.5335),
+    "silu": Nonlinearity(nn.SiLU, 1.6765),
+    "tanh": Nonlinearity(nn.Tanh, calculate_gain("tanh")),
+    "sigmoid": Nonlinearity(nn.Sigmoid, calculate_gain("sigmoid")),
+}

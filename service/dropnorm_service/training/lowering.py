@@ -1,0 +1,169 @@
+"""From an architecture to one list of layers, with dropout and batch norm in their places.
+
+Every family is lowered to the same form: an MLP is what a Sequential of linear layers and
+activations is. So where regularisation acts is decided once, in `regularized`, for all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from dropnorm.spec import MLP, ActivationFunction, BatchNorm, Dropout, Regularization, TrainingSpec
+from dropnorm.spec import layers as spec
+
+Place = Literal["input", "hidden", "output"]
+
+
+@dataclass(frozen=True)
+class Element:
+    """One layer of a network.
+
+    Attributes:
+        name: dotted name of its module in the model, `hidden.0.linear`.
+        layer: what it is.
+        field: path of the spec's field that asked for it; empty: the data did.
+        branch: a residual block's own elements.
+        following: the activation that its output goes into, whose gain its weights start with.
+    """
+
+    name: str
+    layer: spec.Layer
+    field: str = ""
+    branch: tuple[Element, ...] = ()
+    following: ActivationFunction | None = None
+
+
+def lower(training: TrainingSpec, outputs: int) -> tuple[Element, ...]:
+    """The layers of a spec in order of execution, the output layer with `outputs` units among them.
+
+    Flatten elements without a field stand where images become vectors; they mean nothing, and are
+    left out of the model, where the data is a vector already.
+    """
+    architecture, regularization = training.architecture, training.regularization
+    if isinstance(architecture, MLP):
+        body = _mlp(architecture, regularization, outputs)
+    else:
+        body = _list(
+            architecture.layers, regularization, "layers.", "architecture.sequential.layers"
+        )
+        if architecture.output_layer:
+            body += [
+                Element("output.flatten", spec.Flatten()),
+                Element("output.linear", spec.Linear(units=outputs)),
+            ]
+    first = regularized(regularization, "input", "input.")
+    last = regularized(regularization, "output", "output.")
+    return _with_following((*first, *body, *last))
+
+
+def regularized(
+    regularization: Regularization, place: Place, prefix: str, activation: Element | None = None
+) -> list[Element]:
+    """What stands in one place: an activation (at input and output none), dropout and batch norm.
+
+    | batch norm        | norm_then_dropout         | dropout_then_norm         |
+    |-------------------|---------------------------|---------------------------|
+    | before_activation | norm, activation, dropout | dropout, norm, activation |
+    | after_activation  | activation, norm, dropout | activation, dropout, norm |
+    | none              | activation, dropout       | activation, dropout       |
+
+    A dropout rate of 0 is off: there is no module for it.
+    """
+    norm = _norm(regularization.batch_norm, place, prefix)
+    dropout = _dropout(regularization.dropout, place, prefix)
+    middle = [activation] if activation else []
+    settings = regularization.batch_norm
+    norm_leads = bool(norm) and settings is not None and settings.position == "before_activation"
+    if norm and regularization.order == "dropout_then_norm":
+        pair = dropout + norm
+        return pair + middle if norm_leads else middle + pair
+    return norm + middle + dropout if norm_leads else middle + norm + dropout
+
+
+def _norm(settings: BatchNorm | None, place: Place, prefix: str) -> list[Element]:
+    if settings is None or not getattr(settings, place):
+        return []
+    layer = spec.BatchNorm(
+        momentum=settings.momentum,
+        eps=settings.eps,
+        affine=settings.affine,
+        track_running_stats=settings.track_running_stats,
+    )
+    return [Element(f"{prefix}norm", layer, f"regularization.batch_norm.{place}")]
+
+
+def _dropout(settings: Dropout | None, place: Place, prefix: str) -> list[Element]:
+    field = "rate" if place == "hidden" else f"{place}_rate"
+    if settings is None or not (rate := getattr(settings, field)):
+        return []
+    layer = spec.Dropout(rate=rate, rescaling=settings.rescaling)
+    return [Element(f"{prefix}dropout", layer, f"regularization.dropout.{field}")]
+
+
+def _mlp(mlp: MLP, regularization: Regularization, outputs: int) -> list[Element]:
+    elements = [Element("input.flatten", spec.Flatten())]
+    function = spec.Activation(function=mlp.activation)
+    for index, width in enumerate(mlp.hidden):
+        prefix = f"hidden.{index}."
+        linear = spec.Linear(units=width, bias=mlp.bias)
+        elements.append(Element(f"{prefix}linear", linear, f"architecture.mlp.hidden[{index}]"))
+        activation = Element(f"{prefix}activation", function, "architecture.mlp.activation")
+        elements += regularized(regularization, "hidden", prefix, activation)
+    return [*elements, Element("output.linear", spec.Linear(units=outputs, bias=mlp.bias))]
+
+
+def _list(
+    layers: Sequence[spec.Layer], regularization: Regularization, prefix: str, path: str
+) -> list[Element]:
+    elements: list[Element] = []
+    for index, layer in enumerate(layers):
+        here, field = f"{prefix}{index}.", f"{path}[{index}].{layer.kind}"
+        element = Element(here + _NAMES.get(layer.kind, layer.kind), layer, field)
+        if isinstance(layer, spec.Activation):
+            elements += regularized(regularization, "hidden", here, element)
+        elif isinstance(layer, spec.Residual):
+            branch = _list(
+                layer.layers, regularization, f"{element.name}.layers.", f"{field}.layers"
+            )
+            elements.append(replace(element, branch=tuple(branch)))
+        else:
+            elements.append(element)
+    return elements
+
+
+# A batch norm has one name, whether a list or the regularization asked for it.
+_NAMES = {"batch_norm": "norm"}
+
+
+def _with_following(
+    elements: Iterable[Element], following: ActivationFunction | None = None
+) -> tuple[Element, ...]:
+    """The same elements, each knowing the activation that its output goes into.
+
+    The branch and the shortcut of a residual block go into whatever follows the sum, and what
+    stands before the block goes into its branch.
+    """
+    reached: list[Element] = []
+    for element in reversed(tuple(elements)):
+        branch = _with_following(element.branch, following)
+        reached.append(replace(element, branch=branch, following=following))
+        layer = element.layer
+        if isinstance(layer, spec.Activation):
+            following = layer.function
+        elif isinstance(layer, spec.Linear | spec.Conv):
+            following = None
+        elif branch:
+            following = _entered(branch)
+    return tuple(reversed(reached))
+
+
+def _entered(branch: tuple[Element, ...]) -> ActivationFunction | None:
+    """The activation that the input of a branch goes into before any weights."""
+    first = branch[0]
+    if isinstance(first.layer, spec.Activation):
+        return first.layer.function
+    if isinstance(first.layer, spec.Linear | spec.Conv):
+        return None
+    return _entered(first.branch) if first.branch else first.following

@@ -1,0 +1,59 @@
+"""From a spec to a model."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+
+from torch import nn
+
+from dropnorm.spec import Initialization, TrainingSpec
+from dropnorm_service.training.design import Design, design
+from dropnorm_service.training.initialization import initialize
+from dropnorm_service.training.layers import ACTIVATIONS, Shape, nest
+
+
+class Network(nn.Sequential):
+    """A feed-forward network: `[batch, *input_shape]` -> `[batch, outputs]`, logits or targets.
+
+    Its modules are named after their places: `hidden.0.linear`, `layers.3.conv`, `output.linear`.
+
+    Attributes:
+        fields: name of a module -> path of the spec's field that asked for it; empty: the data did.
+    """
+
+    def __init__(self, modules: nn.Sequential, fields: Mapping[str, str]) -> None:
+        super().__init__(OrderedDict(modules.named_children()))
+        self.fields = dict(fields)
+
+
+def build_model(training: TrainingSpec, input_shape: Shape, outputs: int) -> Network:
+    """The model of a spec for samples of `input_shape`, `(F,)` or `(C, H, W)`, float32.
+
+    It is built on torch's default device; under `torch.device("meta")` it takes no memory. Weights
+    are drawn from torch's global generator, first by every module in order, as torch's own modules
+    do, then, unless the scheme is `default`, anew by the scheme in the same order. Dropout and
+    batch norm draw nothing, so layers of the same shape start alike with and without them.
+
+    Args:
+        training: the spec; its seed is for the caller to set, `torch.manual_seed(training.seed)`.
+        input_shape: shape of one sample.
+        outputs: number of classes or regression targets.
+
+    Raises:
+        InvalidSpecError: the layers do not fit each other or the data; the layer's field is named.
+    """
+    return model_of(design(training, input_shape, outputs), training.initialization)
+
+
+def model_of(paper: Design, initialization: Initialization) -> Network:
+    """The model of a network that is laid out already; see `build_model`."""
+    modules = nest((layer.element.name, layer.blueprint.make()) for layer in paper.layers)
+    fields = {layer.element.name: layer.element.field for layer in paper.walk()}
+    network = Network(modules, fields)
+    for layer in paper.walk():
+        module, following = network.get_submodule(layer.element.name), layer.element.following
+        if isinstance(module, nn.Linear | nn.Conv2d):
+            gain = ACTIVATIONS[following].gain if following else 1.0
+            initialize(module, initialization, gain)
+    return network
