@@ -78,7 +78,8 @@ def problems_of(error: ValidationError) -> list[Problem]:
     """Every problem in a pydantic error, with dotted paths; rules over several fields keep theirs."""
     problems = []
     for line in error.errors(include_url=False):
-        where = format_path(line["loc"])
+        # For a bad key of a map pydantic adds "[key]"; the message quotes the key itself.
+        where = format_path([part for part in line["loc"] if part != "[key]"])
         ruled: Sequence[Problem] = line.get("ctx", {}).get("problems", ())
         if ruled:
             problems += [Problem(join_path(where, field), text) for field, text in ruled]
@@ -98,6 +99,11 @@ def _sentence(line: Mapping[str, Any]) -> str:
         return "there is no such field; check the spelling or the version of the service"
     if line["type"] == "missing":
         return "this field is required"
+    if line["type"] == "union_tag_not_found":
+        return "say which one is meant by its kind"
+    if line["type"] == "union_tag_invalid":
+        known = line["ctx"]["expected_tags"].replace("'", "")
+        return f"there is no kind {line['ctx']['tag']!r}; choose one of {known}"
     given = repr(line.get("input"))
     return f"{text}, not {given}" if len(given) <= 60 and line["type"] != "value_error" else text
 

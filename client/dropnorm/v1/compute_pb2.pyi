@@ -86,7 +86,7 @@ class Compute(google.protobuf.message.Message):
     """What the job runs on. Default: DEVICE_AUTO."""
     gpus: builtins.int
     """GPUs the job needs. More than the service has is refused at once. Limits: 0 to 1,024. Default:
-    one with `cuda`, none with `cpu`, and one under `auto` where there is any.
+    one with DEVICE_CUDA, none with DEVICE_CPU, and one under DEVICE_AUTO where there is any.
     """
     precision: Global___Compute.Precision.ValueType
     """Arithmetic of the forward and the backward pass. Default: PRECISION_FLOAT32."""

@@ -262,7 +262,7 @@ class PoolLayer(google.protobuf.message.Message):
     mode: Global___PoolLayer.Mode.ValueType
     """What a window becomes. Default: MODE_MAX."""
     kernel_size: builtins.int
-    """Height and width of the window in pixels; not used by `global_average`. Limits: 1 to 1,024.
+    """Height and width of the window in pixels; not used by MODE_GLOBAL_AVERAGE. Limits: 1 to 1,024.
     Default: 2.
     """
     stride: builtins.int
