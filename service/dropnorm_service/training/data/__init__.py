@@ -1,0 +1,22 @@
+"""Data sets: where they come from, how they are read, split and scaled."""
+
+from dropnorm_service.training.data.cache import DatasetCache
+from dropnorm_service.training.data.catalog import CATALOG
+from dropnorm_service.training.data.download import DataUnavailable
+from dropnorm_service.training.data.info import DatasetInfo
+from dropnorm_service.training.data.split_data import Dataset, Split, SplitData, split
+from dropnorm_service.training.data.splits import summarize
+from dropnorm_service.training.data.standardization import Standardization
+
+__all__ = [
+    "CATALOG",
+    "DataUnavailable",
+    "Dataset",
+    "DatasetCache",
+    "DatasetInfo",
+    "Split",
+    "SplitData",
+    "Standardization",
+    "split",
+    "summarize",
+]

@@ -1,0 +1,136 @@
+"""A data set, split, standardised and on the device: what a training works on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+
+from dropnorm.results import DatasetSummary
+from dropnorm.spec import TrainingSpec
+from dropnorm_service.training.data.info import DatasetInfo
+from dropnorm_service.training.data.splits import split_indices, summarize
+from dropnorm_service.training.data.standardization import Standardization, measure
+
+EXAMPLES = 5
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set in its raw form, on the CPU.
+
+    Attributes:
+        info: what it is.
+        digest: SHA-256 (hex) of its content.
+        tensors: `x` and `y`, and of a data set with a test split of its own `test_x` and `test_y`.
+    """
+
+    info: DatasetInfo
+    digest: str
+    tensors: Mapping[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Split:
+    """The samples of one split on the device.
+
+    Attributes:
+        x: standardised inputs, float32 `[samples, *input_shape]`.
+        y: classes, int64 `[samples]`, or standardised targets, float32 `[samples, outputs]`.
+    """
+
+    x: torch.Tensor
+    y: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+
+@dataclass(frozen=True)
+class SplitData:
+    """The three splits of a data set and how they came to be.
+
+    Attributes:
+        train, validation, test: the splits.
+        inputs: the standardisation of the inputs.
+        targets: that of the targets; None in classification.
+        examples: a few raw inputs of the test split, float32 `[n, *input_shape]`, on the CPU.
+        summary: what the data is.
+        seconds: wall time it took to get here.
+    """
+
+    train: Split
+    validation: Split
+    test: Split
+    inputs: Standardization
+    targets: Standardization | None
+    examples: torch.Tensor
+    summary: DatasetSummary
+    seconds: float
+
+    @property
+    def device(self) -> torch.device:
+        """Where the splits are."""
+        return self.train.x.device
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one sample."""
+        return self.summary.input_shape
+
+    @property
+    def outputs(self) -> int:
+        """Number of classes or regression targets."""
+        return self.summary.outputs
+
+
+def split(
+    spec: TrainingSpec, dataset: Dataset, device: torch.device, *, started: float | None = None
+) -> SplitData:
+    """Split a data set as the spec asks, and bring it to the device.
+
+    Args:
+        spec: gives shares, seed and standardisation.
+        dataset: the raw data.
+        device: where to.
+        started: `time.perf_counter()` from which `seconds` counts; absent: now.
+
+    Raises:
+        InvalidSpecError: the spec asks for what the data set does not have.
+    """
+    started = time.perf_counter() if started is None else started
+    info, tensors = dataset.info, dataset.tensors
+    summary = summarize(spec, info, dataset.digest)
+    raw_x, raw_y = tensors["x"], tensors["y"]
+    classes = raw_y.numpy() if info.task == "classification" else None
+    indices = split_indices(spec, info, classes)
+    train, validation = torch.from_numpy(indices.train), torch.from_numpy(indices.validation)
+    parts = {name: (raw_x[part], raw_y[part]) for name, part in
+             (("train", train), ("validation", validation))}  # fmt: skip
+    if indices.test is None:
+        parts["test"] = (tensors["test_x"], tensors["test_y"])
+    else:
+        test = torch.from_numpy(indices.test)
+        parts["test"] = (raw_x[test], raw_y[test])
+
+    mode = spec.data.standardization
+    inputs = measure(parts["train"][0], mode)
+    targets = measure(parts["train"][1], mode) if info.task == "regression" else None
+    inputs_there, targets_there = inputs.to(device), targets.to(device) if targets else None
+
+    def moved(x: torch.Tensor, y: torch.Tensor) -> Split:
+        y = y.to(device)
+        return Split(inputs_there(x.to(device)), targets_there(y) if targets_there else y)
+
+    return SplitData(
+        train=moved(*parts["train"]),
+        validation=moved(*parts["validation"]),
+        test=moved(*parts["test"]),
+        inputs=inputs_there,
+        targets=targets_there,
+        examples=parts["test"][0][:EXAMPLES].to(torch.float32),
+        summary=summary,
+        seconds=time.perf_counter() - started,
+    )
