@@ -1,0 +1,146 @@
+"""A process that imports torch once and forks others from itself: `python -m ... FD MODULE...`.
+
+multiprocessing has a fork server too, but its children run the parent's `__main__` again, and
+starting one blocks the caller. This one knows nothing of what it forks. It stays single-threaded, runs no
+parallel operation and no backward pass, and never touches CUDA, since none of these survive a fork.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import gc
+import importlib
+import os
+import select
+import signal
+import socket
+import sys
+import traceback
+from collections import deque
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from dropnorm_service.workers.messages import (
+    Exited,
+    Fork,
+    Forked,
+    Frames,
+    Message,
+    Up,
+    decode,
+    encode,
+)
+
+# Raised for the forked alone: where memory runs out, the kernel shall end a worker, not the server.
+_OOM_SCORE = b"500"
+
+
+class ForkServer:
+    """Obeys one connection until it closes."""
+
+    def __init__(self, control: socket.socket) -> None:
+        self._control = control
+        self._frames = Frames()
+        self._descriptors: deque[int] = deque()
+        # Python runs signal handlers between two bytecodes, so SIGCHLD alone would not end select().
+        self._woken, self._wake = os.pipe()
+        os.set_blocking(self._woken, False)
+        os.set_blocking(self._wake, False)
+
+    def serve(self) -> None:
+        """Fork and reap until the server goes away; what was forked notices that by itself."""
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's ctrl-c is for the server
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(self._wake)
+        self._send(Up())
+        while True:
+            waited: list[Any] = [self._control, self._woken]
+            readable, _, _ = select.select(waited, [], [])
+            if self._woken in readable:
+                self._reap()
+            if self._control in readable and not self._obey():
+                return
+
+    def _obey(self) -> bool:
+        data, descriptors, _, _ = socket.recv_fds(self._control, 2**16, 16)
+        self._descriptors.extend(descriptors)
+        for body in self._frames.feed(data):
+            command = decode(body)
+            if not isinstance(command, Fork):
+                raise TypeError(f"a fork server cannot obey {command.kind}")
+            self._fork(command, self._descriptors.popleft())
+        return bool(data)
+
+    def _fork(self, command: Fork, descriptor: int) -> None:
+        pid = os.fork()
+        if pid == 0:
+            self._become(command, descriptor)
+        os.close(descriptor)
+        with contextlib.suppress(PermissionError, ProcessLookupError):
+            os.setpgid(pid, pid)  # here and there, whoever comes first
+        self._send(Forked(number=command.number, pid=pid))
+
+    def _become(self, command: Fork, descriptor: int) -> NoReturn:
+        status = 1
+        try:
+            os.setpgid(0, 0)
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            for inherited in (self._control.detach(), self._woken, self._wake, *self._descriptors):
+                os.close(inherited)
+            _volunteer_for_oom()
+            os.environ.update(command.environment)
+            resolve(command.entry)(socket.socket(fileno=descriptor))
+            status = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(status)  # no exit handlers: they belong to the fork server
+
+    def _reap(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._woken, 4096)
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            self._send(Exited(pid=pid, status=os.waitstatus_to_exitcode(status)))
+
+    def _send(self, message: Message) -> None:
+        with contextlib.suppress(ConnectionError):  # the next read finds the connection closed
+            self._control.sendall(encode(message))
+
+
+def resolve(entry: str) -> Callable[[socket.socket], None]:
+    """The function that `package.module:function` names."""
+    module, _, name = entry.partition(":")
+    function: Callable[[socket.socket], None] = getattr(importlib.import_module(module), name)
+    return function
+
+
+def _volunteer_for_oom() -> None:
+    with contextlib.suppress(OSError):
+        descriptor = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
+        os.write(descriptor, _OOM_SCORE)
+        os.close(descriptor)
+
+
+def main() -> None:
+    """Import the modules named on the command line, then serve the connection given there."""
+    faulthandler.enable()
+    descriptor, *modules = sys.argv[1:]
+    for module in modules:
+        importlib.import_module(module)
+    gc.collect()
+    gc.freeze()  # the forked shall not copy pages only to find that nothing on them is garbage
+    ForkServer(socket.socket(fileno=int(descriptor))).serve()
+
+
+if __name__ == "__main__":
+    main()

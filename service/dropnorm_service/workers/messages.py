@@ -1,0 +1,236 @@
+"""What the server and its processes say to each other: JSON objects, each behind its length.
+
+A connection is a Unix stream socket. Only the server's own processes hold its ends, yet nothing that
+arrives is ever run: no pickle, and every message is checked against its model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from dropnorm.results import JobError, Payload, Plan
+from dropnorm.spec import Problem, TrainingSpec
+from dropnorm_service.jobs.ports import Order
+
+_LENGTH_BYTES = 4
+MAX_MESSAGE_BYTES = 2**28
+
+
+class Message(BaseModel):
+    """One message, told from others by its `kind`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
+
+
+# Between the server and its fork server.
+
+
+class Fork(Message):
+    """Fork a process; the file descriptor that comes along is its connection to the server."""
+
+    kind: Literal["fork"] = "fork"
+    number: int
+    """Names the request in the reply."""
+    entry: str
+    """What the process runs, `package.module:function`, given its connection."""
+    environment: dict[str, str]
+    """Variables to set before that."""
+
+
+class Up(Message):
+    """Everything is imported."""
+
+    kind: Literal["up"] = "up"
+
+
+class Forked(Message):
+    """The process exists and leads a process group of its own."""
+
+    kind: Literal["forked"] = "forked"
+    number: int
+    pid: int
+
+
+class Exited(Message):
+    """A forked process ended."""
+
+    kind: Literal["exited"] = "exited"
+    pid: int
+    status: int
+    """Exit status, or minus the number of the signal that ended it."""
+
+
+# Between the server and a worker.
+
+
+class DataSettings(Message):
+    """Where data sets come from and where they are cached."""
+
+    cache: Path
+    """Folder of the tensor cache."""
+    folder: Path | None = None
+    """Folder with data sets in their original formats, one subfolder each."""
+    mirrors: dict[str, str] = {}
+    """URL of a folder to download from, by data set."""
+
+
+class Start(Message):
+    """Run one attempt."""
+
+    kind: Literal["start"] = "start"
+    spec: TrainingSpec
+    folder: Path
+    """The job's own folder."""
+    data: DataSettings
+    checkpoint_interval: float
+    """Seconds between two checkpoints."""
+
+
+class Ordered(Message):
+    """Obey between this step and the next."""
+
+    kind: Literal["ordered"] = "ordered"
+    order: Order
+
+
+class Ready(Message):
+    """The worker waits for its Start."""
+
+    kind: Literal["ready"] = "ready"
+
+
+class Report(Message):
+    """Something for the job's journal."""
+
+    kind: Literal["report"] = "report"
+    time: datetime
+    payload: Payload
+
+
+class Heartbeat(Message):
+    """The worker makes progress, or says beforehand that it will be busy with one long thing."""
+
+    kind: Literal["heartbeat"] = "heartbeat"
+    silence: float = 0.0
+    """Seconds for which nothing may be heard now; 0: no more than usual."""
+
+
+class Trace(Message):
+    """The trace of an unexpected error: for the server's log, not for the job's owner."""
+
+    kind: Literal["trace"] = "trace"
+    text: str
+
+
+class End(Message):
+    """The worker's last message. It finished, or obeyed an order, or failed by the job's own fault."""
+
+    kind: Literal["end"] = "end"
+    order: Order | None = None
+    error: JobError | None = None
+
+
+# Between the server and its planner, and its inventory.
+
+
+class PlanRequest(Message):
+    """Plan a spec."""
+
+    kind: Literal["plan_request"] = "plan_request"
+    number: int
+    """Names the request in the reply."""
+    spec: TrainingSpec
+    data: DataSettings
+
+
+class PlanReply(Message):
+    """The plan, or what is wrong with the spec."""
+
+    kind: Literal["plan_reply"] = "plan_reply"
+    number: int
+    plan: Plan | None = None
+    problems: tuple[Problem, ...] = ()
+
+
+class Gpu(Message):
+    """A GPU that CUDA can use."""
+
+    name: str
+    memory_bytes: int
+
+
+class Inventory(Message):
+    """The GPUs in CUDA's order."""
+
+    kind: Literal["inventory"] = "inventory"
+    gpus: tuple[Gpu, ...]
+
+
+AnyMessage = (
+    Fork
+    | Up
+    | Forked
+    | Exited
+    | Start
+    | Ordered
+    | Ready
+    | Report
+    | Heartbeat
+    | Trace
+    | End
+    | PlanRequest
+    | PlanReply
+    | Inventory
+)
+_adapter: TypeAdapter[AnyMessage] = TypeAdapter(Annotated[AnyMessage, Field(discriminator="kind")])
+
+
+def encode(message: Message) -> bytes:
+    """The message as it goes over a connection.
+
+    Raises:
+        ValueError: it is longer than MAX_MESSAGE_BYTES.
+    """
+    body = message.model_dump_json().encode()
+    if len(body) > MAX_MESSAGE_BYTES:
+        raise ValueError(f"a message of {len(body)} bytes; the limit is {MAX_MESSAGE_BYTES}")
+    return len(body).to_bytes(_LENGTH_BYTES, "big") + body
+
+
+def decode(body: bytes) -> AnyMessage:
+    """The message in the body of a frame.
+
+    Raises:
+        pydantic.ValidationError: it is none.
+    """
+    return _adapter.validate_json(body)
+
+
+class Frames:
+    """Cuts the bytes that arrive into the bodies of messages."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """Every body that is complete now.
+
+        Raises:
+            ValueError: one is longer than MAX_MESSAGE_BYTES; the connection is of no more use.
+        """
+        self._buffer += data
+        while len(self._buffer) >= _LENGTH_BYTES:
+            length = int.from_bytes(self._buffer[:_LENGTH_BYTES], "big")
+            if length > MAX_MESSAGE_BYTES:
+                raise ValueError(f"a message of {length} bytes; the limit is {MAX_MESSAGE_BYTES}")
+            end = _LENGTH_BYTES + length
+            if len(self._buffer) < end:
+                return
+            body = bytes(self._buffer[_LENGTH_BYTES:end])
+            del self._buffer[:end]
+            yield body
