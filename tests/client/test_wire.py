@@ -318,7 +318,7 @@ class TestStrictReading:
         message = training_job_pb2.TrainingJob(
             spec=training_spec_pb2.TrainingSpec(**MINIMAL),
             display_name="",
-            labels={"Team": "x", "ok": "a\nb"},
+            labels={"Team\n" * 50: "x", "ok": "a\nb"},
             priority=1001,
         )
 
@@ -327,7 +327,7 @@ class TestStrictReading:
 
         assert {field for field, _ in caught.value.problems} == {
             "training_job.display_name",
-            "training_job.labels.Team",
+            "training_job.labels",
             "training_job.labels.ok",
             "training_job.priority",
         }

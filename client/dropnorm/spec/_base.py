@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import takewhile
 from typing import Annotated, Any, NamedTuple, Self
 
 from pydantic import (
@@ -15,6 +17,9 @@ from pydantic import (
     model_validator,
 )
 from pydantic_core import PydanticCustomError
+
+# What may stand in a path; a map's key may be any text, of any length.
+_NAME = re.compile(r"[\w-]{1,63}\Z", re.ASCII)
 
 
 class Problem(NamedTuple):
@@ -78,14 +83,20 @@ def problems_of(error: ValidationError) -> list[Problem]:
     """Every problem in a pydantic error, with dotted paths; rules over several fields keep theirs."""
     problems = []
     for line in error.errors(include_url=False):
-        # For a bad key of a map pydantic adds "[key]"; the message quotes the key itself.
-        where = format_path([part for part in line["loc"] if part != "[key]"])
+        where = format_path(_field_parts(line["loc"]))
         ruled: Sequence[Problem] = line.get("ctx", {}).get("problems", ())
         if ruled:
             problems += [Problem(join_path(where, field), text) for field, text in ruled]
         else:
             problems.append(Problem(where, _sentence(line)))
     return problems
+
+
+def _field_parts(location: tuple[str | int, ...]) -> Sequence[str | int]:
+    """The parts of a path that are fields: a bad key of a map blames the map, and so does a bad value under it."""
+    if location and location[-1] == "[key]":
+        return location[:-2]
+    return tuple(takewhile(lambda part: isinstance(part, int) or _NAME.match(part), location))
 
 
 def join_path(prefix: str, field: str) -> str:

@@ -30,7 +30,9 @@ class Compute(SpecModel):
         if self.device == "cpu" and self.gpus:
             yield Problem("gpus", "a job on the cpu takes no GPUs; leave gpus out or choose cuda")
         if self.device == "cuda" and self.gpus == 0:
-            yield Problem("gpus", "a job on cuda needs at least one GPU; leave gpus out or choose cpu")
+            yield Problem(
+                "gpus", "a job on cuda needs at least one GPU; leave gpus out or choose cpu"
+            )
         if self.precision == "float16" and self.device != "cuda":
             yield Problem("precision", "float16 needs a GPU: choose device cuda, or bfloat16")
 

@@ -40,5 +40,6 @@ class Data(SpecModel):
     def _rules(self) -> Iterator[Problem]:
         if self.validation_share + (self.test_share or 0.0) >= 1.0:
             yield Problem(
-                "test_share", "validation_share and test_share leave no sample to train on; together below 1"
+                "test_share",
+                "validation_share and test_share leave no sample to train on; together below 1",
             )

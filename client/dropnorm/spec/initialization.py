@@ -37,7 +37,13 @@ class Initialization(SpecModel):
                 "gain",
                 f"{self.scheme} takes no gain; leave it out, or choose xavier, kaiming or orthogonal",
             )
-        if "std" in self.model_fields_set and self.scheme != "truncated_normal" and self.std != 0.02:
+        if (
+            "std" in self.model_fields_set
+            and self.scheme != "truncated_normal"
+            and self.std != 0.02
+        ):
             yield Problem("std", f"{self.scheme} takes no std; only truncated_normal does")
         if self.bias != 0.0 and self.scheme == "default":
-            yield Problem("bias", "the default scheme draws its biases; choose another scheme to set them")
+            yield Problem(
+                "bias", "the default scheme draws its biases; choose another scheme to set them"
+            )

@@ -10,9 +10,7 @@ from pydantic import Field
 from dropnorm.spec._base import Bool, Int, Problem, Small, SpecModel, Width
 from dropnorm.spec.regularization import BatchNormSettings, DropoutSettings
 
-ActivationFunction = Literal[
-    "relu", "leaky_relu", "elu", "selu", "gelu", "silu", "tanh", "sigmoid"
-]
+ActivationFunction = Literal["relu", "leaky_relu", "elu", "selu", "gelu", "silu", "tanh", "sigmoid"]
 
 MAX_LAYERS = 512
 MAX_NESTING = 8

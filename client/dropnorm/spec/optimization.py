@@ -11,7 +11,16 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from dropnorm.spec._base import Bool, Epochs, Float, NonNegative, Positive, Problem, Share, SpecModel
+from dropnorm.spec._base import (
+    Bool,
+    Epochs,
+    Float,
+    NonNegative,
+    Positive,
+    Problem,
+    Share,
+    SpecModel,
+)
 
 Beta = Annotated[Float, Field(ge=0.0, lt=1.0)]
 LearningRate = Annotated[Float, Field(gt=0.0, le=1000.0)]
@@ -32,7 +41,9 @@ class SGD(SpecModel):
 
     def _rules(self) -> Iterator[Problem]:
         if self.nesterov and self.momentum == 0.0:
-            yield Problem("nesterov", "Nesterov's step needs momentum; give a momentum above 0, 0.9 is common")
+            yield Problem(
+                "nesterov", "Nesterov's step needs momentum; give a momentum above 0, 0.9 is common"
+            )
 
 
 class Adam(SpecModel):

@@ -13,7 +13,9 @@ from dropnorm.spec.training_spec import TrainingSpec
 MAX_LABELS = 64
 
 # Printable text on one line: names end up in log lines, terminals and MLflow's pages.
-Title = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]+$")]
+Title = Annotated[
+    str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]+$")
+]
 LabelKey = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
 LabelValue = Annotated[str, Field(max_length=63, pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*$")]
 JobId = Annotated[str, Field(pattern=r"^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$")]
