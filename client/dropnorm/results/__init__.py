@@ -1,4 +1,4 @@
-"""What comes back from the service: jobs, their journal, their evaluation, plans and workers. Frozen, typed, without I/O."""
+"""What comes back from the service: jobs, their journal, their evaluation, plans, workers. Frozen, typed, no I/O."""
 
 from dropnorm.results.evaluation import (
     ClassMetrics,

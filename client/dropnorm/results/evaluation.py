@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
+from dropnorm.results import _format
 from dropnorm.results._base import ResultModel
+
+if TYPE_CHECKING:
+    import pandas
+
+    from dropnorm.results._plot import Chart
 
 Task = Literal["classification", "regression"]
 
@@ -154,3 +160,45 @@ class Evaluation(ResultModel):
     """How much worse test is than train: accuracy of train minus test, in regression MSE of test minus train."""
     cost: TrainingCost
     """What it took."""
+
+    def to_frame(self) -> pandas.DataFrame:
+        """The history as a pandas DataFrame: a row per epoch, indexed by `epoch`, a column per metric.
+
+        Raises:
+            ImportError: pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError as error:
+            raise ImportError(
+                "evaluation.to_frame() needs pandas: pip install 'dropnorm[notebook]'"
+            ) from error
+        rows = [metrics.model_dump() for metrics in self.history]
+        return pandas.DataFrame(rows, columns=list(EpochMetrics.model_fields)).set_index("epoch")
+
+    def plot(self) -> Chart:
+        """Learning curves: loss and, in classification, accuracy by epoch, the best epoch marked.
+
+        Returns:
+            A matplotlib Figure that notebooks show by themselves; `savefig(path)` writes it.
+
+        Raises:
+            ImportError: matplotlib is not installed.
+        """
+        from dropnorm.results._plot import plot_evaluation
+
+        return plot_evaluation(self)
+
+    def __repr__(self) -> str:
+        table = _format.text_table(_format.METRIC_HEADER, _format.metric_rows(self))
+        return "\n".join([_format.evaluation_title(self), *table, *_format.evaluation_notes(self)])
+
+    __str__ = __repr__
+
+    def _repr_html_(self) -> str:
+        return _format.html_table(
+            _format.evaluation_title(self),
+            _format.METRIC_HEADER,
+            _format.metric_rows(self),
+            _format.evaluation_notes(self),
+        )

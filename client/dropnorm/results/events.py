@@ -7,9 +7,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from dropnorm.results import job
+from dropnorm.results import _format, job
 from dropnorm.results._base import ResultModel
-from dropnorm.results.evaluation import DatasetSummary, Evaluation, EpochMetrics
+from dropnorm.results.evaluation import DatasetSummary, EpochMetrics, Evaluation
 
 
 class StateChanged(ResultModel):
@@ -23,6 +23,10 @@ class StateChanged(ResultModel):
     error: job.JobError | None = None
     """The failure, with FAILED; or why an attempt was lost, with QUEUED."""
 
+    def __str__(self) -> str:
+        why = str(self.error) if self.error else self.message
+        return f"{self.state}: {why}" if why else str(self.state)
+
 
 class Progressed(ResultModel):
     """The attempt came further: at each new phase, at the first optimizer step, then at most once a second."""
@@ -31,6 +35,9 @@ class Progressed(ResultModel):
     progress: job.Progress
     """How far."""
 
+    def __str__(self) -> str:
+        return str(self.progress)
+
 
 class DatasetLoaded(ResultModel):
     """The data is on the device."""
@@ -38,6 +45,13 @@ class DatasetLoaded(ResultModel):
     kind: Literal["dataset"] = "dataset"
     dataset: DatasetSummary
     """What was loaded."""
+
+    def __str__(self) -> str:
+        data = self.dataset
+        return (
+            f"{data.name}: {data.train_samples:,} training, {data.validation_samples:,} validation, "
+            f"{data.test_samples:,} test samples"
+        )
 
 
 class SystemMetrics(ResultModel):
@@ -62,6 +76,16 @@ class EpochCompleted(ResultModel):
     system: SystemMetrics | None = None
     """What it cost the machine; absent when the library runs alone."""
 
+    def __str__(self) -> str:
+        metrics = self.metrics
+        accuracy = metrics.validation_accuracy
+        return (
+            f"epoch {metrics.epoch}: train loss {_format.number(metrics.train_loss)}, "
+            f"validation loss {_format.number(metrics.validation_loss)}"
+            + (f", validation accuracy {accuracy:.4f}" if accuracy is not None else "")
+            + f", {_format.count(metrics.samples_per_second)} samples/s"
+        )
+
 
 class LogLine(ResultModel):
     """Something worth telling."""
@@ -71,6 +95,9 @@ class LogLine(ResultModel):
     """How grave."""
     message: str
     """One or more lines of text."""
+
+    def __str__(self) -> str:
+        return self.message
 
 
 class Warned(ResultModel):
@@ -84,6 +111,9 @@ class Warned(ResultModel):
     message: str
     """What and why, one sentence."""
 
+    def __str__(self) -> str:
+        return f"{self.code}: {self.message}"
+
 
 class CheckpointWritten(ResultModel):
     """The attempt can go on from here."""
@@ -94,6 +124,9 @@ class CheckpointWritten(ResultModel):
     step: int
     """Optimizer steps done."""
 
+    def __str__(self) -> str:
+        return f"checkpoint after epoch {self.epoch}, step {self.step}"
+
 
 class Evaluated(ResultModel):
     """The result is there. A job has at most one."""
@@ -101,6 +134,9 @@ class Evaluated(ResultModel):
     kind: Literal["evaluation"] = "evaluation"
     evaluation: Evaluation
     """The result."""
+
+    def __str__(self) -> str:
+        return _format.evaluation_title(self.evaluation)
 
 
 class Tracked(ResultModel):
@@ -111,6 +147,9 @@ class Tracked(ResultModel):
     """MLflow's id of the experiment."""
     mlflow_run_id: str
     """MLflow's id of the run."""
+
+    def __str__(self) -> str:
+        return f"MLflow run {self.mlflow_run_id} in experiment {self.mlflow_experiment_id}"
 
 
 Payload = Annotated[
@@ -140,3 +179,14 @@ class Event(ResultModel):
     """Attempt it belongs to; 0 before the first."""
     payload: Payload
     """What happened."""
+
+    def __str__(self) -> str:
+        time = f"{self.time.astimezone():%H:%M:%S}"
+        return f"{self.sequence:>4}  {time}  {self._kind():<10}  {self.payload}"
+
+    def __repr__(self) -> str:
+        return f"<Event {self.sequence} {self._kind()}: {self.payload}>"
+
+    def _kind(self) -> str:
+        # A newer service may send what this version cannot read; wire then leaves the payload out.
+        return getattr(self.payload, "kind", "unknown")

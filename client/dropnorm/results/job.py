@@ -59,6 +59,10 @@ class Progress(ResultModel):
     steps: int
     """Optimizer steps in all."""
 
+    def __str__(self) -> str:
+        phase = self.phase.replace("_", " ")
+        return f"{phase}, epoch {self.epoch} of {self.epochs}, step {self.step} of {self.steps}"
+
 
 class JobError(ResultModel):
     """Why a job failed, in the terms of google.rpc.Status."""
@@ -71,6 +75,9 @@ class JobError(ResultModel):
     """What happened and what to do, one or two sentences."""
     metadata: dict[str, str] = {}
     """The values the message speaks of, by name."""
+
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.message}"
 
 
 class TrainingJob(ResultModel):
@@ -119,3 +126,9 @@ class TrainingJob(ResultModel):
     def id(self) -> str:
         """The last part of the resource name."""
         return self.name.rpartition("/")[2]
+
+    def __repr__(self) -> str:
+        where = f" ({self.progress})" if self.progress and self.state == State.RUNNING else ""
+        return f"<TrainingJob {self.id} {self.display_name!r}: {self.state}{where}>"
+
+    __str__ = __repr__

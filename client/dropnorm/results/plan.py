@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from dropnorm.results import _format
 from dropnorm.results._base import ResultModel
 from dropnorm.results.evaluation import DatasetSummary
 from dropnorm.spec import TrainingSpec
@@ -53,6 +54,10 @@ class Lint(ResultModel):
     message: str
     """What, why, and what to do instead."""
 
+    def __str__(self) -> str:
+        where = f"{self.field}: " if self.field else ""
+        return f"{self.code}: {where}{self.message}"
+
 
 class Plan(ResultModel):
     """The compiler's view of a spec."""
@@ -79,6 +84,20 @@ class Plan(ResultModel):
     """Estimated memory."""
     lints: tuple[Lint, ...] = ()
     """What is probably not wished."""
+
+    def __repr__(self) -> str:
+        rows = [_format.layer_row(layer) for layer in self.layers]
+        table = _format.text_table(_format.LAYER_HEADER, rows, left=3)
+        return "\n".join([*table, *_format.plan_notes(self), *map(str, self.lints)])
+
+    __str__ = __repr__
+
+    def _repr_html_(self) -> str:
+        rows = [_format.layer_row(layer) for layer in self.layers]
+        notes = [*_format.plan_notes(self), *map(str, self.lints)]
+        return _format.html_table(
+            f"Plan for {self.dataset.name}", _format.LAYER_HEADER, rows, notes, left=3
+        )
 
 
 class Slot(ResultModel):

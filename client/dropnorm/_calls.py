@@ -1,0 +1,252 @@
+"""The half that Client and AsyncClient share: requests, replies, deadlines, retries. No input or output."""
+
+from __future__ import annotations
+
+import random
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import grpc
+from google.protobuf.message import Message
+from pydantic import ValidationError
+
+from dropnorm import wire
+from dropnorm.errors import InvalidRequest, from_rpc_error
+from dropnorm.results import Plan, TrainingJob, Worker
+from dropnorm.spec import Problem, Submission, TrainingSpec
+from dropnorm.spec._base import join_path, problems_of
+from dropnorm.v1 import (
+    plan_pb2,
+    training_job_pb2,
+    training_service_pb2,
+    training_spec_pb2,
+)
+
+DEFAULT_ADDRESS = "localhost:50051"
+DEFAULT_TIMEOUT = 30.0
+DEFAULT_PATIENCE = 60.0
+
+Result = TypeVar("Result")
+Page = tuple[tuple[Result, ...], str]
+
+_MAX_MESSAGE_BYTES = 64 * 2**20
+
+_CHANNEL_OPTIONS: Mapping[str, int] = {
+    # A connection that went dead without a word is noticed within 40 s, while a call is open on it.
+    "grpc.keepalive_time_ms": 30_000,
+    "grpc.keepalive_timeout_ms": 10_000,
+    "grpc.http2.max_pings_without_data": 0,
+    # After a lost connection the channel itself waits before it tries again; its own default grows to 2 minutes.
+    "grpc.initial_reconnect_backoff_ms": 100,
+    "grpc.max_reconnect_backoff_ms": 2_000,
+    # An evaluation carries its history: 100,000 epochs are some 10 MB.
+    "grpc.max_receive_message_length": _MAX_MESSAGE_BYTES,
+    "grpc.max_send_message_length": _MAX_MESSAGE_BYTES,
+}
+
+_LOOPBACK = ("localhost", "127.", "[::1]", "unix:")
+
+
+def channel_options(address: str) -> list[tuple[str, int]]:
+    """How a channel behaves: keepalive, reconnection, message sizes; and no HTTP proxy to this very machine."""
+    options = dict(_CHANNEL_OPTIONS)
+    if address.startswith(_LOOPBACK):
+        options["grpc.enable_http_proxy"] = 0
+    return list(options.items())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Call(Generic[Result]):
+    """One unary call: which method, what it is asked, and how its reply is read."""
+
+    method: str
+    request: Message
+    read: Callable[[Any], Result]
+    repeatable: bool = True
+    """Whether asking twice does no more than asking once, so that a lost connection may be answered by a retry."""
+
+
+class Attempts:
+    """Deadline and retries of one call: jittered exponential back-off, for UNAVAILABLE only (AIP-194)."""
+
+    LIMIT = 5
+    FIRST_PAUSE = 0.1
+    LONGEST_PAUSE = 2.0
+
+    def __init__(self, call: Call[Any], *, address: str, timeout: float) -> None:
+        self._repeatable = call.repeatable
+        self._address = address
+        self._deadline = time.monotonic() + timeout
+        self._made = 0
+
+    @property
+    def timeout(self) -> float:
+        """Seconds left for the next attempt."""
+        return max(self._deadline - time.monotonic(), 0.0)
+
+    def pause_after(self, error: grpc.RpcError) -> float:
+        """Seconds to wait before the next attempt.
+
+        Raises:
+            DropnormError: there is no next attempt.
+        """
+        self._made += 1
+        pause = backoff(self._made, first=self.FIRST_PAUSE, longest=self.LONGEST_PAUSE)
+        if (
+            error.code() is grpc.StatusCode.UNAVAILABLE
+            and self._repeatable
+            and self._made < self.LIMIT
+            and pause < self.timeout
+        ):
+            return pause
+        raise from_rpc_error(error, address=self._address) from error
+
+
+def backoff(failures: int, *, first: float, longest: float) -> float:
+    """Seconds to wait after so many failures in a row: doubling, with half of it left to chance."""
+    ceiling = min(first * 2.0 ** min(failures - 1, 30), longest)
+    return ceiling * random.uniform(0.5, 1.0)  # noqa: S311 - spreads clients, guards nothing
+
+
+def create(
+    spec: TrainingSpec,
+    *,
+    name: str | None,
+    experiment: str | None,
+    labels: Mapping[str, str] | None,
+    priority: int | None,
+    job_id: str | None = None,
+    request_id: str | None = None,
+    validate_only: bool = False,
+) -> Call[TrainingJob]:
+    """CreateTrainingJob. It always carries a request id, so repeating it is safe.
+
+    Raises:
+        InvalidRequest: names every argument that is wrong.
+    """
+    said = {
+        "display_name": name,
+        "experiment": experiment,
+        "labels": labels,
+        "priority": priority,
+    }
+    if not isinstance(spec, TrainingSpec):
+        raise InvalidRequest(
+            problems=[Problem("spec", f"give a dropnorm.TrainingSpec, not {type(spec).__name__}")]
+        )
+    try:
+        submission = Submission.model_validate(
+            {"spec": spec} | {key: value for key, value in said.items() if value is not None}
+        )
+    except ValidationError as error:
+        problems = [
+            Problem(join_path("training_job", problem.field), problem.message)
+            for problem in problems_of(error)
+        ]
+        raise InvalidRequest(problems=problems) from error
+    return Call(
+        method="CreateTrainingJob",
+        request=training_service_pb2.CreateTrainingJobRequest(
+            training_job=wire.to_message(submission, training_job_pb2.TrainingJob, only_set=True),
+            training_job_id=job_id or "",
+            request_id=request_id or str(uuid.uuid4()),
+            validate_only=validate_only,
+        ),
+        read=_read_job,
+    )
+
+
+def get(name: str) -> Call[TrainingJob]:
+    """GetTrainingJob, with its evaluation."""
+    request = training_service_pb2.GetTrainingJobRequest(name=name)
+    return Call(method="GetTrainingJob", request=request, read=_read_job)
+
+
+def cancel(name: str) -> Call[TrainingJob]:
+    """CancelTrainingJob."""
+    return _move("CancelTrainingJob", training_service_pb2.CancelTrainingJobRequest(name=name))
+
+
+def pause(name: str) -> Call[TrainingJob]:
+    """PauseTrainingJob."""
+    return _move("PauseTrainingJob", training_service_pb2.PauseTrainingJobRequest(name=name))
+
+
+def resume(name: str) -> Call[TrainingJob]:
+    """ResumeTrainingJob."""
+    return _move("ResumeTrainingJob", training_service_pb2.ResumeTrainingJobRequest(name=name))
+
+
+def delete(name: str, *, force: bool) -> Call[None]:
+    """DeleteTrainingJob. A repeat would be told that there is no such job."""
+    request = training_service_pb2.DeleteTrainingJobRequest(name=name, force=force)
+    return Call(method="DeleteTrainingJob", request=request, read=lambda _: None, repeatable=False)
+
+
+def plan(spec: TrainingSpec) -> Call[Plan]:
+    """PlanTrainingJob."""
+    message = wire.to_message(spec, training_spec_pb2.TrainingSpec, only_set=True)
+    return Call(
+        method="PlanTrainingJob",
+        request=training_service_pb2.PlanTrainingJobRequest(spec=message),
+        read=_read_plan,
+    )
+
+
+def list_jobs(
+    *, filter: str, order_by: str, page_size: int, evaluations: bool
+) -> Callable[[str], Call[Page[TrainingJob]]]:
+    """ListTrainingJobs: the call for the page behind a token."""
+    view = (
+        training_service_pb2.TRAINING_JOB_VIEW_FULL
+        if evaluations
+        else training_service_pb2.TRAINING_JOB_VIEW_BASIC
+    )
+
+    def call(page_token: str) -> Call[Page[TrainingJob]]:
+        request = training_service_pb2.ListTrainingJobsRequest(
+            filter=filter,
+            order_by=order_by,
+            page_size=page_size,
+            page_token=page_token,
+            view=view,
+        )
+        return Call(method="ListTrainingJobs", request=request, read=_read_jobs)
+
+    return call
+
+
+def list_workers(page_token: str) -> Call[Page[Worker]]:
+    """ListWorkers: the call for the page behind a token."""
+    request = training_service_pb2.ListWorkersRequest(page_token=page_token)
+    return Call(method="ListWorkers", request=request, read=_read_workers)
+
+
+def job_name(job: str) -> str:
+    """The resource name of a job given by name or id."""
+    return job if job.startswith("trainingJobs/") else f"trainingJobs/{job}"
+
+
+def _move(method: str, request: Message) -> Call[TrainingJob]:
+    """A change of state. A repeat would be told that the state is no longer the right one."""
+    return Call(method=method, request=request, read=_read_job, repeatable=False)
+
+
+def _read_job(message: training_job_pb2.TrainingJob) -> TrainingJob:
+    return wire.from_message(message, TrainingJob)
+
+
+def _read_plan(message: plan_pb2.TrainingPlan) -> Plan:
+    return wire.from_message(message, Plan)
+
+
+def _read_jobs(message: training_service_pb2.ListTrainingJobsResponse) -> Page[TrainingJob]:
+    return tuple(map(_read_job, message.training_jobs)), message.next_page_token
+
+
+def _read_workers(message: training_service_pb2.ListWorkersResponse) -> Page[Worker]:
+    workers = tuple(wire.from_message(worker, Worker) for worker in message.workers)
+    return workers, message.next_page_token

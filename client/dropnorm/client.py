@@ -1,0 +1,323 @@
+"""Client and JobHandle: the service as plain Python objects. For asyncio see `dropnorm.aio`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import grpc
+
+from dropnorm import _calls
+from dropnorm._calls import Attempts, Call, Page
+from dropnorm._following import Watching, final, follow, outcome, settled
+from dropnorm._job_view import JobView
+from dropnorm._progress import display
+from dropnorm.errors import ClientClosed
+from dropnorm.results import Evaluation, Event, Plan, TrainingJob, Worker
+from dropnorm.spec import TrainingSpec
+from dropnorm.v1 import training_service_pb2_grpc
+
+Result = TypeVar("Result")
+
+
+class Client:
+    """A connection to a dropnorm service. Close it, or use it as a context manager. Safe to share between threads.
+
+    Nothing is sent before the first call. A call is answered within its timeout or raises DeadlineExceeded; when the
+    service cannot be reached, calls that are safe to repeat are tried again a few times within some seconds, and then
+    raise Unavailable.
+
+    Args:
+        address: `host:port` of the service.
+        timeout: seconds each call may take, unless it is given a timeout of its own.
+        patience: seconds after which `watch` and `result` give up a service that they lost and heard nothing of.
+
+    Every method raises the exceptions of `dropnorm.errors`: InvalidRequest with every wrong field, NotFound,
+    WrongState, Unavailable and so on.
+    """
+
+    def __init__(
+        self,
+        address: str = _calls.DEFAULT_ADDRESS,
+        *,
+        timeout: float = _calls.DEFAULT_TIMEOUT,
+        patience: float = _calls.DEFAULT_PATIENCE,
+    ) -> None:
+        self.address = address
+        self.timeout = timeout
+        self.patience = patience
+        self._closed = False
+        self._channel = grpc.insecure_channel(address, options=_calls.channel_options(address))
+        self._methods: Any = training_service_pb2_grpc.TrainingServiceStub(self._channel)
+
+    def train(
+        self,
+        spec: TrainingSpec,
+        *,
+        name: str | None = None,
+        experiment: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        priority: int | None = None,
+        job_id: str | None = None,
+        request_id: str | None = None,
+        timeout: float | None = None,
+    ) -> JobHandle:
+        """Queue a job. When this returns, the job is on the service's disk and will be run.
+
+        Args:
+            spec: what to train.
+            name: name for people; absent: the job's id.
+            experiment: MLflow experiment its run goes to; absent: `default`.
+            labels: for filtering.
+            priority: -1000 to 1000, higher first; absent: 0.
+            job_id: the last part of the resource name, `[a-z]([a-z0-9-]{0,61}[a-z0-9])?`; absent: one is made.
+            request_id: the same id with the same content gives the same job, however often it is sent; absent: a new
+                one, under which a lost connection is retried.
+            timeout: seconds this call may take.
+
+        Raises:
+            InvalidRequest: names every wrong field, of the shapes in the network too.
+            AlreadyExists: `job_id` is taken.
+        """
+        call = _calls.create(
+            spec,
+            name=name,
+            experiment=experiment,
+            labels=labels,
+            priority=priority,
+            job_id=job_id,
+            request_id=request_id,
+        )
+        return JobHandle(self, self._call(call, timeout))
+
+    def validate(
+        self,
+        spec: TrainingSpec,
+        *,
+        name: str | None = None,
+        experiment: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        priority: int | None = None,
+        job_id: str | None = None,
+        timeout: float | None = None,
+    ) -> TrainingJob:
+        """Check everything that `train` would, and create nothing.
+
+        Returns:
+            The job as it would have been created.
+
+        Raises:
+            InvalidRequest: names every wrong field.
+            AlreadyExists: `job_id` is taken.
+        """
+        call = _calls.create(
+            spec,
+            name=name,
+            experiment=experiment,
+            labels=labels,
+            priority=priority,
+            job_id=job_id,
+            validate_only=True,
+        )
+        return self._call(call, timeout)
+
+    def plan(self, spec: TrainingSpec, *, timeout: float | None = None) -> Plan:
+        """What a spec comes to, before anything is spent: layers, steps, memory, and what is probably not wished."""
+        return self._call(_calls.plan(spec), timeout)
+
+    def job(self, job: str, *, timeout: float | None = None) -> JobHandle:
+        """A job by its id or resource name.
+
+        Raises:
+            NotFound: there is none.
+        """
+        return JobHandle(self, self._call(_calls.get(_calls.job_name(job)), timeout))
+
+    def jobs(
+        self,
+        *,
+        filter: str = "",
+        order_by: str = "",
+        page_size: int = 0,
+        evaluations: bool = False,
+        timeout: float | None = None,
+    ) -> Iterator[JobHandle]:
+        """Every job, or those that a filter keeps, asked for page by page as they are iterated.
+
+        Args:
+            filter: AIP-160, `state = RUNNING AND labels.team = "vision"`; empty: all.
+            order_by: AIP-132, `priority desc, create_time`; empty: newest first.
+            page_size: jobs per request, up to 1000; 0: the service's choice.
+            evaluations: bring the evaluations of finished jobs too; otherwise `refresh()` does.
+            timeout: seconds each page may take.
+        """
+        listing = _calls.list_jobs(
+            filter=filter, order_by=order_by, page_size=page_size, evaluations=evaluations
+        )
+        for job in self._pages(listing, timeout):
+            yield JobHandle(self, job)
+
+    def workers(self, *, timeout: float | None = None) -> tuple[Worker, ...]:
+        """The machines that run jobs, their slots, and what each slot runs."""
+        return tuple(self._pages(_calls.list_workers, timeout))
+
+    def close(self) -> None:
+        """Close the connection; running watches end with ClientClosed. Jobs are not touched."""
+        self._closed = True
+        self._channel.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.address}{' (closed)' if self._closed else ''}>"
+
+    def _method(self, name: str) -> Any:
+        if self._closed:
+            raise ClientClosed(f"This client of {self.address} is closed; make a new one.")
+        return getattr(self._methods, name)
+
+    def _call(self, call: Call[Result], timeout: float | None) -> Result:
+        attempts = Attempts(
+            call, address=self.address, timeout=self.timeout if timeout is None else timeout
+        )
+        while True:
+            try:
+                reply = self._method(call.method)(call.request, timeout=attempts.timeout)
+            except grpc.RpcError as error:
+                time.sleep(attempts.pause_after(error))
+            else:
+                return call.read(reply)
+
+    def _pages(
+        self, listing: Callable[[str], Call[Page[Result]]], timeout: float | None
+    ) -> Iterator[Result]:
+        token, more = "", True
+        while more:
+            items, token = self._call(listing(token), timeout)
+            yield from items
+            more = token != ""
+
+
+class JobHandle(JobView):
+    """One job of a service: its state as last seen, and what can be done with it."""
+
+    def __init__(self, client: Client, snapshot: TrainingJob) -> None:
+        super().__init__(snapshot)
+        self._client = client
+
+    def refresh(self, *, timeout: float | None = None) -> Self:
+        """Ask the service how the job is."""
+        return self._update(_calls.get(self.name), timeout)
+
+    def watch(self, *, after: int = 0) -> Iterator[Event]:
+        """The job's journal: every event so far, then each as it happens, up to the one with the final state.
+
+        A lost connection is taken up again without a gap and without a repeat. The handle follows: `state`,
+        `progress`, `evaluation` are those of the last event.
+
+        Args:
+            after: leave out the events up to this sequence number.
+
+        Raises:
+            Unavailable: the service was lost for longer than the client's patience.
+        """
+        return self._follow(after, None)
+
+    def result(self, *, progress: bool = False, timeout: float | None = None) -> Evaluation:
+        """Wait for the job to end.
+
+        Args:
+            progress: show a progress bar meanwhile (plain lines where rich is not installed or there is no terminal).
+            timeout: seconds to wait; absent: as long as it takes.
+
+        Raises:
+            JobFailed: the job ended by an error, which it carries.
+            JobCancelled: the job was cancelled.
+            ResultTimeout: the job has not ended in time. It goes on.
+            Unavailable: the service was lost for longer than the client's patience.
+        """
+        if not final(self.state):
+            with display(progress) as show:
+                show(self.snapshot)
+                for event in self._follow(self.snapshot.last_sequence, timeout):
+                    show(self.snapshot, event)
+        if not settled(self.snapshot):
+            self.refresh()
+        return outcome(self.snapshot)
+
+    def cancel(self, *, timeout: float | None = None) -> Self:
+        """End the job for good; its history and last checkpoint are kept. A running job is CANCELLING at first.
+
+        Raises:
+            WrongState: it has ended.
+        """
+        return self._update(_calls.cancel(self.name), timeout)
+
+    def pause(self, *, timeout: float | None = None) -> Self:
+        """Take the job out of its slot, to go on later from a checkpoint. A running job is PAUSING at first.
+
+        Raises:
+            WrongState: it is neither queued nor running.
+        """
+        return self._update(_calls.pause(self.name), timeout)
+
+    def resume(self, *, timeout: float | None = None) -> Self:
+        """Queue a paused job again.
+
+        Raises:
+            WrongState: it is not paused.
+        """
+        return self._update(_calls.resume(self.name), timeout)
+
+    def delete(self, *, force: bool = False, timeout: float | None = None) -> None:
+        """Delete the job, its journal and its files; its MLflow run stays.
+
+        Args:
+            force: end it first if need be.
+            timeout: seconds this call may take.
+
+        Raises:
+            WrongState: it has not ended, and `force` is not set.
+        """
+        self._client._call(_calls.delete(self.name, force=force), timeout)
+
+    def _update(self, call: Call[TrainingJob], timeout: float | None) -> Self:
+        self._snapshot = self._client._call(call, timeout)
+        return self
+
+    def _follow(self, after: int, timeout: float | None) -> Iterator[Event]:
+        client = self._client
+        watching = Watching(
+            self.name,
+            after=after,
+            address=client.address,
+            patience=client.patience,
+            timeout=timeout,
+        )
+        while True:
+            stream = client._method("WatchTrainingJob")(watching.open(), timeout=watching.timeout)
+            try:
+                for message in stream:
+                    event = watching.accept(message)
+                    if event is not None:
+                        self._snapshot = follow(self._snapshot, event)
+                        yield event
+                    if watching.finished:
+                        break
+                return
+            except grpc.RpcError as error:
+                pause = watching.interrupted(error)
+            finally:
+                stream.cancel()
+            time.sleep(pause)

@@ -1,0 +1,189 @@
+"""Results in words: numbers as people read them, and the tables that terminals and notebooks share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from html import escape
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dropnorm.results.evaluation import Evaluation, Metrics
+    from dropnorm.results.plan import Plan, PlannedLayer
+
+Row = tuple[str, ...]
+
+_METRICS = (
+    ("accuracy", "accuracy"),
+    ("loss", "loss"),
+    ("NLL (nats)", "nll"),
+    ("macro F1", "macro_f1"),
+    ("calibration error", "ece"),
+    ("Brier score", "brier"),
+    ("MSE", "mse"),
+    ("MAE", "mae"),
+    ("R²", "r2"),
+)
+
+_TABLE_STYLE = "font-variant-numeric: tabular-nums; border-collapse: collapse;"
+
+
+def count(number: float) -> str:
+    """`12345678` -> `12.3 M`; whole below 10,000."""
+    if number < 10_000:
+        return f"{number:,.0f}"
+    return _scaled(number, 1000, ("", " k", " M", " G", " T"))
+
+
+def size(number_of_bytes: float) -> str:
+    """`12345678` -> `11.8 MiB`."""
+    return _scaled(number_of_bytes, 1024, (" B", " KiB", " MiB", " GiB", " TiB"))
+
+
+def seconds(duration: float) -> str:
+    """`0.0123` -> `12 ms`, `83` -> `1 min 23 s`."""
+    if duration < 0.1:
+        return f"{duration * 1000:.0f} ms"
+    if duration < 60:
+        return f"{duration:.2f} s" if duration < 10 else f"{duration:.1f} s"
+    minutes, rest = divmod(round(duration), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def shape(sizes: Sequence[int]) -> str:
+    """`(1, 28, 28)` -> `1 x 28 x 28`."""
+    return " × ".join(str(part) for part in sizes) or "scalar"
+
+
+def number(value: float | None) -> str:
+    """Four digits that matter; a dash for what is not defined."""
+    if value is None:
+        return "-"
+    return f"{value:.4f}" if 1e-3 <= abs(value) < 1e4 or value == 0 else f"{value:.4g}"
+
+
+def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
+    """Mean and sample standard deviation (0 of a single value); NaN where a value is NaN or infinite."""
+    mean = sum(values) / len(values)
+    if len(values) == 1:
+        return mean, 0.0
+    squares = sum((value - mean) ** 2 for value in values)
+    return mean, math.sqrt(squares / (len(values) - 1))
+
+
+def metric_rows(evaluation: Evaluation) -> list[Row]:
+    """Label, train, validation and test of each metric that the task defines."""
+    splits: tuple[Metrics, ...] = (evaluation.train, evaluation.validation, evaluation.test)
+    # In classification the loss is the NLL; one row is enough.
+    same = all(split.nll == split.loss for split in splits)
+    rows = []
+    for label, attribute in _METRICS:
+        values = [getattr(split, attribute) for split in splits]
+        if any(value is not None for value in values) and not (attribute == "nll" and same):
+            rows.append((label, *map(number, values)))
+    rows.append(("samples", *(f"{split.samples:,}" for split in splits)))
+    return rows
+
+
+def evaluation_title(evaluation: Evaluation) -> str:
+    """What was trained on, and which epoch won."""
+    ending = ", stopped early" if evaluation.stopped_early else ""
+    return (
+        f"{evaluation.task} of {evaluation.dataset.name}: best epoch {evaluation.best_epoch} of "
+        f"{len(evaluation.history)}{ending}"
+    )
+
+
+def evaluation_notes(evaluation: Evaluation) -> list[str]:
+    """The gap and the cost, a line each."""
+    cost = evaluation.cost
+    gap = (
+        "accuracy, train minus test"
+        if evaluation.task == "classification"
+        else "MSE, test minus train"
+    )
+    return [
+        f"generalization gap {number(evaluation.generalization_gap)} ({gap})",
+        f"{cost.parameters:,} parameters, {count(cost.forward_flops)} FLOPs per forward pass",
+        f"{seconds(cost.seconds)} in all, {seconds(cost.seconds_to_best)} to the best epoch, "
+        f"{count(cost.samples_per_second)} samples/s, peak memory {size(cost.peak_memory_bytes)}, "
+        f"on {cost.device}",
+    ]
+
+
+def layer_row(layer: PlannedLayer) -> Row:
+    """A layer of a plan, as a row of its table."""
+    return (
+        layer.name,
+        layer.type,
+        shape(layer.output_shape),
+        f"{layer.parameters:,}",
+        count(layer.flops),
+    )
+
+
+def plan_notes(plan: Plan) -> list[str]:
+    """Steps, memory and totals of a plan, a line each."""
+    data, memory = plan.dataset, plan.memory
+    batch = plan.spec.optimization.batch_size
+    last = (
+        f", the last batch of an epoch has {plan.last_batch_size}"
+        if plan.last_batch_size != batch
+        else ""
+    )
+    return [
+        f"{plan.parameters:,} parameters, {count(plan.forward_flops)} FLOPs per sample forward",
+        f"{data.name}: {data.train_samples:,} training, {data.validation_samples:,} validation and "
+        f"{data.test_samples:,} test samples of {shape(data.input_shape)}, {data.outputs} outputs",
+        f"{plan.total_steps:,} steps: {plan.spec.optimization.epochs:,} epochs of "
+        f"{plan.steps_per_epoch:,} steps, {batch:,} samples each{last}",
+        f"{size(memory.total)} of memory: parameters {size(memory.parameters)}, gradients "
+        f"{size(memory.gradients)}, optimizer {size(memory.optimizer)}, activations "
+        f"{size(memory.activations)}, data {size(memory.data)}",
+    ]
+
+
+LAYER_HEADER: Row = ("layer", "type", "output", "parameters", "FLOPs")
+METRIC_HEADER: Row = ("", "train", "validation", "test")
+
+
+def text_table(header: Row, rows: Sequence[Row], *, left: int = 1) -> list[str]:
+    """Aligned columns: the first `left` of them to the left, numbers to the right."""
+    widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
+    return [
+        "  ".join(
+            cell.ljust(width) if column < left else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in (header, *rows)
+    ]
+
+
+def html_table(
+    title: str, header: Row, rows: Sequence[Row], notes: Iterable[str], *, left: int = 1
+) -> str:
+    """The same table for a notebook."""
+
+    def line(row: Row, tag: str) -> str:
+        cells = (
+            f'<{tag} style="text-align: {"left" if column < left else "right"}">{escape(cell)}</{tag}>'
+            for column, cell in enumerate(row)
+        )
+        return f"<tr>{''.join(cells)}</tr>"
+
+    body = "".join(line(row, "td") for row in rows)
+    footer = "<br>".join(escape(note) for note in notes)
+    return (
+        f"<div><strong>{escape(title)}</strong>"
+        f'<table style="{_TABLE_STYLE}"><thead>{line(header, "th")}</thead><tbody>{body}</tbody></table>'
+        f"<small>{footer}</small></div>"
+    )
+
+
+def _scaled(value: float, base: int, units: Sequence[str]) -> str:
+    index = 0
+    while abs(value) >= base and index < len(units) - 1:
+        value /= base
+        index += 1
+    digits = 1 if index and abs(value) < 100 else 0
+    return f"{value:.{digits}f}{units[index]}"
