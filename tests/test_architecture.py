@@ -27,6 +27,6 @@ def test_import_does_not_load(module: str, absent: set[str]) -> None:
 
 
 def loaded_by_importing(module: str) -> set[str]:
-    program = f"import sys, {module}; print(*sys.modules)"
-    command = [sys.executable, "-c", program]
-    return set(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split())
+    command = [sys.executable, "-c", f"import sys, {module}; print(*sys.modules)"]
+    run = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    return set(run.stdout.split())
