@@ -1,0 +1,33 @@
+"""What will train and is probably not what is wished: rules that each yield lints with a stable code."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dropnorm.results import Lint
+from dropnorm_service.training.lints import network, training
+from dropnorm_service.training.lints.subject import Rule, Subject
+
+RULES: Sequence[Rule] = (
+    network.variance_shift,
+    network.redundant_bias,
+    network.dropout_on_logits,
+    network.batch_norm_on_logits,
+    network.high_rate,
+    network.batch_statistics,
+    network.nothing_to_regularize,
+    training.last_batch_of_one,
+    training.batch_exceeds_split,
+    training.schedule_ends_early,
+    training.second_warmup,
+    training.idle_early_stopping,
+    training.nearly_full,
+)
+
+
+def lint(subject: Subject) -> tuple[Lint, ...]:
+    """Everything that the rules find, in their order."""
+    return tuple(found for rule in RULES for found in rule(subject))
+
+
+__all__ = ["RULES", "Rule", "Subject", "lint"]

@@ -1,0 +1,134 @@
+"""Lints about the network: where dropout and batch norm stand, and how strong they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from dropnorm.results import Lint
+from dropnorm.spec import MLP
+from dropnorm.spec import layers as spec
+from dropnorm_service.training.design import DesignedLayer
+from dropnorm_service.training.lints.flow import biases_before_norm, dropout_before_norm
+from dropnorm_service.training.lints.subject import Subject, over_fields
+
+HIGH_RATE = 0.8
+
+
+def variance_shift(subject: Subject) -> Iterator[Lint]:
+    """Dropout ahead of a batch norm that keeps running statistics (Li et al. 2018)."""
+    found = dropout_before_norm(subject.paper)
+    by_order = subject.training.regularization.order == "dropout_then_norm"
+    yield from over_fields(
+        "DROPOUT_BEFORE_BATCH_NORM",
+        [
+            "regularization.order" if by_order and field.startswith("regularization.") else field
+            for field in found.direct
+        ],
+        "dropout feeds a batch norm: it changes the variance in training only, and the running variance then "
+        "misleads evaluation (variance shift, Li et al. 2018); put dropout after the norm",
+    )
+    yield from over_fields(
+        "DROPOUT_UPSTREAM_OF_BATCH_NORM",
+        found.upstream,
+        "a later batch norm, with weights in between, still sees the variance that this dropout changes in training "
+        "only; the wider the layers the less it matters, and dropout after the last batch norm avoids it "
+        "(Li et al. 2018)",
+    )
+
+
+def redundant_bias(subject: Subject) -> Iterator[Lint]:
+    """A bias that the next batch norm subtracts again."""
+    mlp = isinstance(subject.training.architecture, MLP)
+    fields = (layer.element.field for layer in biases_before_norm(subject.paper))
+    yield from over_fields(
+        "BIAS_BEFORE_BATCH_NORM",
+        ("architecture.mlp.bias" if mlp else field and f"{field}.bias" for field in fields),
+        "the batch norm that follows subtracts the bias with the mean, and learns a shift of its own; set bias to "
+        "false" + (", which in an MLP takes the output layer's bias too" if mlp else ""),
+    )
+
+
+def dropout_on_logits(subject: Subject) -> Iterator[Lint]:
+    """Dropout after the last layer with weights."""
+    yield from over_fields(
+        "DROPOUT_ON_LOGITS",
+        _at_the_end(subject, spec.Dropout),
+        "this drops the outputs themselves, so the loss is taken over guesses that the network never made; drop hidden "
+        "units instead",
+    )
+
+
+def batch_norm_on_logits(subject: Subject) -> Iterator[Lint]:
+    """Batch norm after the last layer with weights."""
+    yield from over_fields(
+        "BATCH_NORM_ON_LOGITS",
+        _at_the_end(subject, spec.BatchNorm),
+        "normalised outputs keep one scale over every batch, however sure the network is of a sample; normalise hidden "
+        "layers instead",
+    )
+
+
+def high_rate(subject: Subject) -> Iterator[Lint]:
+    """A dropout rate that leaves little."""
+    rates = {
+        _setting(layer, "rate"): layer.element.layer.rate
+        for layer in subject.paper.walk()
+        if isinstance(layer.element.layer, spec.Dropout)
+    }
+    for field, rate in rates.items():
+        if rate >= HIGH_RATE:
+            yield Lint(
+                code="HIGH_DROPOUT_RATE",
+                field=field,
+                message=f"a rate of {rate:g} keeps {1.0 - rate:.2g} of the units; 0.5 in hidden layers and 0.2 at the "
+                "input are common (Srivastava et al. 2014); if this was meant as the share kept, give it as keep_prob",
+            )
+
+
+def batch_statistics(subject: Subject) -> Iterator[Lint]:
+    """Batch norm without running statistics."""
+    yield from over_fields(
+        "BATCH_STATISTICS_IN_EVALUATION",
+        [
+            _setting(layer, "track_running_stats")
+            for layer in subject.paper.walk()
+            if isinstance(layer.element.layer, spec.BatchNorm)
+            and not layer.element.layer.track_running_stats
+        ],
+        "without running statistics a prediction depends on the other samples of its batch; set track_running_stats, "
+        "unless whatever is predicted comes in batches like those of the training",
+    )
+
+
+def nothing_to_regularize(subject: Subject) -> Iterator[Lint]:
+    """Hidden dropout or batch norm in a network without an activation."""
+    if any(isinstance(layer.element.layer, spec.Activation) for layer in subject.paper.walk()):
+        return
+    dropout = subject.training.regularization.dropout
+    norm = subject.training.regularization.batch_norm
+    asked = ["regularization.dropout.rate"] if dropout and dropout.rate else []
+    asked += ["regularization.batch_norm.hidden"] if norm and norm.hidden else []
+    yield from over_fields(
+        "REGULARIZATION_WITHOUT_EFFECT",
+        asked,
+        "this acts around activations, and the network has none",
+    )
+
+
+def _at_the_end(subject: Subject, kind: type[spec.Dropout] | type[spec.BatchNorm]) -> list[str]:
+    """The fields of the layers of a kind that have no weights behind them."""
+    fields: list[str] = []
+    for layer in subject.paper.walk():
+        if isinstance(layer.element.layer, spec.Linear | spec.Conv):
+            fields = []
+        elif isinstance(layer.element.layer, kind):
+            fields.append(layer.element.field)
+    return fields
+
+
+def _setting(layer: DesignedLayer, name: str) -> str:
+    """The path of a layer's setting, in the list or in the regularization that placed the layer."""
+    field = layer.element.field
+    if not field.startswith("regularization."):
+        return f"{field}.{name}"
+    return field if field.endswith("rate") else f"{field.rpartition('.')[0]}.{name}"

@@ -1,0 +1,74 @@
+"""How much memory a training step takes, measured on the meta device, where nothing is computed."""
+
+from __future__ import annotations
+
+from math import prod
+
+import torch
+from torch import Tensor, nn
+
+from dropnorm.results import DatasetSummary, MemoryEstimate
+from dropnorm.spec import TrainingSpec
+from dropnorm_service.training.design import Design
+from dropnorm_service.training.model import model_of
+from dropnorm_service.training.optimizers import OPTIMIZERS
+
+_FLOAT = 4
+_CLASS = 8
+
+
+def estimate_memory(
+    training: TrainingSpec, paper: Design, dataset: DatasetSummary, batch_size: int
+) -> MemoryEstimate:
+    """Estimated memory of a training step with batches of `batch_size`.
+
+    Activations are what autograd keeps of one forward pass. In 16-bit arithmetic they take half, and the
+    weights' 16-bit copies come on top. The device's own overhead (context, kernels' work space,
+    fragmentation) is left out.
+    """
+    with torch.device("meta"):
+        network = model_of(paper, training.initialization)
+    weights = sum(map(_bytes, network.parameters()))
+    buffers = sum(map(_bytes, network.buffers()))
+    optimizer = training.optimization.optimizer
+    activations = kept_for_backward(network, (batch_size, *paper.input_shape))
+    if training.compute.precision != "float32":
+        activations = activations // 2 + weights // 2
+    target = _CLASS if dataset.task == "classification" else _FLOAT * dataset.outputs
+    samples = dataset.train_samples + dataset.validation_samples + dataset.test_samples
+    parts = {
+        "parameters": weights + buffers,
+        "gradients": weights,
+        "optimizer": OPTIMIZERS[optimizer.kind].state(optimizer) * weights,
+        "activations": activations,
+        "data": samples * (_FLOAT * prod(dataset.input_shape) + target),
+    }
+    return MemoryEstimate(**parts, total=sum(parts.values()))
+
+
+def kept_for_backward(network: nn.Module, shape: tuple[int, ...]) -> int:
+    """Bytes that autograd keeps of a forward pass in training mode over a float32 batch of `shape`.
+
+    The parameters themselves are left out; what several operations keep counts once. The network must be
+    on the meta device.
+    """
+    own = {_storage(parameter) for parameter in network.parameters()}
+    kept: dict[int, Tensor] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        if _storage(tensor) not in own:
+            kept[_storage(tensor)] = tensor
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        network.train()(torch.empty(shape, device="meta"))
+    return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+
+
+def _storage(tensor: Tensor) -> int:
+    # On the meta device every data pointer is 0; the storage object is the only identity.
+    return int(tensor.untyped_storage()._cdata)
+
+
+def _bytes(tensor: Tensor) -> int:
+    return tensor.numel() * tensor.element_size()

@@ -1,0 +1,87 @@
+"""What a spec comes to, before anything is spent."""
+
+from __future__ import annotations
+
+from dropnorm.results import DatasetSummary, MemoryEstimate, Plan, PlannedLayer
+from dropnorm.spec import InvalidSpecError, Problem, TrainingSpec
+from dropnorm_service.training.batching import Batching
+from dropnorm_service.training.checks import check
+from dropnorm_service.training.design import DesignedLayer
+from dropnorm_service.training.lints import Subject, lint
+from dropnorm_service.training.memory import estimate_memory
+
+
+def plan(
+    training: TrainingSpec, dataset: DatasetSummary, *, memory_limit_bytes: int | None = None
+) -> Plan:
+    """The plan of a spec on its data: layers, steps, memory and lints. Nothing is allocated or computed.
+
+    Args:
+        training: the spec.
+        dataset: the data and the sizes of its splits.
+        memory_limit_bytes: memory of the device it would run on; None: unknown, nothing is refused for it.
+
+    Raises:
+        InvalidSpecError: the spec does not fit its data, or its training does not fit into the memory;
+            every field at fault is named.
+    """
+    paper = check(training, dataset)
+    optimization = training.optimization
+    batching = Batching.of(dataset.train_samples, optimization.batch_size, optimization.last_batch)
+    memory = estimate_memory(training, paper, dataset, batching.batch_size)
+    if memory_limit_bytes is not None and memory.total > memory_limit_bytes:
+        raise InvalidSpecError([_too_large(memory, memory_limit_bytes)])
+    subject = Subject(training, paper, dataset, batching, memory, memory_limit_bytes)
+    return Plan(
+        spec=training,
+        spec_digest=training.digest(),
+        dataset=dataset,
+        layers=tuple(map(_row, paper.walk())),
+        parameters=paper.parameters,
+        forward_flops=paper.forward_flops,
+        steps_per_epoch=batching.steps_per_epoch,
+        total_steps=batching.steps_per_epoch * optimization.epochs,
+        last_batch_size=batching.last_batch_size,
+        memory=memory,
+        lints=lint(subject),
+    )
+
+
+def _row(layer: DesignedLayer) -> PlannedLayer:
+    return PlannedLayer(
+        name=layer.element.name,
+        type=layer.blueprint.text,
+        field=layer.element.field,
+        output_shape=layer.blueprint.output_shape,
+        parameters=layer.blueprint.parameters,
+        flops=layer.blueprint.flops,
+    )
+
+
+def _too_large(memory: MemoryEstimate, limit: int) -> Problem:
+    state = memory.parameters + memory.gradients + memory.optimizer
+    field, text, _ = max(
+        ("architecture", f"{size(state)} of it for weights, gradients and optimizer", state),
+        (
+            "optimization.batch_size",
+            f"{size(memory.activations)} of it for activations",
+            memory.activations,
+        ),
+        ("data.train_samples", f"{size(memory.data)} of it for the data set", memory.data),
+        key=lambda part: part[2],
+    )
+    return Problem(
+        field,
+        f"a training step would take about {size(memory.total)}, {text}, and there are {size(limit)}; "
+        "ask for less here",
+    )
+
+
+def size(count: int) -> str:
+    """Bytes in words: `1.5 GiB`."""
+    value, unit = float(count), "B"
+    for larger in ("KiB", "MiB", "GiB", "TiB", "PiB", "EiB"):
+        if value < 1024.0:
+            break
+        value, unit = value / 1024.0, larger
+    return f"{value:.3g} {unit}"
