@@ -66,7 +66,7 @@ class Mlp(google.protobuf.message.Message):
     @property
     def hidden(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
         """Width of each hidden layer. Empty: a linear model. Limits: at most 512 items, each 1 to
-        1,048,576. Default: (128, 64).
+        1,048,576.
         """
 
     def __init__(
