@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Literal, Protocol
 
-from dropnorm.results import Event, JobError, Payload, Plan, Slot, TrainingJob
+from dropnorm.results import Event, JobError, Payload, Plan, Slot, State, TrainingJob
 from dropnorm.spec import TrainingSpec
+
+Clock = Callable[[], datetime]
+"""The time now, in UTC."""
 
 Order = Literal["checkpoint", "pause", "cancel"]
 """What a worker can be told between two steps."""
@@ -124,6 +127,16 @@ class Change:
     """Hide the job from `get` and `list` from now on; false leaves it as it is."""
 
 
+@dataclass(frozen=True)
+class DeletedJob:
+    """A job that is hidden, but still in the store."""
+
+    job_id: str
+    state: State
+    position: int
+    """Global position of its newest event."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class JobQuery:
     """Which page of jobs is wanted."""
@@ -158,10 +171,10 @@ class JobStore(Protocol):
             StoreUnavailable: the database does not answer or cannot write; nothing is written.
         """
 
-    async def get(self, job_id: str) -> TrainingJob | None:
+    async def get(self, job_id: str, *, deleted: bool = False) -> TrainingJob | None:
         """The job, with its evaluation if it has succeeded: the newest one in its journal.
 
-        None when there is no such job or it is deleted.
+        None when there is no such job, or it is deleted and `deleted` is false.
         """
 
     async def list(self, query: JobQuery) -> JobPage:
@@ -189,11 +202,8 @@ class JobStore(Protocol):
     async def move_cursor(self, consumer: str, position: int) -> None:
         """Remember a consumer's position."""
 
-    async def purgeable(self, *, before: int | None) -> Sequence[str]:
-        """Deleted jobs in a final state whose whole journal lies at or below a position.
-
-        None: wherever it lies.
-        """
+    async def deleted(self) -> Sequence[DeletedJob]:
+        """Every deleted job that is not purged yet."""
 
     async def purge(self, job_ids: Sequence[str]) -> None:
         """Remove jobs with their journals and request ids; their job ids can be used again."""

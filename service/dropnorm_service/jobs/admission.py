@@ -1,0 +1,109 @@
+"""What a job must pass before it is accepted."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import secrets
+
+from pydantic import TypeAdapter, ValidationError
+
+from dropnorm.results import Plan, State, TrainingJob
+from dropnorm.spec import InvalidSpecError, Problem, Submission, TrainingSpec
+from dropnorm.spec.submission import JobId
+from dropnorm_service.jobs.errors import CannotFit, InvalidRequest
+from dropnorm_service.jobs.ports import Clock, Executor, Planner, RequestRecord
+
+_JOB_ID: TypeAdapter[str] = TypeAdapter(JobId)
+_REQUEST_ID = re.compile(r"[\x20-\x7e]{1,128}")
+
+
+class Admission:
+    """Checks requests for jobs and turns them into jobs to be.
+
+    Args:
+        planner: knows what a spec comes to.
+        executor: knows what can run here.
+        clock: the time.
+    """
+
+    def __init__(self, planner: Planner, executor: Executor, clock: Clock) -> None:
+        self._planner = planner
+        self._executor = executor
+        self._clock = clock
+
+    async def admit(
+        self, submission: Submission, job_id: str | None, request_id: str | None
+    ) -> tuple[TrainingJob, RequestRecord | None]:
+        """The job as it will be written first, and the record of its request_id.
+
+        Raises:
+            InvalidRequest: the ids are malformed, or the spec does not fit together or its data.
+            CannotFit: it asks for more than the service has.
+            PlannerUnavailable: the spec could not be checked in time.
+        """
+        _check_ids(job_id, request_id)
+        plan = await self.plan(submission.spec, "training_job.spec")
+        obstacle = self._executor.obstacle(plan.spec)
+        if obstacle is not None:
+            raise CannotFit(obstacle)
+        job = self._draft(submission, plan, job_id)
+        if request_id is None:
+            return job, None
+        digest = _digest(submission, job_id)
+        return job, RequestRecord(request_id=request_id, digest=digest, job_id=job.id)
+
+    async def plan(self, spec: TrainingSpec, field: str) -> Plan:
+        """What a spec comes to.
+
+        Args:
+            field: where the spec stands in the request.
+
+        Raises:
+            InvalidRequest: it does not fit together or does not fit its data.
+            PlannerUnavailable: there was no answer in time.
+        """
+        try:
+            return await self._planner.plan(spec)
+        except InvalidSpecError as error:
+            raise InvalidRequest.from_spec(error, field) from error
+
+    def _draft(self, submission: Submission, plan: Plan, job_id: str | None) -> TrainingJob:
+        now = self._clock()
+        # The date keeps neighbours in time neighbours in the index.
+        job_id = job_id or f"job-{now:%Y%m%d}-{secrets.token_hex(6)}"
+        return TrainingJob(
+            name=f"trainingJobs/{job_id}",
+            display_name=submission.display_name or job_id,
+            experiment=submission.experiment,
+            labels=submission.labels,
+            priority=submission.priority,
+            spec=plan.spec,
+            spec_digest=plan.spec_digest,
+            state=State.QUEUED,
+            create_time=now,
+            update_time=now,
+        )
+
+
+def _check_ids(job_id: str | None, request_id: str | None) -> None:
+    problems = []
+    if job_id is not None:
+        try:
+            _JOB_ID.validate_python(job_id)
+        except ValidationError:
+            text = (
+                "an id is [a-z]([a-z0-9-]{0,61}[a-z0-9])?; leave it out and the service makes one"
+            )
+            problems.append(Problem("training_job_id", text))
+    if request_id is not None and _REQUEST_ID.fullmatch(request_id) is None:
+        text = "a request_id is 1 to 128 printable ASCII characters; a UUID4 is a good choice"
+        problems.append(Problem("request_id", text))
+    if problems:
+        raise InvalidRequest(problems)
+
+
+def _digest(submission: Submission, job_id: str | None) -> str:
+    content = {"training_job": submission.model_dump(mode="json"), "training_job_id": job_id}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

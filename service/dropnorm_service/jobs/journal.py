@@ -1,0 +1,231 @@
+"""The journals' only writer, and the way to read and follow them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple, TypeVar
+
+from dropnorm.results import Event, Payload, State, StateChanged, TrainingJob
+from dropnorm.spec import Problem
+from dropnorm_service.jobs.errors import InvalidRequest, JobNotFound, ShuttingDown
+from dropnorm_service.jobs.live import LiveJob, LiveJobs
+from dropnorm_service.jobs.ports import Change, JobStore, RequestRecord
+from dropnorm_service.jobs.projection import project
+
+_PAGE = 100
+
+T = TypeVar("T")
+
+
+class Entry(NamedTuple):
+    """An event to be, before it has its number."""
+
+    time: datetime
+    payload: Payload
+    attempt: int
+
+
+Decide = Callable[[TrainingJob], Sequence[Entry]]
+"""What a job's journal gets next, given its row as it is then. It may refuse by raising."""
+
+Listener = Callable[[LiveJob, Sequence[Event]], None]
+"""Hears of a change: the job after it, and the events of it."""
+
+
+class Journal:
+    """Every job's journal and row, with those in use kept in memory.
+
+    A row is what its journal makes of it (`projection`), and both are written in one transaction.
+    Changes of one job happen one after the other; each is finished once begun, also when its caller
+    is cancelled, because the rest of the service must hear of what is on disk.
+
+    Args:
+        store: where they are.
+        idle_capacity: jobs that nobody works on or watches to keep in memory.
+    """
+
+    def __init__(self, store: JobStore, *, idle_capacity: int = 256) -> None:
+        self._store = store
+        self._jobs = LiveJobs(idle_capacity)
+        self._loading: dict[str, asyncio.Task[LiveJob | None]] = {}
+        self._changing: set[asyncio.Task[Any]] = set()
+        self._listeners: list[Listener] = []
+        self._closed = False
+
+    def listen(self, listener: Listener) -> None:
+        """Call a function after each change, once it is on disk, with the job and its new events."""
+        self._listeners.append(listener)
+
+    async def close(self) -> None:
+        """End all who follow a journal, and wait for changes under way."""
+        self._closed = True
+        for live in self._jobs:
+            live.wake()
+        if self._changing:
+            await asyncio.wait(self._changing)
+
+    async def create(self, job: TrainingJob, request: RequestRecord | None = None) -> TrainingJob:
+        """Write a new job with its first event.
+
+        Raises:
+            RequestAccepted, JobAlreadyExists: as in `JobStore.commit`.
+        """
+        return await self._to_the_end(self._create(job, request))
+
+    async def get(self, job_id: str) -> TrainingJob:
+        """The job as it is now.
+
+        Raises:
+            JobNotFound: there is none, or it is deleted.
+        """
+        live = self._jobs.get(job_id) or await self._load(job_id)
+        if live.deleted:
+            raise JobNotFound(job_id)
+        return live.job
+
+    async def hold(self, job_id: str) -> LiveJob:
+        """The job, kept in memory until it is released.
+
+        Raises:
+            JobNotFound: there is none, or it is deleted.
+        """
+        live = self._jobs.get(job_id)
+        while live is None:
+            await self._load(job_id)
+            live = self._jobs.get(job_id)
+        if live.deleted:
+            raise JobNotFound(job_id)
+        self._jobs.hold(live)
+        return live
+
+    def release(self, live: LiveJob) -> None:
+        """Let go of a job."""
+        self._jobs.release(live)
+
+    @contextlib.asynccontextmanager
+    async def holding(self, job_id: str) -> AsyncIterator[LiveJob]:
+        """Hold the job within a block.
+
+        Raises:
+            JobNotFound: there is none, or it is deleted.
+        """
+        live = await self.hold(job_id)
+        try:
+            yield live
+        finally:
+            self.release(live)
+
+    async def change(self, live: LiveJob, decide: Decide, *, delete: bool = False) -> TrainingJob:
+        """Append to a job's journal what `decide` says; the row after it.
+
+        Args:
+            live: the job.
+            decide: called when no other change is under way.
+            delete: hide the job from now on.
+        """
+        self._jobs.hold(live)
+        return await self._to_the_end(self._change(live, decide, delete))
+
+    async def watch(self, job_id: str, after: int) -> AsyncGenerator[Event, None]:
+        """The journal from sequence `after + 1` on, then what comes.
+
+        It ends when the job is in a final state and its whole journal has been told.
+
+        Raises:
+            JobNotFound: there is none, or it is deleted.
+            InvalidRequest: the journal does not reach so far.
+            ShuttingDown: the service stops; all events so far have been told.
+        """
+        async with self.holding(job_id) as live:
+            newest = live.job.last_sequence
+            if not 0 <= after <= newest:
+                text = f"must be 0 to {newest}, the number of the newest event, not {after}"
+                raise InvalidRequest([Problem("after_sequence", text)])
+            while True:
+                events = live.recent(after, _PAGE)
+                if events is None:
+                    events = await self._store.events(job_id, after=after, limit=_PAGE)
+                    if not events:  # purged under the reader's feet
+                        raise JobNotFound(job_id)
+                for event in events:
+                    yield event
+                    after = event.sequence
+                if after < live.job.last_sequence:
+                    continue
+                if live.job.state.terminal:
+                    return
+                if self._closed:
+                    raise ShuttingDown
+                await live.news()
+
+    def forget(self, job_ids: Sequence[str]) -> None:
+        """Drop purged jobs from memory."""
+        for job_id in job_ids:
+            self._jobs.discard(job_id)
+
+    async def _create(self, job: TrainingJob, request: RequestRecord | None) -> TrainingJob:
+        entry = Entry(job.create_time, StateChanged(state=State.QUEUED), 0)
+        events = _numbered(job, [entry])
+        job, _ = project(job, events)
+        await self._store.commit(Change(job=job, events=events, insert=True, request=request))
+        self._tell(self._jobs.add(job, events), events)
+        return job
+
+    async def _change(self, live: LiveJob, decide: Decide, delete: bool) -> TrainingJob:
+        try:
+            async with live.lock:
+                events = _numbered(live.job, decide(live.job))
+                if not events and not delete:
+                    return live.job
+                job, evaluation = project(live.job, events, live.evaluation)
+                await self._store.commit(Change(job=job, events=events, deleted=delete))
+                live.deleted |= delete
+                live.advance(job, events, evaluation)
+                self._tell(live, events)
+                return job
+        finally:
+            self._jobs.release(live)
+
+    def _tell(self, live: LiveJob, events: Sequence[Event]) -> None:
+        for listener in self._listeners:
+            listener(live, events)
+
+    async def _load(self, job_id: str) -> LiveJob:
+        """Read a job into memory, once for all who ask at the same time.
+
+        While it is being read nobody can change it, so what was read is still true afterwards.
+        """
+        task = self._loading.get(job_id)
+        if task is None:
+            task = self._loading[job_id] = asyncio.create_task(self._read(job_id))
+            task.add_done_callback(lambda _: self._loading.pop(job_id, None))
+        live = await asyncio.shield(task)
+        if live is None:
+            raise JobNotFound(job_id)
+        return live
+
+    async def _read(self, job_id: str) -> LiveJob | None:
+        job = await self._store.get(job_id)
+        return None if job is None else self._jobs.add(job)
+
+    async def _to_the_end(self, work: Coroutine[Any, Any, T]) -> T:
+        task = asyncio.create_task(work)
+        self._changing.add(task)
+        task.add_done_callback(self._changing.discard)
+        return await asyncio.shield(task)
+
+
+def _numbered(job: TrainingJob, entries: Sequence[Entry]) -> tuple[Event, ...]:
+    return tuple(
+        Event(
+            training_job=job.name,
+            sequence=job.last_sequence + number,
+            time=entry.time,
+            attempt=entry.attempt,
+            payload=entry.payload,
+        )
+        for number, entry in enumerate(entries, start=1)
+    )

@@ -1,0 +1,115 @@
+"""Jobs in memory: rows that are read often, and the newest part of their journals."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+
+from dropnorm.results import Evaluation, Event, TrainingJob
+
+_TAIL = 512
+
+
+class LiveJob:
+    """A job in memory.
+
+    Attributes:
+        job: its row, as it is in the store.
+        evaluation: the newest evaluation its journal got since it is in memory.
+        deleted: hidden from callers.
+        lock: held while the job changes.
+        holders: who needs it in memory: its attempt, its watchers, a change under way.
+    """
+
+    def __init__(self, job: TrainingJob, newest: Sequence[Event] = ()) -> None:
+        self.job = job
+        self.evaluation: Evaluation | None = None
+        self.deleted = False
+        self.lock = asyncio.Lock()
+        self.holders = 0
+        self._tail = list(newest)
+        self._news = asyncio.Event()
+
+    def advance(
+        self, job: TrainingJob, events: Sequence[Event], evaluation: Evaluation | None
+    ) -> None:
+        """Take over what has been committed, and wake those who wait for it."""
+        self.job = job
+        self.evaluation = evaluation
+        self._tail += events
+        if len(self._tail) > 2 * _TAIL:
+            del self._tail[:-_TAIL]
+        self.wake()
+
+    def recent(self, after: int, limit: int) -> Sequence[Event] | None:
+        """Events from sequence `after + 1` on; None when memory does not reach back so far."""
+        if after >= self.job.last_sequence:
+            return ()
+        if not self._tail or after + 1 < self._tail[0].sequence:
+            return None
+        start = after + 1 - self._tail[0].sequence
+        return self._tail[start : start + limit]
+
+    async def news(self) -> None:
+        """Wait until there is something new; what came before the call does not count."""
+        await self._news.wait()
+
+    def wake(self) -> None:
+        """Wake everyone who waits for news."""
+        self._news.set()
+        self._news = asyncio.Event()
+
+    def trim(self) -> None:
+        """Forget the newest part of the journal; nobody reads it."""
+        self._tail.clear()
+
+
+class LiveJobs:
+    """The jobs in memory: those that are held, and the most recently used others."""
+
+    def __init__(self, idle_capacity: int) -> None:
+        self._capacity = idle_capacity
+        self._jobs: dict[str, LiveJob] = {}
+        self._idle: OrderedDict[str, LiveJob] = OrderedDict()
+
+    def __iter__(self) -> Iterator[LiveJob]:
+        return iter(self._jobs.values())
+
+    def get(self, job_id: str) -> LiveJob | None:
+        """The job, if it is in memory."""
+        live = self._jobs.get(job_id)
+        if job_id in self._idle:
+            self._idle.move_to_end(job_id)
+        return live
+
+    def add(self, job: TrainingJob, newest: Sequence[Event] = ()) -> LiveJob:
+        """Take a row and its newest events into memory, unless the job is there already."""
+        live = self._jobs.get(job.id)
+        if live is None:
+            live = self._jobs[job.id] = LiveJob(job, newest)
+            self._rest(live)
+        return live
+
+    def hold(self, live: LiveJob) -> None:
+        """Keep a job in memory until it is released as often as it was held."""
+        live.holders += 1
+        self._idle.pop(live.job.id, None)
+
+    def release(self, live: LiveJob) -> None:
+        """Let go of a job that was held."""
+        live.holders -= 1
+        if live.holders == 0 and self._jobs.get(live.job.id) is live:
+            live.trim()
+            self._rest(live)
+
+    def discard(self, job_id: str) -> None:
+        """Forget a job that is no more; those who hold it keep their own view of it."""
+        self._jobs.pop(job_id, None)
+        self._idle.pop(job_id, None)
+
+    def _rest(self, live: LiveJob) -> None:
+        self._idle[live.job.id] = live
+        while len(self._idle) > self._capacity:
+            oldest, _ = self._idle.popitem(last=False)
+            del self._jobs[oldest]

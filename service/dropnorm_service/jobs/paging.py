@@ -1,0 +1,125 @@
+"""Pages of a list: how many, in which order (AIP-132), and from where on (AIP-158)."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dropnorm_service.jobs.errors import InvalidListRequest
+from dropnorm_service.jobs.ports import JobQuery
+
+DEFAULT_PAGE_SIZE = 50
+MAX_PAGE_SIZE = 1000
+_MAX_TOKEN = 4096
+
+ORDER_FIELDS = (
+    "name",
+    "display_name",
+    "experiment",
+    "priority",
+    "create_time",
+    "update_time",
+    "end_time",
+)
+
+Key = str | int
+"""What a store sorts by: text, or a number (of a time, in whatever unit the store has)."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """One field to sort by."""
+
+    field: str
+    descending: bool = False
+
+
+def page_size(query: JobQuery) -> int:
+    """Jobs on a page.
+
+    Raises:
+        InvalidListRequest: the size asked for is negative.
+    """
+    if query.page_size < 0:
+        raise InvalidListRequest("page_size", f"must be 0 or more, not {query.page_size}")
+    return min(query.page_size, MAX_PAGE_SIZE) or DEFAULT_PAGE_SIZE
+
+
+def parse_order(text: str) -> tuple[Order, ...]:
+    """The fields to sort by, the newest first when none is given.
+
+    The last one is always the name, so that no two jobs are equal.
+
+    Raises:
+        InvalidListRequest: the order cannot be understood.
+    """
+    orders = [_parse_one(part) for part in text.split(",")] if text.strip() else []
+    orders = orders or [Order("create_time", descending=True)]
+    fields = [order.field for order in orders]
+    twice = next((field for field in fields if fields.count(field) > 1), None)
+    if twice is not None:
+        raise InvalidListRequest("order_by", f"{twice} stands there twice")
+    if "name" not in fields:
+        orders.append(Order("name", descending=orders[-1].descending))
+    return tuple(orders)
+
+
+def _parse_one(text: str) -> Order:
+    match text.split():
+        case [field] | [field, "asc"] if field in ORDER_FIELDS:
+            return Order(field)
+        case [field, "desc"] if field in ORDER_FIELDS:
+            return Order(field, descending=True)
+        case _:
+            raise InvalidListRequest(
+                "order_by",
+                f"cannot sort by {text.strip()[:80]!r}; write fields separated by commas, each "
+                f"with or without desc: {', '.join(ORDER_FIELDS)}",
+            )
+
+
+def page_token(query: JobQuery, keys: Sequence[Key]) -> str:
+    """The token of the page after the job with these sort keys."""
+    text = json.dumps([_digest(query), *keys], separators=(",", ":"), ensure_ascii=False)
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+
+def read_token(query: JobQuery, kinds: Sequence[type[Key]]) -> tuple[Key, ...] | None:
+    """The sort keys in the query's token; None without one.
+
+    Raises:
+        InvalidListRequest: the token is none of ours, or belongs to another filter or order.
+    """
+    if not query.page_token:
+        return None
+    try:
+        # Cut, so that what is not ours cannot nest deep enough to break the reader.
+        text = base64.b64decode(query.page_token[:_MAX_TOKEN] + "==", altchars=b"-_", validate=True)
+        digest, *keys = json.loads(text)
+    except (binascii.Error, ValueError, TypeError):
+        digest, keys = None, []
+    if digest is not None and digest != _digest(query):
+        raise InvalidListRequest(
+            "page_token", "belongs to another filter or order_by; repeat those of the page before"
+        )
+    if digest is None or not _fit(keys, kinds):
+        raise InvalidListRequest(
+            "page_token", "is not one of ours; pass next_page_token on as it came"
+        )
+    return tuple(keys)
+
+
+def _fit(keys: Sequence[object], kinds: Sequence[type[Key]]) -> bool:
+    return len(keys) == len(kinds) and all(
+        type(key) is kind and (not isinstance(key, int) or -(2**63) <= key < 2**63)
+        for key, kind in zip(keys, kinds, strict=True)
+    )
+
+
+def _digest(query: JobQuery) -> str:
+    content = f"{query.filter}\n{query.order_by}"
+    return hashlib.sha256(content.encode()).hexdigest()[:16]

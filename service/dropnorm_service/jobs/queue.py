@@ -1,0 +1,67 @@
+"""Which job is next: by priority, then by age, among those that a free slot suits."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from dropnorm.results import TrainingJob
+from dropnorm.spec import Compute, TrainingSpec
+
+
+class _Place(NamedTuple):
+    """Sorts as the queue does."""
+
+    urgency: int
+    age: float
+    job_id: str
+
+
+@dataclass
+class _Line:
+    """Jobs that the same slots suit; whether one fits depends on `spec.compute` alone."""
+
+    spec: TrainingSpec
+    places: list[_Place] = field(default_factory=list)
+
+
+class JobQueue:
+    """Queued jobs. One line per kind of compute, so that a job whose slot is taken delays its like only."""
+
+    def __init__(self) -> None:
+        self._lines: dict[Compute, _Line] = {}
+        self._places: dict[str, _Place] = {}
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def push(self, job: TrainingJob) -> None:
+        """Put a job into its place, unless it is in the queue already."""
+        if job.id in self._places:
+            return
+        place = _Place(-job.priority, job.create_time.timestamp(), job.id)
+        self._places[job.id] = place
+        line = self._lines.setdefault(job.spec.compute, _Line(job.spec))
+        heapq.heappush(line.places, place)
+
+    def discard(self, job_id: str) -> None:
+        """Take a job out, if it is in."""
+        # Its place stays in the line until it comes to the front: `_clean`.
+        self._places.pop(job_id, None)
+
+    def first(self, fits: Callable[[TrainingSpec], bool]) -> str | None:
+        """The first job that fits, which stays in the queue; None when none does."""
+        self._clean()
+        for line in sorted(self._lines.values(), key=lambda line: line.places[0]):
+            if fits(line.spec):
+                return line.places[0].job_id
+        return None
+
+    def _clean(self) -> None:
+        for compute, line in list(self._lines.items()):
+            while line.places and self._places.get(line.places[0].job_id) is not line.places[0]:
+                heapq.heappop(line.places)
+            if not line.places:
+                del self._lines[compute]

@@ -1,0 +1,262 @@
+"""What may be asked of the service: the use cases around training jobs."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import AsyncGenerator, Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from dropnorm.results import Event, Plan, StateChanged, Tracked, TrainingJob, Worker
+from dropnorm.spec import Submission, TrainingSpec
+from dropnorm_service.jobs import states
+from dropnorm_service.jobs.admission import Admission
+from dropnorm_service.jobs.errors import (
+    JobAlreadyExists,
+    JobNotFound,
+    RequestIdReused,
+    ShuttingDown,
+    WrongState,
+)
+from dropnorm_service.jobs.journal import Entry, Journal
+from dropnorm_service.jobs.ports import (
+    Clock,
+    Executor,
+    JobPage,
+    JobQuery,
+    JobStore,
+    Planner,
+    RequestAccepted,
+)
+from dropnorm_service.jobs.purging import Purger
+from dropnorm_service.jobs.retries import DEFAULT_POLICY, RetryPolicy
+from dropnorm_service.jobs.scheduler import Scheduler
+
+
+def utc_now() -> datetime:
+    """The time now."""
+    return datetime.now(UTC)
+
+
+class JobService:
+    """Creates, shows, steers and deletes training jobs, and sees to it that they run.
+
+    Every method may raise StoreUnavailable. A job is given by its id, the last part of its name.
+
+    Args:
+        store: where jobs and journals are; stays the caller's to close.
+        executor: what runs them.
+        planner: what resolves and checks specs.
+        folder: where each job gets a folder of its own.
+        read_up_to: global position up to which the journals' other readers have come, so that
+            deleted jobs are purged only behind it; None: there are no such readers.
+        retry: what becomes of lost attempts.
+        clock: the time.
+    """
+
+    def __init__(
+        self,
+        store: JobStore,
+        executor: Executor,
+        planner: Planner,
+        *,
+        folder: Path,
+        read_up_to: Callable[[], int | None] = lambda: None,
+        retry: RetryPolicy = DEFAULT_POLICY,
+        clock: Clock = utc_now,
+    ) -> None:
+        self._store = store
+        self._executor = executor
+        self._folder = folder
+        self._clock = clock
+        self._admission = Admission(planner, executor, clock)
+        self._journal = Journal(store)
+        self._scheduler = Scheduler(
+            self._journal, executor, folder=folder, retry=retry, clock=clock
+        )
+        self._purger = Purger(self._journal, store, folder=folder, read_up_to=read_up_to)
+        self._stopping = False
+
+    async def start(self) -> None:
+        """Take over what was left by the service before this one, and begin to run jobs."""
+        await self._scheduler.start(self._store)
+        self._purger.start()
+
+    async def stop(self, grace: float) -> None:
+        """Accept no job more, let workers write checkpoints, requeue their jobs, end all watches.
+
+        Args:
+            grace: seconds that workers have for it.
+        """
+        self._stopping = True
+        await self._purger.stop()
+        await self._scheduler.stop(grace)
+        await self._journal.close()
+
+    def on_growth(self, listener: Callable[[], None]) -> None:
+        """Call a function whenever a journal has grown, once that is on disk."""
+        self._journal.listen(lambda job, events: listener())
+
+    def folder_of(self, job_id: str) -> Path:
+        """The job's own folder."""
+        return self._folder / job_id
+
+    async def create(
+        self,
+        submission: Submission,
+        *,
+        job_id: str | None = None,
+        request_id: str | None = None,
+        validate_only: bool = False,
+    ) -> TrainingJob:
+        """Accept a job: when this returns, it is on disk and will be run.
+
+        Args:
+            submission: what to train, and as what.
+            job_id: the id that the caller wants; None: the service makes one.
+            request_id: makes a repeat safe: it returns the first one's job as it is now.
+            validate_only: check everything and create nothing.
+
+        Raises:
+            InvalidRequest: the ids are malformed, or the spec does not fit together or its data.
+            CannotFit: it asks for more than the service has.
+            JobAlreadyExists: the id is taken.
+            RequestIdReused: the request_id was accepted for something else.
+            PlannerUnavailable: the spec could not be checked in time.
+            ShuttingDown: the service accepts nothing any more.
+        """
+        if self._stopping:
+            raise ShuttingDown
+        job, request = await self._admission.admit(submission, job_id, request_id)
+        if validate_only:
+            if await self._store.get(job.id, deleted=True) is not None:
+                raise JobAlreadyExists(job.id)
+            return job
+        try:
+            return await self._journal.create(job, request)
+        except RequestAccepted as accepted:
+            if request is None or accepted.record.digest != request.digest:
+                raise RequestIdReused(
+                    accepted.record.request_id, accepted.record.job_id
+                ) from accepted
+            return await self.get(accepted.record.job_id)
+
+    async def get(self, job_id: str) -> TrainingJob:
+        """The job as it is now.
+
+        Raises:
+            JobNotFound: there is none, or it is deleted.
+        """
+        return await self._journal.get(job_id)
+
+    async def list(self, query: JobQuery) -> JobPage:
+        """A page of jobs, without their evaluations.
+
+        Raises:
+            InvalidListRequest: filter, order, page size or token cannot be understood.
+        """
+        return await self._store.list(query)
+
+    def watch(self, job_id: str, after_sequence: int = 0) -> AsyncGenerator[Event, None]:
+        """The job's journal from `after_sequence + 1` on, then what comes.
+
+        It ends as soon as the job is in a final state and all its journal has been told. What the
+        journal gets later (`Tracked` may be late) is told to who watches again.
+
+        Raises:
+            JobNotFound: there is none, or it is deleted.
+            InvalidRequest: the journal does not reach so far.
+            ShuttingDown: the service stops; every event so far has been told.
+        """
+        return self._journal.watch(job_id, after_sequence)
+
+    async def cancel(self, job_id: str) -> TrainingJob:
+        """End a job for good; without effect when it is cancelled already.
+
+        Raises:
+            JobNotFound: there is none, or it is deleted.
+            WrongState: it has succeeded or failed.
+        """
+        return await self._ask(job_id, "cancel")
+
+    async def pause(self, job_id: str) -> TrainingJob:
+        """Take a job out of its slot or the queue; without effect when it is paused already.
+
+        Raises:
+            JobNotFound: there is none, or it is deleted.
+            WrongState: it has ended or is being cancelled.
+        """
+        return await self._ask(job_id, "pause")
+
+    async def resume(self, job_id: str) -> TrainingJob:
+        """Let a paused job go on; without effect when it does already.
+
+        Raises:
+            JobNotFound: there is none, or it is deleted.
+            WrongState: it has ended or is being cancelled.
+        """
+        return await self._ask(job_id, "resume")
+
+    async def delete(self, job_id: str, *, force: bool = False) -> None:
+        """Hide a job at once; it is removed when its journal has been read and its worker is gone.
+
+        Args:
+            force: delete it even if it has not ended; it is cancelled then.
+
+        Raises:
+            JobNotFound: there is none, or it is deleted.
+            WrongState: it has not ended, and `force` is false.
+        """
+
+        def decide(job: TrainingJob) -> Sequence[Entry]:
+            if job.state.terminal:
+                return []
+            if not force:
+                raise WrongState(
+                    job.name,
+                    job.state,
+                    f"{job.name} is {job.state.name}: cancel it first, or delete it with force.",
+                )
+            return self._steer(job, "cancel")
+
+        async with self._journal.holding(job_id) as live:
+            await self._journal.change(live, decide, delete=True)
+
+    async def plan(self, spec: TrainingSpec) -> Plan:
+        """What a spec comes to.
+
+        Raises:
+            InvalidRequest: it does not fit together or does not fit its data.
+            PlannerUnavailable: there was no answer in time.
+        """
+        return await self._admission.plan(spec, "spec")
+
+    def workers(self) -> Sequence[Worker]:
+        """The machines that run jobs."""
+        host = socket.gethostname()
+        return [Worker(name="workers/local", host=host, slots=tuple(self._executor.slots()))]
+
+    async def record_tracking(self, job_id: str, tracked: Tracked) -> None:
+        """Put the ids of a job's MLflow run on it; without effect when they are there or it is gone."""
+
+        def decide(job: TrainingJob) -> Sequence[Entry]:
+            known = (job.mlflow_experiment_id, job.mlflow_run_id)
+            if known == (tracked.mlflow_experiment_id, tracked.mlflow_run_id):
+                return []
+            return [Entry(self._clock(), tracked, job.attempt)]
+
+        try:
+            async with self._journal.holding(job_id) as live:
+                await self._journal.change(live, decide)
+        except JobNotFound:
+            return
+
+    async def _ask(self, job_id: str, action: states.Action) -> TrainingJob:
+        async with self._journal.holding(job_id) as live:
+            return await self._journal.change(live, lambda job: self._steer(job, action))
+
+    def _steer(self, job: TrainingJob, action: states.Action) -> Sequence[Entry]:
+        state = states.answer(job, action)
+        if state is job.state:
+            return []
+        return [Entry(self._clock(), StateChanged(state=state), job.attempt)]
