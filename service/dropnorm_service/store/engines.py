@@ -1,0 +1,75 @@
+"""Connections: one that writes and a few that read, with the settings durability needs."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+from sqlalchemy import URL, Connection, event, make_url
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from dropnorm_service.jobs.errors import StoreUnavailable
+
+_READERS = 4
+_BUSY_MILLISECONDS = 10_000
+
+# WAL lets readers read while the writer writes; FULL syncs it at every commit, so that what has been
+# accepted is on disk.
+_SQLITE_PRAGMAS = (
+    f"PRAGMA busy_timeout = {_BUSY_MILLISECONDS}",
+    "PRAGMA journal_mode = WAL",
+    "PRAGMA synchronous = FULL",
+    "PRAGMA foreign_keys = ON",
+)
+
+
+def create_engines(url: str | URL) -> tuple[AsyncEngine, AsyncEngine]:
+    """An engine that writes, with a single connection, and one that reads.
+
+    Args:
+        url: `sqlite:///path` or any URL of an asynchronous driver.
+    """
+    url = make_url(url)
+    if url.get_backend_name() == "sqlite":
+        return _sqlite_engines(url.set(drivername="sqlite+aiosqlite"))
+    writer = create_async_engine(url, pool_size=1, max_overflow=0)
+    return writer, create_async_engine(url, pool_size=_READERS, isolation_level="AUTOCOMMIT")
+
+
+@contextlib.contextmanager
+def translated() -> Iterator[None]:
+    """Turn what a database says when it is away, locked or full into StoreUnavailable."""
+    try:
+        yield
+    except (OperationalError, InterfaceError, PoolTimeout) as error:
+        cause = error.orig if isinstance(error, OperationalError | InterfaceError) else error
+        raise StoreUnavailable(f"The database of jobs cannot be used now: {cause}") from error
+
+
+def _sqlite_engines(url: URL) -> tuple[AsyncEngine, AsyncEngine]:
+    # Python's driver begins transactions by rules of its own; without an isolation level it leaves
+    # that to us, and reads, which need none, save the way to its thread and back.
+    driver = {"isolation_level": None}
+    writer = create_async_engine(url, connect_args=driver, pool_size=1, max_overflow=0)
+    reader = create_async_engine(
+        url, connect_args=driver, pool_size=_READERS, pool_reset_on_return=None
+    )
+    event.listen(writer.sync_engine, "connect", _set_pragmas)
+    event.listen(writer.sync_engine, "begin", _begin_writing)
+    event.listen(reader.sync_engine, "connect", _set_pragmas)
+    return writer, reader
+
+
+def _set_pragmas(connection: Any, record: object) -> None:
+    cursor = connection.cursor()
+    for pragma in _SQLITE_PRAGMAS:
+        cursor.execute(pragma)
+    cursor.close()
+
+
+def _begin_writing(connection: Connection) -> None:
+    # Takes the lock before it reads, and so never has to give up in between.
+    connection.exec_driver_sql("BEGIN IMMEDIATE")

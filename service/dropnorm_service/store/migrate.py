@@ -1,0 +1,37 @@
+"""Bring a database's tables to the form that this version of the code knows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection
+
+MIGRATIONS = Path(__file__).with_name("migrations")
+
+
+class StoreTooNew(Exception):
+    """The database was written by a newer version; the message says what to do."""
+
+
+def upgrade(connection: Connection) -> None:
+    """Run the migrations that the database lacks, all in the connection's transaction.
+
+    Raises:
+        StoreTooNew: the database has migrations that this version does not know.
+    """
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+    unknown = set(MigrationContext.configure(connection).get_current_heads()) - known
+    if unknown:
+        raise StoreTooNew(
+            f"The database {connection.engine.url.render_as_string()} was written by a newer version "
+            f"of dropnorm (it has migration {', '.join(sorted(unknown))}, unknown here): run that "
+            "version, or give another data directory."
+        )
+    command.upgrade(config, "head")

@@ -1,0 +1,189 @@
+"""The job store on a SQL database."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from typing import Any, Self
+
+from sqlalchemy import Row, Select, case, delete, func, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from dropnorm.results import Event, State, TrainingJob
+from dropnorm_service.jobs.ports import Change, DeletedJob, JobPage, JobQuery
+from dropnorm_service.store.engines import create_engines, translated
+from dropnorm_service.store.listing import Listing
+from dropnorm_service.store.migrate import upgrade
+from dropnorm_service.store.rows import to_event, to_job
+from dropnorm_service.store.schema import (
+    IS_DELETED,
+    IS_EVALUATION,
+    cursors,
+    events,
+    jobs,
+    specs,
+)
+from dropnorm_service.store.writer import Writer
+
+_PAGE = 500
+
+_UNFINISHED = [state.value for state in State if not state.terminal]
+
+
+class SqlJobStore:
+    """Jobs and journals in a database, as `jobs.ports.JobStore` asks. Made by `open`.
+
+    One connection writes, so that concurrent changes share transactions; others read.
+    """
+
+    def __init__(self, writer: Writer, engines: tuple[AsyncEngine, AsyncEngine]) -> None:
+        self._writer = writer
+        self._engines = engines
+        self._reader = engines[1]
+
+    @classmethod
+    async def open(cls, url: str) -> Self:
+        """Open a database, and bring its tables up to date.
+
+        Args:
+            url: `sqlite:///path/to/file`, or a SQLAlchemy URL with an asynchronous driver.
+
+        Raises:
+            StoreTooNew: a newer dropnorm has written it.
+            StoreUnavailable: it cannot be opened.
+        """
+        engines = create_engines(url)
+        try:
+            with translated():
+                async with engines[0].begin() as connection:
+                    await connection.run_sync(upgrade)
+        except BaseException:
+            await _dispose(engines)
+            raise
+        return cls(Writer(engines[0]), engines)
+
+    async def close(self) -> None:
+        """Finish what is being written, and let go of the database."""
+        await self._writer.close()
+        await _dispose(self._engines)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self.close()
+
+    async def commit(self, change: Change) -> None:
+        """See `JobStore.commit`."""
+        await self._writer.write(change)
+
+    async def get(self, job_id: str, *, deleted: bool = False) -> TrainingJob | None:
+        """See `JobStore.get`."""
+        evaluated = (
+            select(events.c.payload)
+            .where(events.c.job_id == jobs.c.id, IS_EVALUATION)
+            .order_by(events.c.sequence.desc())
+            .limit(1)
+            .scalar_subquery()
+        )
+        succeeded = jobs.c.state == State.SUCCEEDED.value
+        query = (
+            select(jobs, specs.c.spec, case((succeeded, evaluated)).label("evaluated"))
+            .join(specs)
+            .where(jobs.c.id == job_id)
+        )
+        if not deleted:
+            query = query.where(jobs.c.deleted == 0)
+        rows = await self._read(query)
+        return to_job(rows[0], rows[0].evaluated) if rows else None
+
+    async def list(self, query: JobQuery) -> JobPage:
+        """See `JobStore.list`."""
+        listing = Listing(query)
+        rows = await self._read(listing.select())
+        shown = rows[: listing.page_size]
+        token = listing.token_after(shown[-1]) if len(rows) > len(shown) else ""
+        return JobPage(tuple(map(to_job, shown)), token)
+
+    async def unfinished(self) -> AsyncGenerator[TrainingJob, None]:
+        """See `JobStore.unfinished`."""
+        query = (
+            select(jobs, specs.c.spec)
+            .join(specs)
+            .where(jobs.c.state.in_(_UNFINISHED))
+            .order_by(jobs.c.id)
+            .limit(_PAGE)
+        )
+        rows = await self._read(query)
+        while rows:
+            for row in rows:
+                yield to_job(row)
+            rows = await self._read(query.where(jobs.c.id > rows[-1].id))
+
+    async def events(self, job_id: str, *, after: int, limit: int) -> Sequence[Event]:
+        """See `JobStore.events`."""
+        rows = await self._read(
+            select(events)
+            .where(events.c.job_id == job_id, events.c.sequence > after)
+            .order_by(events.c.sequence)
+            .limit(limit)
+        )
+        return [to_event(row) for row in rows]
+
+    async def feed(self, *, after: int, limit: int) -> Sequence[tuple[int, Event]]:
+        """See `JobStore.feed`."""
+        rows = await self._read(
+            select(events).where(events.c.position > after).order_by(events.c.position).limit(limit)
+        )
+        return [(row.position, to_event(row)) for row in rows]
+
+    async def cursor(self, consumer: str) -> int:
+        """See `JobStore.cursor`."""
+        rows = await self._read(select(cursors.c.position).where(cursors.c.consumer == consumer))
+        return rows[0].position if rows else 0
+
+    async def move_cursor(self, consumer: str, position: int) -> None:
+        """See `JobStore.move_cursor`."""
+
+        async def move(connection: AsyncConnection) -> None:
+            known = cursors.c.consumer == consumer
+            moved = await connection.execute(update(cursors).where(known).values(position=position))
+            if moved.rowcount == 0:
+                await connection.execute(
+                    insert(cursors).values(consumer=consumer, position=position)
+                )
+
+        await self._writer.write(move)
+
+    async def deleted(self) -> Sequence[DeletedJob]:
+        """See `JobStore.deleted`."""
+        position = (
+            select(func.max(events.c.position))
+            .where(events.c.job_id == jobs.c.id)
+            .scalar_subquery()
+        )
+        rows = await self._read(
+            select(jobs.c.id, jobs.c.state, position.label("position")).where(IS_DELETED)
+        )
+        return [DeletedJob(row.id, State(row.state), row.position) for row in rows]
+
+    async def purge(self, job_ids: Sequence[str]) -> None:
+        """See `JobStore.purge`."""
+
+        async def purge(connection: AsyncConnection) -> None:
+            for start in range(0, len(job_ids), _PAGE):
+                # All that belongs to a job goes with it: the foreign keys cascade.
+                chosen = jobs.c.id.in_(job_ids[start : start + _PAGE])
+                await connection.execute(delete(jobs).where(chosen))
+
+        await self._writer.write(purge)
+
+    async def _read(self, query: Select[Any]) -> Sequence[Row[Any]]:
+        with translated():
+            async with self._reader.connect() as connection:
+                rows: Sequence[Row[Any]] = (await connection.execute(query)).all()
+                return rows
+
+
+async def _dispose(engines: tuple[AsyncEngine, AsyncEngine]) -> None:
+    for engine in engines:
+        await engine.dispose()
