@@ -206,14 +206,21 @@ _HOMES = (
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
-        from importlib.metadata import version  # 40 ms that hardly anyone needs
-
-        return version("dropnorm")
+        return _version()
     for home in map(import_module, _HOMES if name in __all__ else ()):
         if hasattr(home, name):
             globals()[name] = getattr(home, name)  # from now on an attribute like any other
             return globals()[name]
     raise AttributeError(f"module 'dropnorm' has no attribute {name!r}")
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version  # 40 ms that hardly anyone needs
+
+    try:
+        return version("dropnorm")
+    except PackageNotFoundError:  # a source tree on the path, not installed
+        return "0+unknown"
 
 
 def __dir__() -> list[str]:

@@ -21,7 +21,8 @@ from dropnorm.errors import StartFailed
 DEFAULT_DATA_DIR = "dropnorm-data"
 
 _START_TIMEOUT = 60.0
-_STOP_TIMEOUT = 45.0  # the service itself takes at most its `grace`, 30 s by default, and then ends
+_GRACE = 30.0  # the service's own default
+_STOP_MARGIN = 15.0
 _LAST_LINES = 15
 
 # One of each kind of library that dropnorm[service] brings and the bare client does not.
@@ -46,17 +47,15 @@ class LocalService(Client):
         timeout: float = _calls.DEFAULT_TIMEOUT,
         **settings: Any,
     ) -> None:
-        missing = [name for name in _NEEDED if find_spec(name) is None]
-        if missing:
-            raise StartFailed(
-                f"An embedded service needs the service's libraries, and {', '.join(missing)} cannot be found: "
-                "pip install 'dropnorm[service]'"
-            )
+        require_service()
         self.data_dir = Path(data_dir).expanduser().absolute()
         self.data_dir.mkdir(parents=True, exist_ok=True)
         self.log_file = self.data_dir / "service.log"
         self._process = _start(["--data-dir", str(self.data_dir), *_flags(settings)], self.log_file)
-        self._stop = weakref.finalize(self, _stop, self._process)  # at the program's end too
+        patience = float(settings.get("grace") or _GRACE) + _STOP_MARGIN
+        self._stop = weakref.finalize(
+            self, _stop, self._process, patience
+        )  # at the program's end too
         super().__init__(_address(self._process, self.log_file, self._stop), timeout=timeout)
 
     def close(self) -> None:
@@ -82,6 +81,20 @@ def local(
         StartFailed: it did not start; the message has the end of its log.
     """
     return LocalService(data_dir, timeout=timeout, **settings)
+
+
+def require_service() -> None:
+    """Make sure that the service's libraries are there.
+
+    Raises:
+        StartFailed: names those that are missing, and how to install them.
+    """
+    missing = [name for name in _NEEDED if find_spec(name) is None]
+    if missing:
+        raise StartFailed(
+            "The service needs libraries that a client does without, and these are missing: "
+            f"{', '.join(missing)}. Install them: pip install 'dropnorm[service]'"
+        )
 
 
 def _flags(settings: dict[str, Any]) -> list[str]:
@@ -166,10 +179,11 @@ def _tail(log_file: Path) -> str:
     return "\n".join(f"  {line}" for line in lines[-_LAST_LINES:])
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
+def _stop(process: subprocess.Popen[bytes], patience: float) -> None:
+    """Ask the service to end, and make it when it takes longer than its own grace."""
     process.terminate()
     try:
-        process.wait(_STOP_TIMEOUT)
+        process.wait(patience)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()

@@ -180,13 +180,15 @@ class Event(ResultModel):
     payload: Payload
     """What happened."""
 
+    @property
+    def kind(self) -> str:
+        """Kind of the payload; `unknown` for one that only a newer version of this package can read."""
+        # wire leaves such a payload out, whatever its type says.
+        return getattr(self.payload, "kind", "unknown")
+
     def __str__(self) -> str:
         time = f"{self.time.astimezone():%H:%M:%S}"
-        return f"{self.sequence:>4}  {time}  {self._kind():<10}  {self.payload}"
+        return f"{self.sequence:>4}  {time}  {self.kind:<10}  {self.payload}"
 
     def __repr__(self) -> str:
-        return f"<Event {self.sequence} {self._kind()}: {self.payload}>"
-
-    def _kind(self) -> str:
-        # A newer service may send what this version cannot read; wire then leaves the payload out.
-        return getattr(self.payload, "kind", "unknown")
+        return f"<Event {self.sequence} {self.kind}: {self.payload}>"

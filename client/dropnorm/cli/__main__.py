@@ -1,0 +1,5 @@
+"""`python -m dropnorm.cli` is `dropnorm`."""
+
+from dropnorm.cli import main
+
+main()

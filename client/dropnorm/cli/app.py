@@ -1,0 +1,214 @@
+"""The commands, and what each needs of the SDK."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import dropnorm
+from dropnorm.cli import jobs
+from dropnorm.cli.exits import EXIT_HELP, Exit, errors_to_status
+from dropnorm.cli.options import DEFAULT_ADDRESS, Address, Json
+from dropnorm.cli.render import evaluation_view, plan_view, stderr, stdout, workers_table
+from dropnorm.client import Client, JobHandle
+from dropnorm.embedded import require_service
+from dropnorm.errors import JobFailed
+from dropnorm.spec import TrainingSpec
+
+app = typer.Typer(
+    name="dropnorm",
+    help="Train neural networks as a service, and learn what dropout and batch normalisation did for them.",
+    epilog=EXIT_HELP,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(jobs.app, name="jobs")
+
+SpecFile = Annotated[
+    Path,
+    typer.Argument(metavar="SPEC", help="A TrainingSpec as YAML or JSON; see `dropnorm schema`."),
+]
+
+
+def run() -> None:
+    """Run the command line of this process; errors become exit statuses."""
+    with errors_to_status():
+        app(prog_name="dropnorm")
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    """Options of the command itself."""
+    if version:
+        print(dropnorm.__version__)
+        raise typer.Exit
+
+
+@app.command()
+def train(
+    spec_file: SpecFile,
+    name: Annotated[str | None, typer.Option(help="Name for people.")] = None,
+    experiment: Annotated[str | None, typer.Option(help="MLflow experiment of the run.")] = None,
+    label: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="For filtering; repeatable.")
+    ] = None,
+    priority: Annotated[int | None, typer.Option(help="-1000 to 1000, higher first.")] = None,
+    job_id: Annotated[str | None, typer.Option("--id", help="The job's id.")] = None,
+    detach: Annotated[
+        bool, typer.Option("--detach", "-d", help="Print the job's id and do not wait for it.")
+    ] = False,
+    as_json: Json = False,
+    address: Address = DEFAULT_ADDRESS,
+) -> None:
+    """Train what a file describes; follow it and print its evaluation.
+
+    With --json: the job, as one JSON object, once it has ended (or, with --detach, once it is accepted).
+    """
+    spec = TrainingSpec.from_file(spec_file)
+    with Client(address) as client:
+        job = client.train(
+            spec,
+            name=name or spec_file.stem,
+            experiment=experiment,
+            labels=_labels(label or []),
+            priority=priority,
+            job_id=job_id,
+        )
+        if not detach:
+            _follow(job, quiet=as_json)
+        if as_json:
+            print(job.snapshot.model_dump_json())
+        elif detach:
+            print(job.id)
+        elif job.evaluation is not None:
+            stdout.print(evaluation_view(job.evaluation))
+
+
+@app.command()
+def plan(spec_file: SpecFile, as_json: Json = False, address: Address = DEFAULT_ADDRESS) -> None:
+    """Show what a file's training comes to, before anything is spent: layers, steps, memory, and likely mistakes."""
+    spec = TrainingSpec.from_file(spec_file)
+    with Client(address) as client:
+        result = client.plan(spec)
+    if as_json:
+        print(result.model_dump_json())
+    else:
+        stdout.print(plan_view(result, spec))
+
+
+@app.command()
+def workers(as_json: Json = False, address: Address = DEFAULT_ADDRESS) -> None:
+    """Show the machines that run jobs, their slots, and what each slot runs.
+
+    With --json: one JSON object per machine and line.
+    """
+    with Client(address) as client:
+        found = client.workers()
+    if as_json:
+        for worker in found:
+            print(worker.model_dump_json())
+    else:
+        stdout.print(workers_table(found))
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of a TrainingSpec, for editors and other languages."""
+    print(json.dumps(TrainingSpec.model_json_schema(), indent=2))
+
+
+@app.command(
+    context_settings={
+        "allow_extra_args": True,
+        "ignore_unknown_options": True,
+        "help_option_names": [],
+    }
+)
+def serve(context: typer.Context) -> None:
+    """Run a service; every flag is the service's own, see `dropnorm serve --help`."""
+    _become("dropnorm_service", context.args)
+
+
+@app.command()
+def ui(
+    data_dir: Annotated[
+        Path | None, typer.Option(envvar="DROPNORM_DATA_DIR", help="Data folder of the service.")
+    ] = None,
+    tracking_uri: Annotated[
+        str | None,
+        typer.Option(
+            envvar="DROPNORM_MLFLOW_TRACKING_URI", help="MLflow tracking URI; absent: the folder's."
+        ),
+    ] = None,
+    port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 5000,
+) -> None:
+    """Serve MLflow's page on a service's runs, until interrupted."""
+    arguments = ["--port", str(port), "--data-dir", str(data_dir or _service_data_dir())]
+    if tracking_uri is not None:
+        arguments += ["--tracking-uri", tracking_uri]
+    _become("dropnorm_service.tracking.ui", arguments)
+
+
+@app.command()
+def demo(
+    mnist: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Train on MNIST, whose four files are here."),
+    ] = None,
+    data_dir: Annotated[Path, typer.Option(help="Folder for everything.")] = Path("dropnorm-demo"),
+    seeds: Annotated[int, typer.Option(min=1, max=20, help="Repetitions of each way.")] = 3,
+) -> None:
+    """Train one network four ways (plain, dropout, batch norm, both) on real data, and compare them."""
+    from dropnorm.cli.demo import run_demo  # the only command that draws
+
+    run_demo(mnist=mnist, data_dir=data_dir, seeds=seeds)
+
+
+def _follow(job: JobHandle, *, quiet: bool) -> None:
+    """Wait for a job; a failure is raised, unless it goes out as JSON."""
+    if not quiet:
+        stderr.print(f"[bold]{job.name}[/] is {job.state}")
+    try:
+        job.result(progress=not quiet)
+    except KeyboardInterrupt:
+        stderr.print(
+            f"\nThe job goes on. [bold]dropnorm jobs watch {job.id}[/] follows it, "
+            f"[bold]dropnorm jobs cancel {job.id}[/] ends it."
+        )
+        raise typer.Exit(Exit.INTERRUPTED) from None
+    except JobFailed:
+        if quiet:
+            print(job.snapshot.model_dump_json())
+        raise
+
+
+def _labels(pairs: list[str]) -> dict[str, str]:
+    labels = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise typer.BadParameter(f"a label is KEY=VALUE, not {pair!r}", param_hint="--label")
+        labels[key] = value
+    return labels
+
+
+def _service_data_dir() -> Path:
+    """The service's own default."""
+    home = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return Path(home) / "dropnorm"
+
+
+def _become(module: str, arguments: list[str]) -> None:
+    """Go on as another program."""
+    require_service()
+    sys.stdout.flush()
+    os.execv(sys.executable, [sys.executable, "-m", module, *arguments])  # noqa: S606
