@@ -3,22 +3,43 @@
 It knows nothing of servers, processes, databases or MLflow, and works in a notebook.
 """
 
+from dropnorm_service.training.checkpoint import Checkpoints
 from dropnorm_service.training.checks import check
+from dropnorm_service.training.data import DatasetCache, DataUnavailable, SplitData
+from dropnorm_service.training.device import choose_device
 from dropnorm_service.training.errors import BadData, Diverged, OutOfMemory, TrainingError
+from dropnorm_service.training.loading import load_data
+from dropnorm_service.training.loop import FitResult, fit
 from dropnorm_service.training.model import Network, build_model
 from dropnorm_service.training.optimizers import build_optimizer
 from dropnorm_service.training.planning import plan
+from dropnorm_service.training.reporting import Interrupted, Order
+from dropnorm_service.training.saved import Predictor, load_examples, load_model, save_model
 from dropnorm_service.training.schedules import learning_rate
 
 __all__ = [
     "BadData",
+    "Checkpoints",
+    "DataUnavailable",
+    "DatasetCache",
     "Diverged",
+    "FitResult",
+    "Interrupted",
     "Network",
+    "Order",
     "OutOfMemory",
+    "Predictor",
+    "SplitData",
     "TrainingError",
     "build_model",
     "build_optimizer",
     "check",
+    "choose_device",
+    "fit",
     "learning_rate",
+    "load_data",
+    "load_examples",
+    "load_model",
     "plan",
+    "save_model",
 ]

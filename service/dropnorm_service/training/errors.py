@@ -11,11 +11,15 @@ names the fields.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import ClassVar
 
 import torch
+
+# Torch gives the figure in its text alone, differently for each device.
+_ASKED = re.compile(r"tried to allocate ([\d.]+ \w+)", re.IGNORECASE)
 
 _RESOURCE_EXHAUSTED = 8
 _FAILED_PRECONDITION = 9
@@ -83,10 +87,13 @@ def memory_reported(device: torch.device) -> Iterator[None]:
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
         if not _is_out_of_memory(error):
             raise
+        asked = _ASKED.search(str(error))
+        wanted = f" when {asked[1]} more were asked for" if asked else ""
         raise OutOfMemory(
-            f"{device} has no memory left. Give a smaller batch_size or a smaller network; "
+            f"{device} has no memory left{wanted}. Give a smaller batch_size or a smaller network; "
             "Plan estimates what a spec needs.",
             device=device,
+            **({"asked_for": asked[1]} if asked else {}),
         ) from error
 
 

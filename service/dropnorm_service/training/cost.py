@@ -1,0 +1,27 @@
+"""What a training took."""
+
+from __future__ import annotations
+
+import torch
+
+from dropnorm.results import TrainingCost
+from dropnorm_service.training.design import Design
+from dropnorm_service.training.device import device_name, peak_memory_bytes
+from dropnorm_service.training.state import TrainingState
+
+
+def training_cost(state: TrainingState, paper: Design, samples_per_epoch: int) -> TrainingCost:
+    """The cost of a training that is done."""
+    device = state.losses.device
+    seconds = sum(metrics.seconds for metrics in state.history)
+    return TrainingCost(
+        parameters=paper.parameters,
+        forward_flops=paper.forward_flops,
+        seconds=state.watch.seconds,
+        training_seconds=seconds,
+        seconds_to_best=state.selection.seconds,
+        samples_per_second=samples_per_epoch * len(state.history) / seconds,
+        peak_memory_bytes=peak_memory_bytes(device),
+        device=device_name(device),
+        threads=torch.get_num_threads(),
+    )

@@ -1,0 +1,66 @@
+"""A job's data, from its name in the spec to tensors on the device."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+
+from dropnorm.results import DatasetLoaded
+from dropnorm.spec import TrainingSpec
+from dropnorm_service.training.batching import Batching
+from dropnorm_service.training.data import DatasetCache, SplitData, split
+from dropnorm_service.training.errors import memory_reported
+from dropnorm_service.training.reporting import (
+    EventSink,
+    Interrupted,
+    Order,
+    Orders,
+    ProgressReport,
+    go_on,
+    ignore,
+)
+
+
+def load_data(
+    spec: TrainingSpec,
+    cache: DatasetCache,
+    device: torch.device,
+    *,
+    on_event: EventSink = ignore,
+    orders: Orders = go_on,
+) -> SplitData:
+    """Load, split and standardise the data of a spec, on the device.
+
+    Args:
+        spec: names the data set and says how to split and scale it.
+        cache: where data sets come from.
+        device: where to.
+        on_event: takes the progress, and what was loaded.
+        orders: asked while another process parses the same data, and while it is downloaded.
+
+    Raises:
+        InvalidSpecError: there is no such data, or it does not have what the spec asks for.
+        BadData: a file is not what it should be.
+        DataUnavailable: the mirror cannot be reached.
+        OutOfMemory: the device has no memory for it.
+        Interrupted: `orders` said pause or cancel.
+    """
+    started = time.perf_counter()
+    summary = cache.summarize(spec)
+    optimization = spec.optimization
+    batching = Batching.of(summary.train_samples, optimization.batch_size, optimization.last_batch)
+    steps = optimization.epochs * batching.steps_per_epoch
+    report = ProgressReport(on_event, epochs=optimization.epochs, steps=steps)
+    report.enter("loading_data", epoch=0, step=0)
+
+    def obey() -> None:
+        order = orders()
+        if order in (Order.PAUSE, Order.CANCEL):  # there is nothing yet to put into a checkpoint
+            raise Interrupted(order)
+
+    dataset = cache.load(spec.data.dataset, between_pieces=obey)
+    with memory_reported(device):
+        data = split(spec, dataset, device, started=started)
+    on_event(DatasetLoaded(dataset=data.summary))
+    return data

@@ -1,0 +1,263 @@
+"""The training loop: from a spec and its data on the device to a model and its evaluation."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from dropnorm.results import EpochCompleted, EpochMetrics, Evaluation, Phase
+from dropnorm.spec import TrainingSpec
+from dropnorm_service.training.batching import Batching, epoch_order
+from dropnorm_service.training.checkpoint import Checkpoints
+from dropnorm_service.training.checks import check
+from dropnorm_service.training.cost import training_cost
+from dropnorm_service.training.data import Split, SplitData
+from dropnorm_service.training.design import Design
+from dropnorm_service.training.device import arithmetic, wait_for
+from dropnorm_service.training.errors import Diverged, memory_reported
+from dropnorm_service.training.objective import objective_of
+from dropnorm_service.training.prediction import predict, prediction_batch_size
+from dropnorm_service.training.reporting import (
+    EventSink,
+    Interrupted,
+    Order,
+    Orders,
+    ProgressReport,
+    go_on,
+    ignore,
+)
+from dropnorm_service.training.resumption import Resumption
+from dropnorm_service.training.schedules import learning_rate
+from dropnorm_service.training.state import fresh_state
+from dropnorm_service.training.step import Stepper, autocast
+from dropnorm_service.training.stopwatch import Stopwatch
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What a training comes to.
+
+    Attributes:
+        model: the network with the best epoch's weights, in eval mode, on the data's device. It takes
+            standardised inputs; `save_model` puts the standardisation in front of it.
+        evaluation: its history and metrics.
+    """
+
+    model: nn.Module
+    evaluation: Evaluation
+
+
+def fit(
+    spec: TrainingSpec,
+    data: SplitData,
+    *,
+    on_event: EventSink = ignore,
+    orders: Orders = go_on,
+    checkpoint: Checkpoints | None = None,
+) -> FitResult:
+    """Train a network and evaluate it.
+
+    A training that finds a checkpoint goes on from there, and ends with the very numbers, bit for
+    bit, that it would have had without the stop (times aside; on the same kind of device).
+
+    Args:
+        spec: what to train. Initial weights and dropout are drawn from torch's global generators,
+            seeded with the spec's seed and left afterwards as they were before.
+        data: its data, on the device to train on.
+        on_event: takes progress, epochs, checkpoints and warnings as they happen.
+        orders: asked between steps, in training and evaluation alike.
+        checkpoint: where to write checkpoints, and to look for one first; None: nowhere.
+
+    Raises:
+        InvalidSpecError: the spec does not fit its data, or asks for what the device cannot do.
+        Interrupted: `orders` said pause or cancel; a checkpoint is written, if there is a place.
+        Diverged: a loss is no longer finite.
+        OutOfMemory: the device has no memory left.
+        BadData: the checkpoint belongs to other data.
+    """
+    paper = check(spec, data.summary)
+    device = data.device
+    with (
+        torch.random.fork_rng([device] if device.type == "cuda" else []),
+        arithmetic(spec.compute),
+        memory_reported(device),
+    ):
+        return _Training(spec, data, paper, on_event, orders, checkpoint).run()
+
+
+class _Training:
+    """One attempt at a training."""
+
+    def __init__(
+        self,
+        spec: TrainingSpec,
+        data: SplitData,
+        paper: Design,
+        on_event: EventSink,
+        orders: Orders,
+        checkpoint: Checkpoints | None,
+    ) -> None:
+        self._spec, self._data, self._paper = spec, data, paper
+        self._on_event, self._orders = on_event, orders
+        optimization = spec.optimization
+        self._batching = Batching.of(
+            len(data.train), optimization.batch_size, optimization.last_batch
+        )
+        steps = optimization.epochs * self._batching.steps_per_epoch
+        self._report = ProgressReport(on_event, epochs=optimization.epochs, steps=steps)
+        self._report.enter("building", epoch=0, step=0)
+        self._objective = objective_of(data, spec.evaluation)
+        self._state = fresh_state(spec, data, paper, self._batching.steps_per_epoch)
+        self._resumption = Resumption(checkpoint, spec, data, on_event)
+        self._resumption.resume(self._state)
+        self._step = Stepper(
+            self._state, self._objective.loss, spec.compute, optimization.gradient_clipping
+        )
+
+    def run(self) -> FitResult:
+        """Train, choose, and look at the test split."""
+        spec, data, state = self._spec, self._data, self._state
+        while state.epoch <= spec.optimization.epochs and not state.selection.exhausted(spec):
+            self._train_epoch()
+            self._finish_epoch()
+        state.model.load_state_dict(state.best)
+        self._enter("testing")
+        parts = (data.train, data.validation, data.test)
+        train, validation, test = (
+            self._objective.metrics(self._predict(part), part.y) for part in parts
+        )
+        evaluation = Evaluation(
+            task=data.summary.task,
+            dataset=data.summary,
+            history=tuple(state.history),
+            best_epoch=state.selection.epoch,
+            stopped_early=state.selection.exhausted(spec),
+            train=train,
+            validation=validation,
+            test=test,
+            generalization_gap=self._objective.gap(train, test),
+            cost=training_cost(state, self._paper, self._batching.samples_per_epoch),
+        )
+        return FitResult(state.model, evaluation)
+
+    def _train_epoch(self) -> None:
+        """The steps of the current epoch that are not done yet."""
+        spec, state, train = self._spec, self._state, self._data.train
+        self._enter("training")
+        state.model.train()
+        order = epoch_order(len(train), spec.seed, state.epoch).to(self._data.device)
+        parts = self._batching.slices
+        state.epoch_watch.start()
+        for index in range(state.step, len(parts)):
+            batch = order[parts[index]]
+            rate = self._learning_rate(state.steps_done)
+            x, y = train.x.index_select(0, batch), train.y.index_select(0, batch)
+            state.losses[index] = self._step(x, y, rate)
+            state.step = index + 1
+            if not self._report.stepped:
+                wait_for(self._data.device)
+                self._report.first_step(epoch=len(state.history), step=state.steps_done)
+            self._between_steps()
+        wait_for(self._data.device)
+        state.epoch_watch.stop()
+        self._require_finite_losses()
+
+    def _finish_epoch(self) -> None:
+        """Measure the current epoch, take note of it, and go to the next."""
+        spec, state, data = self._spec, self._state, self._data
+        self._enter("validating")
+        watch = Stopwatch()
+        watch.start()
+        parts = [data.train] * spec.evaluation.train_metrics + [data.validation]
+        scores = [self._objective.scores(self._predict(part), part.y) for part in parts]
+        # Everything that the host wants to know of an epoch crosses over at once.
+        mean_loss, *values = torch.cat([self._mean_loss(), *scores]).tolist()
+        metrics = self._epoch_metrics(mean_loss, values, watch.stop())
+        if state.selection.offer(spec, metrics, state.watch.seconds):
+            state.keep_weights()
+        state.history.append(metrics)
+        self._on_event(EpochCompleted(metrics=metrics))
+        if not math.isfinite(metrics.validation_loss):
+            raise Diverged(
+                step=metrics.step, metric="validation_loss", value=metrics.validation_loss
+            )
+        state.epoch, state.step, state.epoch_watch = state.epoch + 1, 0, Stopwatch()
+
+    def _epoch_metrics(
+        self, mean_loss: float, values: list[float], evaluation_seconds: float
+    ) -> EpochMetrics:
+        """An epoch's entry; `values` are the scores of train, if it was measured, and validation."""
+        state, has_accuracy = self._state, self._data.targets is None
+        scores = [values[-2:], values[:-2]] if has_accuracy else [values[-1:], values[:-1]]
+        (validation_loss, *validation_accuracy), train = scores
+        seconds = state.epoch_watch.seconds
+        return EpochMetrics(
+            epoch=state.epoch,
+            step=state.steps_done,
+            train_loss=mean_loss,
+            train_eval_loss=train[0] if train else None,
+            train_eval_accuracy=train[1] if train and has_accuracy else None,
+            validation_loss=validation_loss,
+            validation_accuracy=validation_accuracy[0] if has_accuracy else None,
+            learning_rate=self._learning_rate(state.steps_done - 1),
+            seconds=seconds,
+            evaluation_seconds=evaluation_seconds,
+            samples_per_second=self._batching.samples_per_epoch / seconds,
+        )
+
+    def _learning_rate(self, step: int) -> float:
+        return learning_rate(
+            self._spec.optimization, step=step, steps_per_epoch=self._batching.steps_per_epoch
+        )
+
+    def _mean_loss(self) -> Tensor:
+        """Mean over the samples of the current epoch as trained: float64 `[1]`, on the device."""
+        losses, batching = self._state.losses.double(), self._batching
+        total = losses.sum() * batching.batch_size
+        surplus = losses[-1:] * (batching.batch_size - batching.last_batch_size)
+        return (total - surplus) / batching.samples_per_epoch
+
+    def _require_finite_losses(self) -> None:
+        """Waits for the device, so it is asked per epoch and report and never per step.
+
+        Raises:
+            Diverged: a loss of the current epoch is not finite; the first such step is named.
+        """
+        state = self._state
+        losses = state.losses[: state.step]
+        wrong = losses.isfinite().logical_not().nonzero()
+        if len(wrong):
+            index = int(wrong[0])
+            step = (state.epoch - 1) * len(state.losses) + index + 1
+            raise Diverged(step=step, metric="train_loss", value=losses[index].item())
+
+    def _predict(self, part: Split) -> Tensor:
+        return predict(
+            self._state.model,
+            part.x,
+            self._data.outputs,
+            batch_size=prediction_batch_size(self._paper),
+            autocast=autocast(self._spec.compute, self._data.device),
+            between_batches=self._between_steps,
+        )
+
+    def _between_steps(self) -> None:
+        """Hear orders, and do what is due: a report, a checkpoint."""
+        order = self._orders()
+        if order is not Order.GO_ON:
+            self._resumption.write(self._state)
+            if order is not Order.CHECKPOINT:
+                raise Interrupted(order)
+        now = time.perf_counter()
+        if self._report.due(now):
+            self._require_finite_losses()
+            self._report.tell(epoch=len(self._state.history), step=self._state.steps_done)
+        if self._resumption.due(now):
+            self._resumption.write(self._state)
+
+    def _enter(self, phase: Phase) -> None:
+        self._report.enter(phase, epoch=len(self._state.history), step=self._state.steps_done)

@@ -1,0 +1,97 @@
+"""What a training says and what it is told: events out, orders in."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from enum import StrEnum
+
+from dropnorm.results import Payload, Phase, Progress, Progressed
+
+EventSink = Callable[[Payload], None]
+"""Takes each event at the moment it happens."""
+
+
+class Order(StrEnum):
+    """What a training can be told between two steps."""
+
+    GO_ON = "go_on"
+    CHECKPOINT = "checkpoint"
+    """Write a checkpoint, then go on."""
+    PAUSE = "pause"
+    """Write a checkpoint and end."""
+    CANCEL = "cancel"
+    """The same; the difference is the caller's."""
+
+
+Orders = Callable[[], Order]
+"""Asked between steps, so it must cost microseconds; gives each order once."""
+
+
+class Interrupted(Exception):
+    """A training ended because it was told to; its checkpoint is written.
+
+    Attributes:
+        order: `PAUSE` or `CANCEL`.
+    """
+
+    def __init__(self, order: Order) -> None:
+        super().__init__(f"told to {order}")
+        self.order = order
+
+
+def ignore(event: Payload) -> None:
+    """The sink of those who do not listen."""
+
+
+def go_on() -> Order:
+    """The orders of those who give none."""
+    return Order.GO_ON
+
+
+class ProgressReport:
+    """Progress when a phase is first met, at the first step, and besides at most once in an interval.
+
+    Args:
+        on_event: where it goes.
+        epochs: epochs asked for.
+        steps: optimizer steps in all.
+        interval: seconds between two reports.
+    """
+
+    def __init__(
+        self, on_event: EventSink, *, epochs: int, steps: int, interval: float = 1.0
+    ) -> None:
+        self._on_event = on_event
+        self._epochs, self._steps = epochs, steps
+        self._interval = interval
+        self._phases: list[Phase] = []
+        self.stepped = False
+        self._next = 0.0
+
+    def due(self, now: float) -> bool:
+        """Whether the interval is over; costs next to nothing."""
+        return now >= self._next
+
+    def enter(self, phase: Phase, *, epoch: int, step: int) -> None:
+        """Work on a phase from now on. Only the first time that it is met is told at once, for short
+        epochs change their phase more often than anyone wants to hear."""
+        if phase in self._phases:
+            self._phases.remove(phase)
+            self._phases.append(phase)
+        else:
+            self._phases.append(phase)
+            self.tell(epoch=epoch, step=step)
+
+    def first_step(self, *, epoch: int, step: int) -> None:
+        """Tell of the first finished optimizer step of this attempt."""
+        self.stepped = True
+        self.tell(epoch=epoch, step=step)
+
+    def tell(self, *, epoch: int, step: int) -> None:
+        """Tell now: `epoch` epochs finished, `step` optimizer steps done."""
+        self._next = time.perf_counter() + self._interval
+        progress = Progress(
+            phase=self._phases[-1], epoch=epoch, epochs=self._epochs, step=step, steps=self._steps
+        )
+        self._on_event(Progressed(progress=progress))

@@ -1,0 +1,179 @@
+"""Everything a training must remember to go on as if it had never stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dropnorm.results import EpochMetrics
+from dropnorm.spec import Compute, TrainingSpec
+from dropnorm_service.training.checkpoint import Snapshot
+from dropnorm_service.training.data import SplitData
+from dropnorm_service.training.design import Design
+from dropnorm_service.training.model import model_of
+from dropnorm_service.training.optimizers import build_optimizer
+from dropnorm_service.training.selection import Selection
+from dropnorm_service.training.stopwatch import Stopwatch
+
+
+@dataclass
+class TrainingState:
+    """Where a training stands.
+
+    Attributes:
+        model: the network, in motion.
+        optimizer: what moves it.
+        scaler: scales the loss under float16; disabled otherwise.
+        losses: the loss of each step of the current epoch, float32 `[steps_per_epoch]`, on the device.
+        best: weights and buffers of the best epoch by name, on the device.
+        epoch: the current epoch, from 1.
+        step: its steps done.
+        history: the epochs done.
+        selection: which of them is the best.
+        epoch_watch: wall time of the current epoch's steps.
+        watch: wall time of all attempts.
+    """
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    losses: Tensor
+    best: dict[str, Tensor]
+    epoch: int = 1
+    step: int = 0
+    history: list[EpochMetrics] = field(default_factory=list)
+    selection: Selection = field(default_factory=Selection)
+    epoch_watch: Stopwatch = field(default_factory=Stopwatch)
+    watch: Stopwatch = field(default_factory=Stopwatch)
+
+    @property
+    def steps_done(self) -> int:
+        """Optimizer steps since the start of the training."""
+        return (self.epoch - 1) * len(self.losses) + self.step
+
+    def keep_weights(self) -> None:
+        """The current weights are the best so far."""
+        for name, tensor in self.model.state_dict().items():
+            self.best[name].copy_(tensor)
+
+
+def fresh_state(
+    spec: TrainingSpec, data: SplitData, paper: Design, steps_per_epoch: int
+) -> TrainingState:
+    """The start of a training: weights drawn from torch's global generator under the spec's seed.
+
+    They are drawn on the CPU, so that they are the same on every device.
+    """
+    device = data.device
+    watch = Stopwatch(data.seconds)
+    watch.start()
+    torch.manual_seed(spec.seed)
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    model = model_of(paper, spec.initialization).to(device)
+    if device.type == "cuda":
+        # What tensor cores want of convolutions; their inputs follow the weights.
+        for parameter in model.parameters():
+            if parameter.ndim == 4:
+                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+    return TrainingState(
+        model=model,
+        optimizer=build_optimizer(spec.optimization, model.parameters(), device),
+        scaler=_loss_scaler(spec.compute, device),
+        losses=torch.zeros(steps_per_epoch, device=device),
+        best={name: tensor.clone() for name, tensor in model.state_dict().items()},
+        watch=watch,
+    )
+
+
+def capture(state: TrainingState) -> Snapshot:
+    """A checkpoint of a training, and of torch's global random generators."""
+    tensors = {f"model/{name}": tensor for name, tensor in state.model.state_dict().items()}
+    tensors |= {f"best/{name}": tensor for name, tensor in state.best.items()}
+    tensors |= {"losses": state.losses, "random/cpu": torch.get_rng_state()}
+    if state.losses.is_cuda:
+        tensors["random/cuda"] = torch.cuda.get_rng_state(state.losses.device)
+    scalars: dict[str, dict[str, Any]] = {}
+    for number, kept in state.optimizer.state_dict()["state"].items():
+        for name, value in kept.items():
+            if isinstance(value, Tensor):
+                tensors[f"optimizer/{number}/{name}"] = value
+            else:
+                scalars.setdefault(str(number), {})[name] = value
+    return Snapshot(
+        tensors,
+        {
+            "epoch": state.epoch,
+            "step": state.step,
+            "history": [metrics.model_dump() for metrics in state.history],
+            "selection": asdict(state.selection),
+            "scaler": state.scaler.state_dict(),
+            "optimizer": scalars,
+            "epoch_seconds": state.epoch_watch.seconds,
+            "seconds": state.watch.seconds,
+        },
+    )
+
+
+def restore(state: TrainingState, snapshot: Snapshot) -> None:
+    """Bring a fresh state, and torch's global random generators, to where a checkpoint was taken.
+
+    A training that comes to another kind of device goes on from there as well, but with other random
+    numbers.
+
+    Raises:
+        RuntimeError, KeyError: the checkpoint is of another network or optimizer.
+    """
+    facts, tensors = snapshot.facts, snapshot.tensors
+    state.model.load_state_dict(_under("model/", tensors))
+    for name, tensor in _under("best/", tensors).items():
+        state.best[name].copy_(tensor)
+    state.losses.copy_(tensors["losses"])
+    _restore_optimizer(state.optimizer, _under("optimizer/", tensors), facts["optimizer"])
+    if facts["scaler"]:
+        state.scaler.load_state_dict(dict(facts["scaler"]))
+    state.epoch, state.step = facts["epoch"], facts["step"]
+    state.history = [EpochMetrics.model_validate(metrics) for metrics in facts["history"]]
+    state.selection = Selection(**facts["selection"])
+    state.epoch_watch = Stopwatch(facts["epoch_seconds"])
+    state.watch.add(facts["seconds"])
+    torch.set_rng_state(tensors["random/cpu"])
+    if state.losses.is_cuda and "random/cuda" in tensors:
+        torch.cuda.set_rng_state(tensors["random/cuda"], state.losses.device)
+
+
+def _restore_optimizer(
+    optimizer: torch.optim.Optimizer,
+    tensors: Mapping[str, Tensor],
+    scalars: Mapping[str, Mapping[str, Any]],
+) -> None:
+    parameters = [each for group in optimizer.param_groups for each in group["params"]]
+    kept: dict[int, dict[str, Any]] = {
+        int(number): dict(values) for number, values in scalars.items()
+    }
+    for path, tensor in tensors.items():
+        number, _, name = path.partition("/")
+        parameter = parameters[int(number)]
+        if tensor.shape == parameter.shape and tensor.is_floating_point():
+            # In the parameter's own memory layout, which fused kernels rely on.
+            tensor = torch.empty_like(parameter, dtype=tensor.dtype).copy_(tensor)
+        kept.setdefault(int(number), {})[name] = tensor
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": kept, "param_groups": groups})
+
+
+def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {
+        name.removeprefix(prefix): tensor
+        for name, tensor in tensors.items()
+        if name.startswith(prefix)
+    }
+
+
+def _loss_scaler(compute: Compute, device: torch.device) -> torch.amp.GradScaler:
+    """Loss scaling (Micikevicius et al. 2018), enabled under float16."""
+    return torch.amp.GradScaler(device.type, enabled=compute.precision == "float16")
