@@ -2,3 +2,17 @@
 
 The modules here are the server's side and load no torch; `child` is the processes' side.
 """
+
+from dropnorm_service.workers.executor import LocalExecutor
+from dropnorm_service.workers.forks import ForkServer, StartFailed
+from dropnorm_service.workers.messages import DataSettings
+from dropnorm_service.workers.planner import PlanningFailed, ProcessPlanner
+
+__all__ = [
+    "DataSettings",
+    "ForkServer",
+    "LocalExecutor",
+    "PlanningFailed",
+    "ProcessPlanner",
+    "StartFailed",
+]

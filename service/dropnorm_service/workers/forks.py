@@ -83,6 +83,8 @@ class Child:
             async with asyncio.timeout(within):
                 await self._channel.closed.wait()
         except TimeoutError:
+            pass
+        finally:
             self.kill()
         await self.exit_status()
         self._channel.close()

@@ -113,11 +113,9 @@ class Report(Message):
 
 
 class Heartbeat(Message):
-    """The worker makes progress, or says beforehand that it will be busy with one long thing."""
+    """The worker makes progress and has nothing else to say."""
 
     kind: Literal["heartbeat"] = "heartbeat"
-    silence: float = 0.0
-    """Seconds for which nothing may be heard now; 0: no more than usual."""
 
 
 class Trace(Message):
@@ -128,11 +126,13 @@ class Trace(Message):
 
 
 class End(Message):
-    """The worker's last message. It finished, or obeyed an order, or failed by the job's own fault."""
+    """The worker's last message: it finished, or obeyed an order, or failed."""
 
     kind: Literal["end"] = "end"
     order: Order | None = None
     error: JobError | None = None
+    retry: bool = False
+    """Whether the error is the world's fault and another attempt may succeed."""
 
 
 # Between the server and its planner, and its inventory.
@@ -146,15 +146,19 @@ class PlanRequest(Message):
     """Names the request in the reply."""
     spec: TrainingSpec
     data: DataSettings
+    memory_limit_bytes: int | None
+    """Memory of the device it would run on; None: unknown."""
 
 
 class PlanReply(Message):
-    """The plan, or what is wrong with the spec."""
+    """The plan, or what is wrong with the spec, or with the planner."""
 
     kind: Literal["plan_reply"] = "plan_reply"
     number: int
     plan: Plan | None = None
     problems: tuple[Problem, ...] = ()
+    trace: str = ""
+    """The trace of an unexpected error, for the server's log."""
 
 
 class Gpu(Message):
@@ -162,6 +166,8 @@ class Gpu(Message):
 
     name: str
     memory_bytes: int
+    visible: str
+    """What CUDA_VISIBLE_DEVICES calls it."""
 
 
 class Inventory(Message):

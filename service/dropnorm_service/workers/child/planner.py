@@ -1,0 +1,54 @@
+"""Answers what specs come to, one after the other, until the server goes away."""
+
+from __future__ import annotations
+
+import os
+import resource
+import socket
+import traceback
+from pathlib import Path
+
+from dropnorm.spec import InvalidSpecError, Problem
+from dropnorm_service.training import plan
+from dropnorm_service.training.data import DatasetCache
+from dropnorm_service.workers.child.link import Link
+from dropnorm_service.workers.messages import PlanReply, PlanRequest
+
+# Planning allocates next to nothing; a spec made to exhaust memory meets this before the machine does.
+_SPARE_BYTES = 4 * 2**30
+_STATM = Path("/proc/self/statm")
+
+
+def main(connection: socket.socket) -> None:
+    """Answer requests until the server goes away."""
+    _limit_memory()
+    link = Link(connection)
+    while request := link.receive():
+        if not isinstance(request, PlanRequest):
+            raise TypeError(f"a planner cannot answer {request.kind}")
+        link.send(_answer(request))
+
+
+def _answer(request: PlanRequest) -> PlanReply:
+    spec, settings = request.spec, request.data
+    try:
+        cache = DatasetCache(settings.cache, datasets_dir=settings.folder, mirrors=settings.mirrors)
+        answer = plan(spec, cache.summarize(spec), memory_limit_bytes=request.memory_limit_bytes)
+        return PlanReply(number=request.number, plan=answer)
+    except InvalidSpecError as error:
+        return PlanReply(number=request.number, problems=error.problems)
+    except MemoryError:
+        text = "planning this network alone exhausts the planner's memory; make it smaller"
+        return PlanReply(number=request.number, problems=(Problem("architecture", text),))
+    except Exception:
+        return PlanReply(number=request.number, trace=traceback.format_exc())
+
+
+def _limit_memory() -> None:
+    try:
+        now = int(_STATM.read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    except FileNotFoundError:
+        return
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    if hard == resource.RLIM_INFINITY or now + _SPARE_BYTES < hard:
+        resource.setrlimit(resource.RLIMIT_AS, (now + _SPARE_BYTES, hard))

@@ -1,0 +1,130 @@
+"""A worker: waits warmed up for one attempt, runs it, tells the server, and ends."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from dropnorm.results import EpochCompleted, Evaluated, JobError, Payload
+from dropnorm.spec import InvalidSpecError
+from dropnorm_service.training import OutOfMemory, TrainingError
+from dropnorm_service.training.checkpoint import Checkpoints
+from dropnorm_service.training.data import DatasetCache, DataUnavailable
+from dropnorm_service.training.device import choose_device
+from dropnorm_service.training.loading import load_data
+from dropnorm_service.training.loop import fit
+from dropnorm_service.training.reporting import Interrupted, Order
+from dropnorm_service.workers.child.link import Link
+from dropnorm_service.workers.child.meter import LoadMeter
+from dropnorm_service.workers.child.warmup import warm_up
+from dropnorm_service.workers.messages import End, Ready, Start, Trace
+
+_LOCK_POLL_SECONDS = 0.02
+
+_INVALID_ARGUMENT = 3
+_INTERNAL = 13
+_UNAVAILABLE = 14
+
+
+def main(connection: socket.socket) -> None:
+    """Wait for a Start, work, and end; the environment says how many threads and which GPUs."""
+    link = Link(connection)
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    try:
+        warm_up()
+    except Exception:  # a broken device is the job's to report, if it needs that device
+        link.send(Trace(text=traceback.format_exc()))
+    link.send(Ready())
+    start = link.receive()
+    if isinstance(start, Start):
+        link.send(_work(start, link))
+
+
+def _work(start: Start, link: Link) -> End:
+    """Run the attempt; whatever happens becomes an End."""
+    try:
+        with _sole_attempt(start.folder, link.heed):
+            _train(start, link)
+    except Interrupted as stop:
+        return End(order="cancel" if stop.order is Order.CANCEL else "pause")
+    except TrainingError as error:
+        return _failed(error.code, error.reason, error.message, error.metadata)
+    except InvalidSpecError as error:
+        return _failed(_INVALID_ARGUMENT, "INVALID_SPEC", f"The spec does not fit: {error}.")
+    except MemoryError:
+        text = "The machine has no memory left. Give a smaller batch_size or a smaller network."
+        return _failed(OutOfMemory.code, OutOfMemory.reason, text)
+    except DataUnavailable as error:
+        return _failed(_UNAVAILABLE, "DATA_UNAVAILABLE", f"{error}.", retry=True)
+    except OSError as error:
+        link.send(Trace(text=traceback.format_exc()))
+        text = (
+            f"The worker could not read or write a file: {error.strerror or type(error).__name__}."
+        )
+        return _failed(_UNAVAILABLE, "IO_ERROR", text, retry=True)
+    except Exception:
+        link.send(Trace(text=traceback.format_exc()))
+        text = "The worker met an unexpected error; the server's log has its trace."
+        return _failed(_INTERNAL, "INTERNAL", text)
+    return End()
+
+
+def _train(start: Start, link: Link) -> None:
+    spec = start.spec
+    device = choose_device(spec.compute)
+    meter = LoadMeter(device)
+
+    def on_event(payload: Payload) -> None:
+        if isinstance(payload, EpochCompleted):
+            payload = payload.model_copy(update={"system": meter.read()})
+        link.report(payload)
+
+    cache = DatasetCache(
+        start.data.cache, datasets_dir=start.data.folder, mirrors=start.data.mirrors
+    )
+    checkpoints = Checkpoints(
+        start.folder / "checkpoints", interval_seconds=start.checkpoint_interval
+    )
+    data = load_data(spec, cache, device, on_event=on_event, orders=link.order)
+    result = fit(spec, data, on_event=on_event, orders=link.order, checkpoint=checkpoints)
+    link.report(Evaluated(evaluation=result.evaluation))
+    checkpoints.remove()
+
+
+def _failed(
+    code: int,
+    reason: str,
+    message: str,
+    metadata: dict[str, str] | None = None,
+    *,
+    retry: bool = False,
+) -> End:
+    error = JobError(code=code, reason=reason, message=message, metadata=metadata or {})
+    return End(error=error, retry=retry)
+
+
+@contextmanager
+def _sole_attempt(folder: Path, while_waiting: Callable[[], None]) -> Iterator[None]:
+    """Hold the job's folder.
+
+    The attempt before this one may still write its last checkpoint there, when its server was killed
+    or took it for dead. The lock ends with the process that has it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                while_waiting()
+                time.sleep(_LOCK_POLL_SECONDS)
+        yield

@@ -1,0 +1,265 @@
+"""Runs attempts in processes of this machine, one process for each, ready before it is needed."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Self
+
+from dropnorm.results import JobError, Payload, Slot
+from dropnorm.spec import TrainingSpec
+from dropnorm_service.jobs.ports import Launch, Lost, Order, Outcome
+from dropnorm_service.workers.attempt import follow
+from dropnorm_service.workers.forks import Child, ForkServer, StartFailed
+from dropnorm_service.workers.messages import DataSettings, Gpu, Inventory, Ordered, Start
+from dropnorm_service.workers.slots import Seat, SlotTable
+
+_CHILD = "dropnorm_service.workers.child"
+_WORKER = f"{_CHILD}.worker:main"
+_INVENTORY = f"{_CHILD}.inventory:main"
+_START_TIME = 60.0
+_EXIT_TIME = 5.0
+# torch.compile may work for minutes between two steps, in which a worker cannot speak.
+_COMPILE_TIME = 600.0
+_UNAVAILABLE = 14
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class _Running:
+    """An attempt: the worker is absent until it has been told what to do."""
+
+    launch: Launch
+    seats: Sequence[Seat]
+    worker: Child | None = None
+    orders: list[Order] = field(default_factory=list)
+
+    def order(self, order: Order) -> None:
+        if self.worker is None:
+            self.orders.append(order)
+        else:
+            self.worker.send(Ordered(order=order))
+
+    def start(self, worker: Child, start: Start) -> None:
+        self.worker = worker
+        worker.send(start)
+        for order in self.orders:
+            worker.send(Ordered(order=order))
+
+
+class LocalExecutor:
+    """The slots of this machine, as an async context manager. Implements `jobs.ports.Executor`.
+
+    Each free slot has a standby: a process that has set its threads, warmed up torch on its device, and
+    waits. It runs one attempt and ends, so no attempt finds what another left.
+    """
+
+    def __init__(
+        self,
+        forks: ForkServer,
+        *,
+        data: DataSettings,
+        cpu_slots: int | None = None,
+        threads_per_slot: int | None = None,
+        gpus: int | None = None,
+        heartbeat_timeout: float = 60.0,
+        checkpoint_interval: float = 30.0,
+    ) -> None:
+        """
+        Args:
+            forks: where processes come from; running.
+            data: where workers find data sets.
+            cpu_slots: shares of the CPU; None: one per four cores, at least one.
+            threads_per_slot: CPU threads of each slot; None: the cores divided among them.
+            gpus: GPUs to use, one slot each; None: all there are.
+            heartbeat_timeout: seconds without a sign of life after which a worker is killed.
+            checkpoint_interval: seconds between two checkpoints of an attempt.
+        """
+        self._forks = forks
+        self._data = data
+        self._cpu_slots = cpu_slots
+        self._threads = threads_per_slot
+        self._gpus = gpus
+        self._heartbeat_timeout = heartbeat_timeout
+        self._checkpoint_interval = checkpoint_interval
+        self._table = SlotTable(())
+        self._standbys: dict[str, asyncio.Task[Child]] = {}
+        self._running: dict[str, _Running] = {}
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._stopping = False
+
+    async def __aenter__(self) -> Self:
+        """Look at the machine and make standbys.
+
+        Raises:
+            StartFailed: there are fewer GPUs than the settings name, or nobody can tell.
+        """
+        gpus = await self._inventory()
+        self._table = SlotTable.of_machine(gpus, cpu_slots=self._cpu_slots, threads=self._threads)
+        for seat in self._table.seats:
+            self._stand_by(seat)
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.stop(grace=0.0)
+
+    def slots(self) -> Sequence[Slot]:
+        """Every slot and what it runs now."""
+        return tuple(seat.view() for seat in self._table.seats)
+
+    def fits(self, spec: TrainingSpec) -> bool:
+        """Whether a slot is free now that the spec can run in."""
+        return not self._stopping and self._table.fits(spec)
+
+    def obstacle(self, spec: TrainingSpec) -> str | None:
+        """Why the spec can never run here, a sentence; None when it can."""
+        return self._table.obstacle(spec)
+
+    def memory_limit(self, spec: TrainingSpec) -> int | None:
+        """Memory in bytes of the device the spec would run on; None when it cannot run here."""
+        return self._table.memory_limit(spec)
+
+    async def run(self, launch: Launch) -> AsyncGenerator[tuple[datetime, Payload] | Outcome, None]:
+        """Run one attempt, as `jobs.ports.Executor` says.
+
+        Raises:
+            RuntimeError: no slot is free; ask `fits` first.
+        """
+        running = _Running(launch, self._table.take(launch))
+        self._running[launch.job_id] = running
+        self._idle.clear()
+        ended = False
+        try:
+            try:
+                async with asyncio.timeout(_START_TIME):
+                    worker = await self._worker(running.seats)
+            except TimeoutError:
+                yield Lost(_not_started())
+                return
+            running.start(worker, self._start(launch))
+            async with aclosing(follow(worker, launch, self._patience(launch))) as items:
+                async for item in items:
+                    ended = isinstance(item, Outcome)
+                    yield item
+        finally:
+            await self._release(running, _EXIT_TIME if ended else 0.0)
+
+    def order(self, job_id: str, order: Order) -> None:
+        """Tell the worker of a running job what to do; without effect when the job has none."""
+        if running := self._running.get(job_id):
+            running.order(order)
+
+    async def stop(self, grace: float) -> None:
+        """Start nothing more, let workers write their checkpoints, and end all of them.
+
+        Args:
+            grace: seconds that the workers have.
+        """
+        self._stopping = True
+        for running in self._running.values():
+            running.order("pause")
+        try:
+            async with asyncio.timeout(grace):
+                await self._idle.wait()
+        except TimeoutError:
+            pass
+        late = [running.worker for running in self._running.values() if running.worker]
+        await asyncio.gather(*(worker.end() for worker in late))
+        for seat in self._table.seats:
+            await self._dismiss(seat)
+
+    async def _inventory(self) -> Sequence[Gpu]:
+        if self._gpus == 0:
+            return ()
+        try:
+            async with asyncio.timeout(_START_TIME):
+                child = await self._forks.fork(_INVENTORY, {})
+                answer = await child.receive()
+                await child.end()
+        except TimeoutError:
+            raise StartFailed(
+                "CUDA did not say which GPUs there are; gpus 0 does without"
+            ) from None
+        if not isinstance(answer, Inventory):
+            raise StartFailed("the process that looks for GPUs failed; standard error says why")
+        if self._gpus is not None and len(answer.gpus) < self._gpus:
+            raise StartFailed(
+                f"gpus is {self._gpus}, and CUDA can use {len(answer.gpus)} on this machine"
+            )
+        return answer.gpus[: self._gpus]
+
+    async def _worker(self, seats: Sequence[Seat]) -> Child:
+        if len(seats) > 1:
+            # A standby sees its own GPU alone, and CUDA looks but once.
+            for seat in seats:
+                await self._dismiss(seat)
+            return await self._forks.fork(_WORKER, _environment(seats))
+        seat = seats[0]
+        standby = await asyncio.shield(self._standbys[seat.id])
+        if not standby.gone:
+            del self._standbys[seat.id]
+            return standby
+        log.warning("a waiting worker had died", extra={"slot": seat.id})
+        self._stand_by(seat)
+        return await self._worker(seats)
+
+    def _start(self, launch: Launch) -> Start:
+        return Start(
+            spec=launch.spec,
+            folder=launch.folder,
+            data=self._data,
+            checkpoint_interval=self._checkpoint_interval,
+        )
+
+    def _patience(self, launch: Launch) -> float:
+        compiling = _COMPILE_TIME if launch.spec.compute.compile else 0.0
+        return self._heartbeat_timeout + compiling
+
+    async def _release(self, running: _Running, patience: float) -> None:
+        try:
+            if running.worker is not None:
+                await running.worker.end(patience)
+        finally:
+            del self._running[running.launch.job_id]
+            for seat in running.seats:
+                seat.launch = None
+                if seat.id not in self._standbys and not self._stopping:
+                    self._stand_by(seat)
+            if not self._running:
+                self._idle.set()
+
+    def _stand_by(self, seat: Seat) -> None:
+        fork = self._forks.fork(_WORKER, _environment([seat]))
+        self._standbys[seat.id] = asyncio.create_task(fork, name=f"standby of {seat.id}")
+
+    async def _dismiss(self, seat: Seat) -> None:
+        task = self._standbys.pop(seat.id, None)
+        if task is None:
+            return
+        if not task.done():
+            task.cancel()
+            await asyncio.wait({task})
+        if not task.cancelled():
+            await task.result().end()
+
+
+def _environment(seats: Sequence[Seat]) -> dict[str, str]:
+    """What a worker in these slots is to see of the machine."""
+    return {
+        "CUDA_VISIBLE_DEVICES": ",".join(seat.visible for seat in seats),
+        "OMP_NUM_THREADS": str(seats[0].threads),
+    }
+
+
+def _not_started() -> JobError:
+    return JobError(
+        code=_UNAVAILABLE,
+        reason="WORKER_LOST",
+        message=f"No worker could be started within {_START_TIME:g} seconds; the server's log says why.",
+    )

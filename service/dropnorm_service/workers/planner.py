@@ -1,0 +1,141 @@
+"""Asks a process of its own what specs come to, and remembers the answers."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Self
+
+from dropnorm.results import Plan
+from dropnorm.spec import InvalidSpecError, TrainingSpec
+from dropnorm_service.jobs.errors import PlannerUnavailable
+from dropnorm_service.workers.forks import Child, ForkServer
+from dropnorm_service.workers.messages import DataSettings, PlanReply, PlanRequest
+
+_ENTRY = "dropnorm_service.workers.child.planner:main"
+_ENVIRONMENT = {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+_TRIES = 2
+
+log = logging.getLogger(__name__)
+
+
+class PlanningFailed(Exception):
+    """The planner met an unexpected error; the log has its trace."""
+
+
+class ProcessPlanner:
+    """Plans in a process that knows torch, as an async context manager. Implements `jobs.ports.Planner`.
+
+    Requests are answered one after the other. A process that dies or does not answer is replaced.
+    """
+
+    def __init__(
+        self,
+        forks: ForkServer,
+        *,
+        data: DataSettings,
+        memory_limit: Callable[[TrainingSpec], int | None],
+        timeout: float = 30.0,
+        remembered: int = 1024,
+    ) -> None:
+        """
+        Args:
+            forks: where processes come from; running.
+            data: where data sets are found.
+            memory_limit: memory in bytes of the device that a spec would run on; None: unknown.
+            timeout: seconds a plan may take, with its time in the queue.
+            remembered: plans kept.
+        """
+        self._forks = forks
+        self._data = data
+        self._memory_limit = memory_limit
+        self._timeout = timeout
+        self._remembered = remembered
+        self._plans: OrderedDict[str, Plan] = OrderedDict()
+        self._numbers = itertools.count(1)
+        self._turn = asyncio.Lock()
+        self._process: Child | None = None
+
+    async def __aenter__(self) -> Self:
+        """Start the process."""
+        self._process = await self._forks.fork(_ENTRY, _ENVIRONMENT)
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self._replace()
+
+    async def plan(self, spec: TrainingSpec) -> Plan:
+        """The plan of a spec.
+
+        Raises:
+            InvalidSpecError: the spec does not fit together or does not fit its data; it names
+                every field.
+            PlannerUnavailable: no answer within the limit.
+            PlanningFailed: the planner met an unexpected error.
+        """
+        # The seed is all of a spec that its plan does not depend on.
+        key = spec.model_copy(update={"seed": 0}).digest()
+        if (known := self._plans.get(key)) is not None:
+            self._plans.move_to_end(key)
+            return known.model_copy(update={"spec": spec, "spec_digest": spec.digest()})
+        deadline = asyncio.get_running_loop().time() + self._timeout
+        try:
+            async with asyncio.timeout_at(deadline):
+                await self._turn.acquire()
+            try:
+                reply = await self._ask(spec, deadline)
+            finally:
+                self._turn.release()
+        except TimeoutError:
+            raise PlannerUnavailable(
+                f"No plan was made within {self._timeout:g} seconds; try again, or ask for less."
+            ) from None
+        if reply.trace:
+            log.error("the planner met an unexpected error", extra={"trace": reply.trace})
+            raise PlanningFailed("a spec could not be planned")
+        if reply.plan is None:
+            raise InvalidSpecError(reply.problems)
+        # Before the data was first read its digest is unknown; the next plan may know it.
+        if reply.plan.dataset.digest is not None:
+            self._plans[key] = reply.plan
+            if len(self._plans) > self._remembered:
+                self._plans.popitem(last=False)
+        return reply.plan
+
+    async def _ask(self, spec: TrainingSpec, deadline: float) -> PlanReply:
+        request = PlanRequest(
+            number=next(self._numbers),
+            spec=spec,
+            data=self._data,
+            memory_limit_bytes=self._memory_limit(spec),
+        )
+        try:
+            async with asyncio.timeout_at(deadline):
+                for _ in range(_TRIES):
+                    if reply := await self._try(request):
+                        return reply
+        except TimeoutError:
+            await self._replace()  # it may work on this spec for ever
+            raise
+        raise PlannerUnavailable("The planner died over this spec twice; the log may say why.")
+
+    async def _try(self, request: PlanRequest) -> PlanReply | None:
+        """Ask once; None: the process died over it."""
+        if self._process is None or self._process.gone:
+            self._process = await self._forks.fork(_ENTRY, _ENVIRONMENT)
+        process = self._process
+        process.send(request)
+        while reply := await process.receive():
+            # An answer to another number is late: whoever asked has gone.
+            if isinstance(reply, PlanReply) and reply.number == request.number:
+                return reply
+        log.error("the planner died", extra={"status": await process.exit_status()})
+        return None
+
+    async def _replace(self) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            await process.end()
