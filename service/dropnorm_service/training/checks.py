@@ -10,6 +10,8 @@ from dropnorm.spec import InvalidSpecError, Problem, TrainingSpec
 from dropnorm.spec import layers as spec
 from dropnorm_service.training.batching import Batching
 from dropnorm_service.training.design import Design, design
+from dropnorm_service.training.lowering import Element
+from dropnorm_service.training.prediction import prediction_batch_size
 
 
 def check(training: TrainingSpec, dataset: DatasetSummary) -> Design:
@@ -24,7 +26,8 @@ def check(training: TrainingSpec, dataset: DatasetSummary) -> Design:
         paper = design(training, dataset.input_shape, dataset.outputs)
     except InvalidSpecError as error:
         raise InvalidSpecError([*error.problems, *problems]) from error
-    problems += _single_values(training, paper, dataset)
+    problems += _single_values_in_training(training, paper, dataset)
+    problems += _single_values_in_evaluation(paper, dataset)
     if problems:
         raise InvalidSpecError(problems)
     return paper
@@ -39,35 +42,68 @@ def _selection(training: TrainingSpec, dataset: DatasetSummary) -> Iterator[Prob
         )
 
 
-def _single_values(
+def _single_values_in_training(
     training: TrainingSpec, paper: Design, dataset: DatasetSummary
 ) -> Iterator[Problem]:
-    """Batch norm over one value per channel: its variance is 0 whatever the value, so torch refuses."""
-    by_vector = [
-        layer.element
-        for layer in paper.walk()
-        if isinstance(layer.element.layer, spec.BatchNorm) and prod(layer.input_shape[1:]) == 1
-    ]
-    if not by_vector:
+    norms = list(_norms_of_vectors(paper))
+    if not norms:
         return
     optimization, samples = training.optimization, dataset.train_samples
     batching = Batching.of(samples, optimization.batch_size, optimization.last_batch)
-    why = (
-        f"batch norm ({by_vector[0].name}) has no variance to normalise by in a batch of one sample"
-    )
-    if batching.batch_size == 1:
-        what = (
-            "and every batch is one"
-            if samples > 1
-            else "and the training split has a single sample"
-        )
-        way_out = "give a batch_size of at least 2" if samples > 1 else "use more data"
+    field, why = "optimization.batch_size", _why(norms[0])
+    if samples == 1:
         yield Problem(
-            "optimization.batch_size", f"{why}, {what}; {way_out}, or leave batch norm out"
+            field,
+            f"{why}, and the training split has a single sample; use more data, or leave batch norm out",
+        )
+    elif batching.batch_size == 1:
+        yield Problem(
+            field,
+            f"{why}, and every batch is one; give a batch_size of at least 2, or leave batch norm out",
         )
     elif batching.last_batch_size == 1:
         yield Problem(
-            "optimization.batch_size",
+            field,
             f"{why}, and {samples} training samples in batches of {batching.batch_size} leave a last batch of "
             "one; give another batch_size, or set last_batch to drop",
         )
+
+
+def _single_values_in_evaluation(paper: Design, dataset: DatasetSummary) -> Iterator[Problem]:
+    size = prediction_batch_size(paper)
+    splits = {
+        "training": dataset.train_samples,
+        "validation": dataset.validation_samples,
+        "test": dataset.test_samples,
+    }
+    short = [
+        name for name, count in splits.items() if Batching.of(count, size).last_batch_size == 1
+    ]
+    for element in _norms_of_vectors(paper, tracking=False):
+        if short:
+            yield Problem(
+                element.setting("track_running_stats"),
+                f"{_why(element)}, and without running statistics evaluation meets one: the {short[0]} split has "
+                f"{splits[short[0]]} samples, evaluated {size} at a time; keep running statistics, or change the "
+                "size of the split",
+            )
+            return
+
+
+def _norms_of_vectors(paper: Design, *, tracking: bool | None = None) -> Iterator[Element]:
+    """The batch norms that see one value per channel and sample, all or those of one kind.
+
+    A batch of one leaves them without a variance, and torch refuses it; over an image's pixels there is one.
+    """
+    for layer in paper.walk():
+        settings = layer.element.layer
+        if (
+            isinstance(settings, spec.BatchNorm)
+            and prod(layer.input_shape[1:]) == 1
+            and tracking in (None, settings.track_running_stats)
+        ):
+            yield layer.element
+
+
+def _why(element: Element) -> str:
+    return f"batch norm ({element.name}) has no variance to normalise by in a batch of one sample"

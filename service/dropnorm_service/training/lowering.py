@@ -34,6 +34,13 @@ class Element:
     branch: tuple[Element, ...] = ()
     following: ActivationFunction | None = None
 
+    def setting(self, name: str) -> str:
+        """Path of one of the layer's settings, in the list or in the regularization that placed it."""
+        if not self.field.startswith("regularization."):
+            return f"{self.field}.{name}"
+        # A placed dropout's field is its rate already; a placed norm's says where it stands.
+        return self.field if name == "rate" else f"{self.field.rpartition('.')[0]}.{name}"
+
 
 def lower(training: TrainingSpec, outputs: int) -> tuple[Element, ...]:
     """The layers of a spec in order of execution, the output layer with `outputs` units among them.

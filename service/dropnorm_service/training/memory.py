@@ -22,9 +22,9 @@ def estimate_memory(
 ) -> MemoryEstimate:
     """Estimated memory of a training step with batches of `batch_size`.
 
-    Activations are what autograd keeps of one forward pass. In 16-bit arithmetic they take half, and the
-    weights' 16-bit copies come on top. The device's own overhead (context, kernels' work space,
-    fragmentation) is left out.
+    Weights and buffers count twice: the best epoch's are kept beside those in training. Activations are
+    what autograd keeps of one forward pass; in 16-bit arithmetic they take half, and the weights' 16-bit
+    copies come on top. The device's own overhead (context, kernels' work space, fragmentation) is left out.
     """
     with torch.device("meta"):
         network = model_of(paper, training.initialization)
@@ -37,7 +37,7 @@ def estimate_memory(
     target = _CLASS if dataset.task == "classification" else _FLOAT * dataset.outputs
     samples = dataset.train_samples + dataset.validation_samples + dataset.test_samples
     parts = {
-        "parameters": weights + buffers,
+        "parameters": 2 * (weights + buffers),
         "gradients": weights,
         "optimizer": OPTIMIZERS[optimizer.kind].state(optimizer) * weights,
         "activations": activations,

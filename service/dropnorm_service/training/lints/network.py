@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from dropnorm.results import Lint
 from dropnorm.spec import MLP
 from dropnorm.spec import layers as spec
-from dropnorm_service.training.design import DesignedLayer
 from dropnorm_service.training.lints.flow import biases_before_norm, dropout_before_norm
 from dropnorm_service.training.lints.subject import Subject, over_fields
 
@@ -71,7 +70,7 @@ def batch_norm_on_logits(subject: Subject) -> Iterator[Lint]:
 def high_rate(subject: Subject) -> Iterator[Lint]:
     """A dropout rate that leaves little."""
     rates = {
-        _setting(layer, "rate"): layer.element.layer.rate
+        layer.element.setting("rate"): layer.element.layer.rate
         for layer in subject.paper.walk()
         if isinstance(layer.element.layer, spec.Dropout)
     }
@@ -90,7 +89,7 @@ def batch_statistics(subject: Subject) -> Iterator[Lint]:
     yield from over_fields(
         "BATCH_STATISTICS_IN_EVALUATION",
         [
-            _setting(layer, "track_running_stats")
+            layer.element.setting("track_running_stats")
             for layer in subject.paper.walk()
             if isinstance(layer.element.layer, spec.BatchNorm)
             and not layer.element.layer.track_running_stats
@@ -124,11 +123,3 @@ def _at_the_end(subject: Subject, kind: type[spec.Dropout] | type[spec.BatchNorm
         elif isinstance(layer.element.layer, kind):
             fields.append(layer.element.field)
     return fields
-
-
-def _setting(layer: DesignedLayer, name: str) -> str:
-    """The path of a layer's setting, in the list or in the regularization that placed the layer."""
-    field = layer.element.field
-    if not field.startswith("regularization."):
-        return f"{field}.{name}"
-    return field if field.endswith("rate") else f"{field.rpartition('.')[0]}.{name}"

@@ -1,0 +1,228 @@
+"""Every lint: that it speaks up, where, and that it keeps quiet otherwise."""
+
+from typing import Any
+
+import pytest
+from tests.service.training.shorthand import listed, mlp, summary
+
+from dropnorm import spec as dn
+from dropnorm.spec import layers
+from dropnorm_service.training import plan
+
+NORM = dn.BatchNorm()
+SILENT = mlp(8, optimization=dn.Optimization(batch_size=100))
+
+
+def lints(spec: dn.TrainingSpec, *, train: int = 1000, limit: int | None = None) -> dict[str, str]:
+    """Code -> field. A code that speaks twice would hide a field, so it may not."""
+    found = plan(spec, summary(64, train=train), memory_limit_bytes=limit).lints
+    assert all(lint.message for lint in found)
+    assert len({lint.code for lint in found}) == len(found)
+    return {lint.code: lint.field for lint in found}
+
+
+def regularized(
+    *hidden: int, dropout: Any = None, norm: Any = None, **more: Any
+) -> dn.TrainingSpec:
+    regularization = dn.Regularization(dropout=dropout, batch_norm=norm, **more)
+    return mlp(*hidden, regularization=regularization)
+
+
+def trained(**optimization: Any) -> dn.TrainingSpec:
+    return mlp(8, optimization=dn.Optimization(**{"batch_size": 100, **optimization}))
+
+
+def test_a_sound_spec_has_none() -> None:
+    assert lints(SILENT) == {}
+
+
+@pytest.mark.parametrize("position", ["before_activation", "after_activation"])
+def test_dropout_directly_before_batch_norm_by_order(position: Any) -> None:
+    spec = regularized(
+        8,
+        dropout=dn.Dropout(rate=0.5),
+        norm=dn.BatchNorm(position=position),
+        order="dropout_then_norm",
+    )
+    assert lints(spec)["DROPOUT_BEFORE_BATCH_NORM"] == "regularization.order"
+
+
+def test_one_hidden_layer_with_norm_then_dropout_is_sound() -> None:
+    spec = regularized(8, dropout=dn.Dropout(rate=0.5), norm=NORM)
+    assert set(lints(spec)) == {"BIAS_BEFORE_BATCH_NORM"}
+
+
+def test_dropout_upstream_of_the_next_layers_norm() -> None:
+    spec = regularized(8, 8, dropout=dn.Dropout(rate=0.5), norm=NORM)
+    found = lints(spec)
+    assert found["DROPOUT_UPSTREAM_OF_BATCH_NORM"] == "regularization.dropout.rate"
+    assert "DROPOUT_BEFORE_BATCH_NORM" not in found
+
+
+def test_no_shift_where_the_norm_has_no_running_statistics() -> None:
+    norm = dn.BatchNorm(track_running_stats=False)
+    spec = regularized(8, 8, dropout=dn.Dropout(rate=0.5), norm=norm, order="dropout_then_norm")
+    assert set(lints(spec)) == {"BIAS_BEFORE_BATCH_NORM", "BATCH_STATISTICS_IN_EVALUATION"} - (
+        {"BIAS_BEFORE_BATCH_NORM"}
+    )
+
+
+@pytest.mark.parametrize(
+    ("tail", "code"),
+    [
+        ((layers.BatchNorm(),), "DROPOUT_BEFORE_BATCH_NORM"),
+        ((layers.Activation(), layers.BatchNorm()), "DROPOUT_BEFORE_BATCH_NORM"),
+        (
+            (layers.Residual(layers=(layers.Linear(units=8),)), layers.BatchNorm()),
+            "DROPOUT_BEFORE_BATCH_NORM",  # past the branch, by the identity
+        ),
+        (
+            (layers.Residual(layers=(layers.Linear(units=4),)), layers.BatchNorm()),
+            "DROPOUT_UPSTREAM_OF_BATCH_NORM",  # both ways have weights
+        ),
+        (
+            (layers.Residual(layers=(layers.Linear(units=8), layers.BatchNorm())),),
+            "DROPOUT_UPSTREAM_OF_BATCH_NORM",
+        ),
+    ],
+)
+def test_dropout_in_a_list(tail: tuple[dn.Layer, ...], code: str) -> None:
+    dropout = layers.Dropout(rate=0.5)
+    found = lints(listed(layers.Linear(units=8), layers.Activation(), dropout, *tail))
+    shifts = {name: field for name, field in found.items() if name.startswith("DROPOUT_")}
+    assert shifts == {code: "architecture.sequential.layers[2].dropout"}
+
+
+def test_dropout_in_a_branch_reaches_the_norm_behind_the_sum() -> None:
+    branch = layers.Residual(layers=(layers.Linear(units=64), layers.Dropout(rate=0.5)))
+    field = "architecture.sequential.layers[0].residual.layers[1].dropout"
+    assert lints(listed(branch, layers.BatchNorm()))["DROPOUT_BEFORE_BATCH_NORM"] == field
+
+
+def test_bias_in_an_mlp() -> None:
+    assert lints(regularized(8, norm=NORM)) == {"BIAS_BEFORE_BATCH_NORM": "architecture.mlp.bias"}
+    after = dn.BatchNorm(position="after_activation")
+    assert lints(regularized(8, norm=after)) == {}
+
+
+@pytest.mark.parametrize(
+    ("between", "cancelled"),
+    [
+        ((), True),
+        ((layers.Pool(),), True),
+        ((layers.Pool(mode="global_average"),), True),
+        ((layers.Pool(mode="average", padding=1),), False),
+        ((layers.Activation(),), False),
+        ((layers.Dropout(rate=0.1),), False),
+        ((layers.Flatten(),), True),
+        ((layers.Residual(layers=(layers.Activation(),)),), False),
+    ],
+)
+def test_bias_before_norm_in_a_list(between: tuple[dn.Layer, ...], cancelled: bool) -> None:
+    spec = listed(layers.Conv(channels=4), *between, layers.BatchNorm(), layers.Activation())
+    found = {lint.code: lint.field for lint in plan(spec, summary(1, 8, 8)).lints}
+    field = "architecture.sequential.layers[0].conv.bias" if cancelled else None
+    assert found.get("BIAS_BEFORE_BATCH_NORM") == field
+
+
+def test_bias_in_a_branch_is_cancelled_behind_the_sum_and_not_by_a_norm_inside() -> None:
+    inside = layers.Residual(layers=(layers.BatchNorm(), layers.Linear(units=8)))
+    found = lints(listed(layers.Linear(units=8), inside, layers.BatchNorm()))
+    field = "architecture.sequential.layers[1].residual.layers[1].linear.bias"
+    assert found["BIAS_BEFORE_BATCH_NORM"] == field
+
+
+def test_many_fields_make_one_lint_that_names_some() -> None:
+    block = (layers.Linear(units=8), layers.BatchNorm(), layers.Activation())
+    found = plan(listed(*block * 6), summary(64)).lints
+    assert [lint.code for lint in found] == ["BIAS_BEFORE_BATCH_NORM"]
+    path = "architecture.sequential.layers[{}].linear.bias".format
+    assert found[0].field == path(0)
+    assert found[0].message.endswith(f"so too {path(3)}, {path(6)}, {path(9)} and 2 more")
+
+
+def test_output_layers_bias_that_nobody_can_change_is_no_lint() -> None:
+    norm = dn.BatchNorm(hidden=False, output=True)
+    spec = listed(
+        layers.Linear(units=8, bias=False),
+        layers.Activation(),
+        regularization=dn.Regularization(batch_norm=norm),
+    )
+    assert lints(spec) == {"BATCH_NORM_ON_LOGITS": "regularization.batch_norm.output"}
+
+
+def test_dropout_on_logits() -> None:
+    spec = regularized(8, dropout=dn.Dropout(rate=0.5, output_rate=0.1))
+    assert lints(spec) == {"DROPOUT_ON_LOGITS": "regularization.dropout.output_rate"}
+    last = listed(layers.Linear(units=10), layers.Dropout(rate=0.5), output_layer=False)
+    assert lints(last) == {"DROPOUT_ON_LOGITS": "architecture.sequential.layers[1].dropout"}
+
+
+def test_high_rate() -> None:
+    assert lints(regularized(8, dropout=dn.Dropout(rate=0.79))) == {}
+    found = lints(regularized(8, 8, dropout=dn.Dropout(rate=0.8)))
+    assert found == {"HIGH_DROPOUT_RATE": "regularization.dropout.rate"}
+    spec = listed(layers.Dropout(rate=0.9), layers.Linear(units=4))
+    field = "architecture.sequential.layers[0].dropout.rate"
+    assert lints(spec) == {"HIGH_DROPOUT_RATE": field}
+
+
+def test_batch_statistics_in_evaluation() -> None:
+    spec = regularized(8, norm=dn.BatchNorm(track_running_stats=False, position="after_activation"))
+    field = "regularization.batch_norm.track_running_stats"
+    assert lints(spec) == {"BATCH_STATISTICS_IN_EVALUATION": field}
+    spec = listed(layers.BatchNorm(track_running_stats=False))
+    field = "architecture.sequential.layers[0].batch_norm.track_running_stats"
+    assert lints(spec) == {"BATCH_STATISTICS_IN_EVALUATION": field}
+
+
+def test_regularization_without_effect() -> None:
+    spec = regularized(dropout=dn.Dropout(rate=0.5), norm=NORM)
+    found = plan(spec, summary(64)).lints
+    assert [(lint.code, lint.field) for lint in found] == [
+        ("REGULARIZATION_WITHOUT_EFFECT", "regularization.dropout.rate")
+    ]
+    assert "regularization.batch_norm.hidden" in found[0].message
+
+
+def test_batches() -> None:
+    assert lints(trained(batch_size=100), train=1001) == {
+        "LAST_BATCH_OF_ONE": "optimization.last_batch"
+    }
+    assert lints(trained(batch_size=100, last_batch="drop"), train=1001) == {}
+    assert lints(trained(batch_size=1), train=1001) == {}
+    assert lints(trained(batch_size=100), train=99) == {
+        "BATCH_EXCEEDS_SPLIT": "optimization.batch_size"
+    }
+
+
+def test_schedule_ends_early() -> None:
+    half = dn.CosineSchedule(epochs=5, final_factor=0.1)
+    field = "optimization.schedule.cosine.epochs"
+    assert lints(trained(epochs=10, schedule=half)) == {"SCHEDULE_ENDS_EARLY": field}
+    assert lints(trained(epochs=5, schedule=half)) == {}
+    steep = dn.StepSchedule(step_size=2, gamma=0.1)
+    field = "optimization.schedule.step.step_size"
+    assert lints(trained(epochs=13, schedule=steep)) == {"SCHEDULE_ENDS_EARLY": field}
+    assert lints(trained(epochs=12, schedule=steep)) == {}
+    assert lints(trained(epochs=13, schedule=dn.StepSchedule(step_size=2, gamma=1.0))) == {}
+
+
+def test_warmup_on_one_cycle() -> None:
+    spec = trained(schedule=dn.OneCycleSchedule(), warmup=dn.Warmup())
+    assert lints(spec) == {"WARMUP_ON_ONE_CYCLE": "optimization.warmup"}
+
+
+def test_early_stopping_without_effect() -> None:
+    field = "optimization.early_stopping.patience"
+    stopping = dn.EarlyStopping(patience=5)
+    assert lints(trained(epochs=5, early_stopping=stopping)) == {
+        "EARLY_STOPPING_WITHOUT_EFFECT": field
+    }
+    assert lints(trained(epochs=6, early_stopping=stopping)) == {}
+
+
+def test_memory_nearly_full() -> None:
+    total = plan(SILENT, summary(64)).memory.total
+    assert lints(SILENT, limit=total) == {"MEMORY": "optimization.batch_size"}
+    assert lints(SILENT, limit=total * 2) == {}

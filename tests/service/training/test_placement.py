@@ -1,0 +1,179 @@
+"""Where dropout and batch norm stand in the built model, in every position and order."""
+
+from typing import Any, Literal
+
+import pytest
+import torch
+from tests.service.training.shorthand import listed, mlp
+from torch import nn
+
+from dropnorm import spec as dn
+from dropnorm.spec import layers
+from dropnorm_service.training import build_model
+from dropnorm_service.training.layers import Dropout
+
+Order = Literal["norm_then_dropout", "dropout_then_norm"]
+Position = Literal["before_activation", "after_activation"]
+
+HIDDEN = [
+    ("before_activation", "norm_then_dropout", ["norm", "activation", "dropout"]),
+    ("after_activation", "norm_then_dropout", ["activation", "norm", "dropout"]),
+    ("before_activation", "dropout_then_norm", ["dropout", "norm", "activation"]),
+    ("after_activation", "dropout_then_norm", ["activation", "dropout", "norm"]),
+]
+
+
+def both(position: Position, order: Order, **batch_norm: Any) -> dn.Regularization:
+    return dn.Regularization(
+        dropout=dn.Dropout(rate=0.5),
+        batch_norm=dn.BatchNorm(position=position, **batch_norm),
+        order=order,
+    )
+
+
+def parts(model: nn.Module, name: str) -> list[str]:
+    return [child for child, _ in model.get_submodule(name).named_children()]
+
+
+@pytest.mark.parametrize(("position", "order", "expected"), HIDDEN)
+def test_hidden_layer_of_an_mlp(position: Position, order: Order, expected: list[str]) -> None:
+    model = build_model(mlp(8, 4, regularization=both(position, order)), (6,), 3)
+    assert parts(model, "hidden.0") == ["linear", *expected]
+    assert parts(model, "hidden.1") == ["linear", *expected]
+    assert parts(model, "output") == ["linear"]
+
+
+@pytest.mark.parametrize(("position", "order", "expected"), HIDDEN)
+def test_activation_in_a_list_and_in_a_branch(
+    position: Position, order: Order, expected: list[str]
+) -> None:
+    branch = layers.Residual(layers=(layers.Linear(units=8), layers.Activation()))
+    spec = listed(
+        layers.Linear(units=8),
+        layers.Activation(),
+        branch,
+        regularization=both(position, order),
+    )
+    model = build_model(spec, (6,), 3)
+    assert parts(model, "layers.0") == ["linear"]
+    assert parts(model, "layers.1") == expected
+    assert parts(model, "layers.2.residual.layers.1") == expected
+
+
+@pytest.mark.parametrize("order", ["norm_then_dropout", "dropout_then_norm"])
+@pytest.mark.parametrize("position", ["before_activation", "after_activation"])
+def test_input_and_output(position: Position, order: Order) -> None:
+    regularization = dn.Regularization(
+        dropout=dn.Dropout(rate=0.0, input_rate=0.1, output_rate=0.2),
+        batch_norm=dn.BatchNorm(input=True, hidden=False, output=True, position=position),
+        order=order,
+    )
+    pair = ["norm", "dropout"] if order == "norm_then_dropout" else ["dropout", "norm"]
+    for spec in (
+        mlp(8, regularization=regularization),
+        listed(layers.Linear(units=8), layers.Activation(), regularization=regularization),
+    ):
+        model = build_model(spec, (6,), 3)
+        assert parts(model, "input") == pair
+        assert parts(model, "output") == ["linear", *pair]
+        rates = [m.rate for m in model.modules() if isinstance(m, Dropout)]
+        assert rates == [0.1, 0.2]
+
+
+@pytest.mark.parametrize("order", ["norm_then_dropout", "dropout_then_norm"])
+def test_either_alone_stands_the_same_in_both_orders(order: Order) -> None:
+    dropout = dn.Regularization(dropout=dn.Dropout(rate=0.5), order=order)
+    norm = dn.Regularization(batch_norm=dn.BatchNorm(), order=order)
+    model = build_model(mlp(8, regularization=dropout), (6,), 3)
+    assert parts(model, "hidden.0") == ["linear", "activation", "dropout"]
+    model = build_model(mlp(8, regularization=norm), (6,), 3)
+    assert parts(model, "hidden.0") == ["linear", "norm", "activation"]
+
+
+def test_a_rate_of_zero_places_nothing() -> None:
+    for rescaling in ("inverted", "at_inference", "l2_norm"):
+        dropout = dn.Dropout(rate=0.0, rescaling=rescaling)
+        model = build_model(mlp(8, regularization=dn.Regularization(dropout=dropout)), (6,), 3)
+        assert not any(isinstance(module, Dropout) for module in model.modules())
+
+
+def test_layers_named_in_a_list_stand_besides_what_is_placed() -> None:
+    spec = listed(
+        layers.Linear(units=8),
+        layers.BatchNorm(momentum=0.3),
+        layers.Activation(),
+        layers.Dropout(rate=0.3, rescaling="l2_norm"),
+        regularization=both("before_activation", "norm_then_dropout"),
+    )
+    model = build_model(spec, (6,), 3)
+    assert [parts(model, f"layers.{i}") for i in range(4)] == [
+        ["linear"],
+        ["norm"],
+        ["norm", "activation", "dropout"],
+        ["dropout"],
+    ]
+    assert repr(model.get_submodule("layers.3.dropout")) == ("Dropout(rate=0.3, rescaling=l2_norm)")
+
+
+def test_settings_reach_every_place() -> None:
+    regularization = dn.Regularization(
+        dropout=dn.Dropout(rate=0.1, input_rate=0.1, output_rate=0.1, rescaling="at_inference"),
+        batch_norm=dn.BatchNorm(
+            input=True,
+            output=True,
+            momentum=0.25,
+            eps=1e-3,
+            affine=False,
+            track_running_stats=False,
+        ),
+    )
+    model = build_model(mlp(8, regularization=regularization), (6,), 3)
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm1d)]
+    assert [norm.num_features for norm in norms] == [6, 8, 3]
+    for norm in norms:
+        assert (norm.momentum, norm.eps) == (0.25, 1e-3)
+        assert norm.weight is None
+        assert norm.running_mean is None
+    dropouts = [module for module in model.modules() if isinstance(module, Dropout)]
+    assert [module.rescaling for module in dropouts] == ["at_inference"] * 3
+
+
+def test_images_are_normalised_by_channel_until_they_are_flat() -> None:
+    regularization = dn.Regularization(batch_norm=dn.BatchNorm(input=True))
+    spec = listed(
+        layers.Conv(channels=5),
+        layers.Activation(),
+        layers.Flatten(),
+        layers.Linear(units=7),
+        layers.Activation(),
+        regularization=regularization,
+    )
+    model = build_model(spec, (3, 4, 4), 2)
+    shapes = {
+        name: (type(module), module.num_features)
+        for name, module in model.named_modules()
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)
+    }
+    assert shapes == {
+        "input.norm": (nn.BatchNorm2d, 3),
+        "layers.1.norm": (nn.BatchNorm2d, 5),
+        "layers.4.norm": (nn.BatchNorm1d, 7),
+    }
+
+
+def test_an_mlp_is_the_same_network_as_its_list() -> None:
+    regularization = both("after_activation", "dropout_then_norm", input=True, output=True)
+    as_list = listed(
+        layers.Linear(units=8),
+        layers.Activation(function="tanh"),
+        layers.Linear(units=4),
+        layers.Activation(function="tanh"),
+        regularization=regularization,
+    )
+    as_mlp = mlp(8, 4, activation="tanh", regularization=regularization)
+    x = torch.randn(5, 6)
+    results = []
+    for spec in (as_mlp, as_list):
+        torch.manual_seed(0)
+        results.append(build_model(spec, (6,), 3)(x))
+    assert torch.equal(*results)
