@@ -15,6 +15,7 @@ from dropnorm.results import (
     State,
     StateChanged,
     TrainingJob,
+    Warned,
 )
 from dropnorm.results._format import count
 
@@ -58,19 +59,24 @@ def _nothing(job: TrainingJob, event: Event | None = None) -> None:
 
 
 class _Lines:
-    """A line per change of state, and one per second with the last epoch."""
+    """A line per change of state and per warning, and for each job at most one per second with its newest epoch."""
 
     def __init__(self) -> None:
-        self._last = -_SECONDS_BETWEEN_LINES
+        self._last: dict[str, float] = {}
 
     def __call__(self, job: TrainingJob, event: Event | None = None) -> None:
-        now = time.monotonic()
         payload = event.payload if event else None
-        if isinstance(payload, StateChanged) or (
-            isinstance(payload, EpochCompleted) and now - self._last >= _SECONDS_BETWEEN_LINES
+        if isinstance(payload, StateChanged | Warned) or (
+            isinstance(payload, EpochCompleted) and self._due(job)
         ):
-            self._last = now
             print(f"{job.display_name}: {payload}", file=sys.stderr, flush=True)
+
+    def _due(self, job: TrainingJob) -> bool:
+        now = time.monotonic()
+        due = now - self._last.get(job.name, float("-inf")) >= _SECONDS_BETWEEN_LINES
+        if due:
+            self._last[job.name] = now
+        return due
 
 
 class _Bars:
@@ -81,9 +87,15 @@ class _Bars:
         self._tasks: dict[str, TaskID] = {}
 
     def __call__(self, job: TrainingJob, event: Event | None = None) -> None:
+        from rich.markup import escape
+
         task = self._tasks.get(job.name)
         if task is None:
             task = self._tasks[job.name] = self._add(job)
+        if event is not None and isinstance(event.payload, Warned):
+            self._progress.console.print(
+                f"[yellow]{escape(f'{job.display_name}: {event.payload}')}"
+            )
         note = _note(job, event)
         if note:
             self._progress.update(task, note=note)

@@ -141,13 +141,22 @@ class AsyncClient:
         return f"<{type(self).__name__} {self.address}{' (closed)' if self._closed else ''}>"
 
     def _method(self, name: str) -> Any:
-        if self._closed:
-            raise ClientClosed(f"This client of {self.address} is closed; make a new one.")
+        self._check_open()
         if self._channel is None:  # only now, because a channel belongs to the running event loop
             options = _calls.channel_options(self.address)
             self._channel = grpc.aio.insecure_channel(self.address, options=options)
             self._methods = training_service_pb2_grpc.TrainingServiceStub(self._channel)
         return getattr(self._methods, name)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ClientClosed(f"This client of {self.address} is closed; make a new one.")
+
+    def _check_cancelled(self) -> None:
+        """Closing a channel cancels its calls, which looks as though the caller's task had been cancelled."""
+        task = asyncio.current_task()
+        if task is None or not task.cancelling():
+            self._check_open()
 
     async def _call(self, call: Call[Result], timeout: float | None) -> Result:
         attempts = Attempts(
@@ -156,7 +165,11 @@ class AsyncClient:
         while True:
             try:
                 reply = await self._method(call.method)(call.request, timeout=attempts.timeout)
+            except asyncio.CancelledError:
+                self._check_cancelled()
+                raise
             except grpc.RpcError as error:
+                self._check_open()
                 await asyncio.sleep(attempts.pause_after(error))
             else:
                 return call.read(reply)
@@ -238,6 +251,9 @@ class AsyncJobHandle(JobView):
                     if watching.finished:
                         break
                 return
+            except asyncio.CancelledError:
+                client._check_cancelled()
+                raise
             except grpc.RpcError as error:
                 pause = watching.interrupted(error)
             finally:

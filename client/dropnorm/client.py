@@ -183,9 +183,12 @@ class Client:
         return f"<{type(self).__name__} {self.address}{' (closed)' if self._closed else ''}>"
 
     def _method(self, name: str) -> Any:
+        self._check_open()
+        return getattr(self._methods, name)
+
+    def _check_open(self) -> None:
         if self._closed:
             raise ClientClosed(f"This client of {self.address} is closed; make a new one.")
-        return getattr(self._methods, name)
 
     def _call(self, call: Call[Result], timeout: float | None) -> Result:
         attempts = Attempts(
@@ -195,6 +198,7 @@ class Client:
             try:
                 reply = self._method(call.method)(call.request, timeout=attempts.timeout)
             except grpc.RpcError as error:
+                self._check_open()
                 time.sleep(attempts.pause_after(error))
             else:
                 return call.read(reply)

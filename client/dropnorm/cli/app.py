@@ -17,7 +17,6 @@ from dropnorm.cli.options import DEFAULT_ADDRESS, Address, Json
 from dropnorm.cli.render import evaluation_view, plan_view, stderr, stdout, workers_table
 from dropnorm.client import Client, JobHandle
 from dropnorm.embedded import require_service
-from dropnorm.errors import JobFailed
 from dropnorm.spec import TrainingSpec
 
 app = typer.Typer(
@@ -83,14 +82,10 @@ def train(
             priority=priority,
             job_id=job_id,
         )
-        if not detach:
-            _follow(job, quiet=as_json)
-        if as_json:
-            print(job.snapshot.model_dump_json())
-        elif detach:
-            print(job.id)
-        elif job.evaluation is not None:
-            stdout.print(evaluation_view(job.evaluation))
+        if detach:
+            print(job.snapshot.model_dump_json() if as_json else job.id)
+        else:
+            _follow(job, as_json)
 
 
 @app.command()
@@ -173,22 +168,23 @@ def demo(
     run_demo(mnist=mnist, data_dir=data_dir, seeds=seeds)
 
 
-def _follow(job: JobHandle, *, quiet: bool) -> None:
-    """Wait for a job; a failure is raised, unless it goes out as JSON."""
-    if not quiet:
+def _follow(job: JobHandle, as_json: bool) -> None:
+    """Wait for a job and show its evaluation; as JSON the job is shown however it ends."""
+    if not as_json:
         stderr.print(f"[bold]{job.name}[/] is {job.state}")
     try:
-        job.result(progress=not quiet)
+        evaluation = job.result(progress=not as_json)
     except KeyboardInterrupt:
         stderr.print(
             f"\nThe job goes on. [bold]dropnorm jobs watch {job.id}[/] follows it, "
             f"[bold]dropnorm jobs cancel {job.id}[/] ends it."
         )
         raise typer.Exit(Exit.INTERRUPTED) from None
-    except JobFailed:
-        if quiet:
+    finally:
+        if as_json:
             print(job.snapshot.model_dump_json())
-        raise
+    if not as_json:
+        stdout.print(evaluation_view(evaluation))
 
 
 def _labels(pairs: list[str]) -> dict[str, str]:

@@ -1,0 +1,218 @@
+"""Results as a service would send them, small enough to read in a test."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from dropnorm.results import (
+    ClassMetrics,
+    DatasetSummary,
+    EpochCompleted,
+    EpochMetrics,
+    Evaluated,
+    Evaluation,
+    JobError,
+    Lint,
+    MemoryEstimate,
+    Metrics,
+    Payload,
+    Plan,
+    PlannedLayer,
+    Progress,
+    Progressed,
+    Slot,
+    State,
+    StateChanged,
+    Tracked,
+    TrainingCost,
+    TrainingJob,
+    Worker,
+)
+from dropnorm.spec import MLP, Data, Optimization, TrainingSpec
+
+START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+SPEC = TrainingSpec(
+    architecture=MLP(hidden=(8,)), data=Data(dataset="digits"), optimization=Optimization(epochs=3)
+)
+
+
+def job(id: str = "first", **changes: object) -> TrainingJob:
+    """A job that was queued, with one event in its journal."""
+    new = TrainingJob(
+        name=f"trainingJobs/{id}",
+        display_name=id,
+        experiment="default",
+        spec=SPEC,
+        spec_digest=SPEC.digest(),
+        state=State.QUEUED,
+        create_time=START,
+        update_time=START,
+    )
+    return new.model_copy(update=changes)
+
+
+def epoch(number: int, *, validation_loss: float = 0.5) -> EpochMetrics:
+    return EpochMetrics(
+        epoch=number,
+        step=10 * number,
+        train_loss=0.4,
+        train_eval_loss=1 / number,
+        train_eval_accuracy=1 - 0.1 / number,
+        validation_loss=validation_loss,
+        validation_accuracy=0.9 - 0.1 / number,
+        learning_rate=1e-3,
+        seconds=0.1,
+        evaluation_seconds=0.01,
+        samples_per_second=12_345.0,
+    )
+
+
+DATASET = DatasetSummary(
+    name="digits",
+    task="classification",
+    digest="ab" * 32,
+    input_shape=(64,),
+    outputs=2,
+    class_names=("zero", "one"),
+    train_samples=1221,
+    validation_samples=216,
+    test_samples=360,
+)
+
+
+def metrics(accuracy: float) -> Metrics:
+    return Metrics(
+        samples=10,
+        loss=0.25,
+        nll=0.25,
+        accuracy=accuracy,
+        brier=0.1,
+        ece=0.05,
+        macro_f1=accuracy,
+        classes=(
+            ClassMetrics(name="zero", precision=1, recall=1, f1=1, support=5, predicted=(5, 0)),
+            ClassMetrics(name="one", precision=1, recall=1, f1=1, support=5, predicted=(0, 5)),
+        ),
+    )
+
+
+def evaluation(*, epochs: int = 3, test_accuracy: float = 0.9) -> Evaluation:
+    return Evaluation(
+        task="classification",
+        dataset=DATASET,
+        history=tuple(epoch(number + 1) for number in range(epochs)),
+        best_epoch=epochs,
+        stopped_early=False,
+        train=metrics(1.0),
+        validation=metrics(0.95),
+        test=metrics(test_accuracy),
+        generalization_gap=1.0 - test_accuracy,
+        cost=TrainingCost(
+            parameters=12_345,
+            forward_flops=24_690,
+            seconds=0.61,
+            training_seconds=0.3,
+            seconds_to_best=0.43,
+            samples_per_second=61_000,
+            peak_memory_bytes=210 * 2**20,
+            device="a processor",
+            threads=2,
+        ),
+    )
+
+
+def regression() -> Evaluation:
+    """An evaluation without any metric of classification."""
+    split = Metrics(samples=10, loss=0.5, mse=2900.0, mae=43.0, r2=0.45)
+    whole = evaluation()
+    return whole.model_copy(
+        update={
+            "task": "regression",
+            "train": split,
+            "validation": split,
+            "test": split,
+            "history": tuple(
+                each.model_copy(update={"train_eval_accuracy": None, "validation_accuracy": None})
+                for each in whole.history
+            ),
+        }
+    )
+
+
+FAILURE = JobError(code=3, reason="DIVERGED", message="the loss became NaN in epoch 2")
+
+
+def story(ending: State = State.SUCCEEDED) -> list[Payload]:
+    """What happens to a job after it was queued, up to its end: three epochs where it ends well."""
+    progress = Progress(phase="training", epoch=0, epochs=3, step=1, steps=30)
+    happened: list[Payload] = [StateChanged(state=State.RUNNING), Progressed(progress=progress)]
+    happened += [Tracked(mlflow_experiment_id="7", mlflow_run_id="f00d")]
+    happened += [EpochCompleted(metrics=epoch(number)) for number in (1, 2)]
+    if ending is State.SUCCEEDED:
+        happened += [EpochCompleted(metrics=epoch(3)), Evaluated(evaluation=evaluation())]
+    error = FAILURE if ending is State.FAILED else None
+    return [*happened, StateChanged(state=ending, error=error)]
+
+
+def moment(sequence: int) -> datetime:
+    """When the event of that number happened."""
+    return START + timedelta(seconds=sequence)
+
+
+def plan() -> Plan:
+    return Plan(
+        spec=SPEC,
+        spec_digest=SPEC.digest(),
+        dataset=DATASET,
+        layers=(
+            PlannedLayer(
+                name="hidden.0.linear",
+                type="Linear(64 -> 8)",
+                field="architecture.mlp.hidden[0]",
+                output_shape=(8,),
+                parameters=520,
+                flops=1024,
+            ),
+        ),
+        parameters=520,
+        forward_flops=1024,
+        steps_per_epoch=10,
+        total_steps=30,
+        last_batch_size=69,
+        memory=MemoryEstimate(
+            parameters=2080,
+            gradients=2080,
+            optimizer=4160,
+            activations=8192,
+            data=312_576,
+            total=329_088,
+        ),
+        lints=(
+            Lint(
+                code="DROPOUT_ON_LOGITS",
+                field="regularization.dropout.output_rate",
+                message="dropping logits hides classes from the loss; leave it at 0",
+            ),
+        ),
+    )
+
+
+WORKER = Worker(
+    name="workers/here",
+    host="here",
+    slots=(
+        Slot(
+            id="cpu-0", device="cpu", device_name="a processor", threads=2, memory_bytes=8 * 2**30
+        ),
+        Slot(
+            id="cpu-1",
+            device="cpu",
+            device_name="a processor",
+            threads=2,
+            memory_bytes=8 * 2**30,
+            training_job="trainingJobs/first",
+            attempt=1,
+        ),
+    ),
+)
