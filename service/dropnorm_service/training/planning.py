@@ -84,4 +84,4 @@ def size(count: int) -> str:
         if value < 1024.0:
             break
         value, unit = value / 1024.0, larger
-    return f"{value:.3g} {unit}"
+    return f"{value:.4g} {unit}"

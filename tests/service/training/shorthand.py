@@ -2,11 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 from dropnorm import spec as dn
 from dropnorm.results import DatasetSummary
+from dropnorm.spec import layers
+from dropnorm_service.training.layers import ACTIVATIONS, Shape
+
+LAYERS: list[tuple[dn.Layer, Shape]] = [
+    (layers.Linear(units=7), (5,)),
+    (layers.Linear(units=7, bias=False), (5,)),
+    (layers.Conv(channels=6), (3, 9, 7)),
+    (layers.Conv(channels=6, kernel_size=4, stride=3, padding=2, dilation=2), (3, 19, 17)),
+    (layers.Conv(channels=6, groups=3, bias=False), (9, 5, 5)),
+    (layers.Pool(), (3, 9, 8)),
+    (layers.Pool(mode="average", kernel_size=3, stride=2, padding=1), (3, 9, 8)),
+    (layers.Pool(mode="max", kernel_size=3, stride=1, padding=1), (3, 9, 8)),
+    (layers.Pool(mode="global_average"), (3, 9, 8)),
+    (layers.Flatten(), (3, 4, 5)),
+    (layers.Flatten(), (5,)),
+    *((layers.Activation(function=function), (5,)) for function in ACTIVATIONS),
+    (layers.Dropout(rate=0.5), (3, 4, 5)),
+    (layers.Dropout(rate=0.5, rescaling="l2_norm"), (5,)),
+    (layers.BatchNorm(), (5,)),
+    (layers.BatchNorm(affine=False, track_running_stats=False), (3, 4, 5)),
+]
+"""Every kind of layer, in each of its forms, with the shape of a sample that it can take."""
 
 
 def mlp(*hidden: int, activation: dn.ActivationFunction = "relu", **parts: Any) -> dn.TrainingSpec:
@@ -14,9 +35,9 @@ def mlp(*hidden: int, activation: dn.ActivationFunction = "relu", **parts: Any) 
     return _spec(dn.MLP(hidden=hidden, activation=activation), parts)
 
 
-def listed(*layers: dn.Layer, output_layer: bool = True, **parts: Any) -> dn.TrainingSpec:
+def listed(*chain: dn.Layer, output_layer: bool = True, **parts: Any) -> dn.TrainingSpec:
     """A TrainingSpec of a Sequential; other parts by keyword."""
-    return _spec(dn.Sequential(layers=tuple(layers), output_layer=output_layer), parts)
+    return _spec(dn.Sequential(layers=chain, output_layer=output_layer), parts)
 
 
 def summary(
@@ -36,11 +57,6 @@ def summary(
 def problems(error: dn.InvalidSpecError) -> dict[str, str]:
     """Field -> message."""
     return dict(error.problems)
-
-
-def kinds(names: Iterable[str]) -> list[str]:
-    """The last parts of module names."""
-    return [name.rpartition(".")[2] for name in names]
 
 
 def _spec(architecture: dn.Architecture, parts: dict[str, Any]) -> dn.TrainingSpec:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.service.training.shorthand import LAYERS
 from tests.strategies import plain_layers
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -22,25 +23,6 @@ from dropnorm_service.training.layers import (
 )
 
 KINDS = {kind.model_fields["kind"].default for kind in get_args(get_args(dn.Layer)[0])}
-
-EXAMPLES: list[tuple[dn.Layer, Shape]] = [
-    (layers.Linear(units=7), (5,)),
-    (layers.Linear(units=7, bias=False), (5,)),
-    (layers.Conv(channels=6), (3, 9, 7)),
-    (layers.Conv(channels=6, kernel_size=4, stride=3, padding=2, dilation=2), (3, 19, 17)),
-    (layers.Conv(channels=6, groups=3, bias=False), (9, 5, 5)),
-    (layers.Pool(), (3, 9, 8)),
-    (layers.Pool(mode="average", kernel_size=3, stride=2, padding=1), (3, 9, 8)),
-    (layers.Pool(mode="max", kernel_size=3, stride=1, padding=1), (3, 9, 8)),
-    (layers.Pool(mode="global_average"), (3, 9, 8)),
-    (layers.Flatten(), (3, 4, 5)),
-    (layers.Flatten(), (5,)),
-    *((layers.Activation(function=function), (5,)) for function in ACTIVATIONS),
-    (layers.Dropout(rate=0.5), (3, 4, 5)),
-    (layers.Dropout(rate=0.5, rescaling="l2_norm"), (5,)),
-    (layers.BatchNorm(), (5,)),
-    (layers.BatchNorm(affine=False, track_running_stats=False), (3, 4, 5)),
-]
 
 
 def assert_true(paper: Blueprint, shape: Shape) -> None:
@@ -64,10 +46,10 @@ def drawn(layer: dn.Layer, shape: Shape) -> Blueprint | DoesNotFit:
 def test_every_kind_of_layer_has_a_blueprint_and_an_example() -> None:
     assert set(BLUEPRINTS) == KINDS - {"residual"}
     assert set(ACTIVATIONS) == set(get_args(dn.ActivationFunction))
-    assert {layer.kind for layer, _ in EXAMPLES} == set(BLUEPRINTS)
+    assert {layer.kind for layer, _ in LAYERS} == set(BLUEPRINTS)
 
 
-@pytest.mark.parametrize(("layer", "shape"), EXAMPLES, ids=str)
+@pytest.mark.parametrize(("layer", "shape"), LAYERS, ids=str)
 def test_blueprint_is_true(layer: dn.Layer, shape: Shape) -> None:
     assert_true(BLUEPRINTS[layer.kind](layer, shape), shape)
 

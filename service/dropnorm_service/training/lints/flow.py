@@ -86,5 +86,5 @@ def _follow_biases(
 def _keeps_constants(layer: spec.Layer) -> bool:
     """Whether a constant added to each channel is still one behind the layer."""
     if isinstance(layer, spec.Pool):
-        return layer.mode == "global_average" or layer.padding == 0 or layer.mode == "max"
+        return layer.mode != "average" or layer.padding == 0
     return isinstance(layer, spec.Flatten)
