@@ -98,8 +98,9 @@ def read_token(query: JobQuery, kinds: Sequence[type[Key]]) -> tuple[Key, ...] |
         return None
     try:
         # Cut, so that what is not ours cannot nest deep enough to break the reader.
-        text = base64.b64decode(query.page_token[:_MAX_TOKEN] + "==", altchars=b"-_", validate=True)
-        digest, *keys = json.loads(text)
+        token = query.page_token[:_MAX_TOKEN]
+        padding = "=" * (-len(token) % 4)
+        digest, *keys = json.loads(base64.b64decode(token + padding, b"-_", validate=True))
     except (binascii.Error, ValueError, TypeError):
         digest, keys = None, []
     if digest is not None and digest != _digest(query):

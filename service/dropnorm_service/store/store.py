@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
-from typing import Any, Self
+from typing import Self
 
-from sqlalchemy import Row, Select, case, delete, func, insert, select, update
+from sqlalchemy import case, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from dropnorm.results import Event, State, TrainingJob
@@ -13,6 +13,7 @@ from dropnorm_service.jobs.ports import Change, DeletedJob, JobPage, JobQuery
 from dropnorm_service.store.engines import create_engines, translated
 from dropnorm_service.store.listing import Listing
 from dropnorm_service.store.migrate import upgrade
+from dropnorm_service.store.reader import Reader
 from dropnorm_service.store.rows import to_event, to_job
 from dropnorm_service.store.schema import (
     IS_DELETED,
@@ -35,10 +36,10 @@ class SqlJobStore:
     One connection writes, so that concurrent changes share transactions; others read.
     """
 
-    def __init__(self, writer: Writer, engines: tuple[AsyncEngine, AsyncEngine]) -> None:
-        self._writer = writer
+    def __init__(self, engines: tuple[AsyncEngine, AsyncEngine]) -> None:
         self._engines = engines
-        self._reader = engines[1]
+        self._writer = Writer(engines[0])
+        self._reader = Reader(engines[1])
 
     @classmethod
     async def open(cls, url: str) -> Self:
@@ -59,11 +60,12 @@ class SqlJobStore:
         except BaseException:
             await _dispose(engines)
             raise
-        return cls(Writer(engines[0]), engines)
+        return cls(engines)
 
     async def close(self) -> None:
-        """Finish what is being written, and let go of the database."""
+        """Finish what is being written and read, and let go of the database."""
         await self._writer.close()
+        await self._reader.close()
         await _dispose(self._engines)
 
     async def __aenter__(self) -> Self:
@@ -93,13 +95,13 @@ class SqlJobStore:
         )
         if not deleted:
             query = query.where(jobs.c.deleted == 0)
-        rows = await self._read(query)
+        rows = await self._reader.read(query)
         return to_job(rows[0], rows[0].evaluated) if rows else None
 
     async def list(self, query: JobQuery) -> JobPage:
         """See `JobStore.list`."""
         listing = Listing(query)
-        rows = await self._read(listing.select())
+        rows = await self._reader.read(listing.select())
         shown = rows[: listing.page_size]
         token = listing.token_after(shown[-1]) if len(rows) > len(shown) else ""
         return JobPage(tuple(map(to_job, shown)), token)
@@ -113,15 +115,15 @@ class SqlJobStore:
             .order_by(jobs.c.id)
             .limit(_PAGE)
         )
-        rows = await self._read(query)
+        rows = await self._reader.read(query)
         while rows:
             for row in rows:
                 yield to_job(row)
-            rows = await self._read(query.where(jobs.c.id > rows[-1].id))
+            rows = await self._reader.read(query.where(jobs.c.id > rows[-1].id))
 
     async def events(self, job_id: str, *, after: int, limit: int) -> Sequence[Event]:
         """See `JobStore.events`."""
-        rows = await self._read(
+        rows = await self._reader.read(
             select(events)
             .where(events.c.job_id == job_id, events.c.sequence > after)
             .order_by(events.c.sequence)
@@ -131,14 +133,16 @@ class SqlJobStore:
 
     async def feed(self, *, after: int, limit: int) -> Sequence[tuple[int, Event]]:
         """See `JobStore.feed`."""
-        rows = await self._read(
+        rows = await self._reader.read(
             select(events).where(events.c.position > after).order_by(events.c.position).limit(limit)
         )
         return [(row.position, to_event(row)) for row in rows]
 
     async def cursor(self, consumer: str) -> int:
         """See `JobStore.cursor`."""
-        rows = await self._read(select(cursors.c.position).where(cursors.c.consumer == consumer))
+        rows = await self._reader.read(
+            select(cursors.c.position).where(cursors.c.consumer == consumer)
+        )
         return rows[0].position if rows else 0
 
     async def move_cursor(self, consumer: str, position: int) -> None:
@@ -161,7 +165,7 @@ class SqlJobStore:
             .where(events.c.job_id == jobs.c.id)
             .scalar_subquery()
         )
-        rows = await self._read(
+        rows = await self._reader.read(
             select(jobs.c.id, jobs.c.state, position.label("position")).where(IS_DELETED)
         )
         return [DeletedJob(row.id, State(row.state), row.position) for row in rows]
@@ -176,12 +180,6 @@ class SqlJobStore:
                 await connection.execute(delete(jobs).where(chosen))
 
         await self._writer.write(purge)
-
-    async def _read(self, query: Select[Any]) -> Sequence[Row[Any]]:
-        with translated():
-            async with self._reader.connect() as connection:
-                rows: Sequence[Row[Any]] = (await connection.execute(query)).all()
-                return rows
 
 
 async def _dispose(engines: tuple[AsyncEngine, AsyncEngine]) -> None:

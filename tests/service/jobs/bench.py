@@ -1,0 +1,242 @@
+"""A bench for jobs: an executor whose workers say what the test tells them, and a planner that has no objection."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from dropnorm.results import (
+    CheckpointWritten,
+    DatasetSummary,
+    EpochMetrics,
+    Evaluated,
+    Evaluation,
+    Event,
+    JobError,
+    MemoryEstimate,
+    Metrics,
+    Payload,
+    Plan,
+    Slot,
+    State,
+    TrainingCost,
+    TrainingJob,
+)
+from dropnorm.spec import MLP, Compute, Data, Submission, TrainingSpec
+from dropnorm_service.jobs.ports import Finished, Launch, Lost, Order, Outcome, Stopped
+from dropnorm_service.jobs.retries import RetryPolicy
+from dropnorm_service.jobs.service import JobService
+from dropnorm_service.store import SqlJobStore
+
+Item = tuple[datetime, Payload] | Outcome
+
+PROMPT = RetryPolicy(limit=3, first_delay=0.0)
+
+SPEC = TrainingSpec(architecture=MLP(hidden=(8,)), data=Data(dataset="digits"))
+GPU_SPEC = TrainingSpec(
+    architecture=MLP(hidden=(8,)),
+    data=Data(dataset="digits"),
+    compute=Compute(device="cuda", gpus=1),
+)
+
+DATASET = DatasetSummary(
+    name="digits",
+    task="classification",
+    input_shape=(64,),
+    outputs=10,
+    train_samples=1222,
+    validation_samples=215,
+    test_samples=360,
+)
+
+
+class Attempt:
+    """A worker at the end of the test's strings."""
+
+    def __init__(self, launch: Launch) -> None:
+        self.launch = launch
+        self.orders: list[Order] = []
+        self.ordered = asyncio.Event()
+        self.closed = asyncio.Event()
+        self.items: asyncio.Queue[Item] = asyncio.Queue()
+
+    def say(self, *payloads: Payload) -> None:
+        for payload in payloads:
+            self.items.put_nowait((datetime.now(UTC), payload))
+
+    def end(self, outcome: Outcome) -> None:
+        self.items.put_nowait(outcome)
+
+    def succeed(self) -> None:
+        self.say(Evaluated(evaluation=EVALUATION))
+        self.end(Finished())
+
+    def checkpoint(self, step: int) -> None:
+        self.say(CheckpointWritten(epoch=1, step=step))
+
+    async def obey(self) -> Order:
+        """Stop at the next order, as a worker does."""
+        await self.ordered.wait()
+        self.end(Stopped(self.orders[-1]))
+        return self.orders[-1]
+
+
+class BenchExecutor:
+    """An Executor with as many slots as the test needs."""
+
+    def __init__(self, cpus: int = 2, gpus: int = 0) -> None:
+        self.free = {"cpu": cpus, "cuda": gpus}
+        self.total = dict(self.free)
+        self.attempts: dict[str, Attempt] = {}
+        self.started: asyncio.Queue[Attempt] = asyncio.Queue()
+
+    def slots(self) -> Sequence[Slot]:
+        return [
+            Slot(id=f"{kind}-{n}", device="cpu", device_name=kind, threads=1, memory_bytes=2**30)
+            for kind, count in self.total.items()
+            for n in range(count)
+        ]
+
+    def fits(self, spec: TrainingSpec) -> bool:
+        return self.free[_kind(spec)] > 0
+
+    def obstacle(self, spec: TrainingSpec) -> str | None:
+        return None if self.total[_kind(spec)] else "This service has no GPU."
+
+    async def run(self, launch: Launch) -> AsyncGenerator[Item, None]:
+        kind = _kind(launch.spec)
+        assert self.free[kind] > 0, "launched without a free slot"
+        assert launch.job_id not in self.attempts, "two attempts of one job at a time"
+        assert launch.folder.is_dir()
+        self.free[kind] -= 1
+        attempt = self.attempts[launch.job_id] = Attempt(launch)
+        self.started.put_nowait(attempt)
+        try:
+            while True:
+                item = await attempt.items.get()
+                yield item
+                if isinstance(item, Outcome):
+                    return
+        finally:
+            del self.attempts[launch.job_id]
+            self.free[kind] += 1
+            attempt.closed.set()
+
+    def order(self, job_id: str, order: Order) -> None:
+        if job_id in self.attempts:
+            self.attempts[job_id].orders.append(order)
+            self.attempts[job_id].ordered.set()
+
+
+class BenchPlanner:
+    """A Planner that finds every spec good, or says what it is told to say."""
+
+    def __init__(self) -> None:
+        self.error: Exception | None = None
+
+    async def plan(self, spec: TrainingSpec) -> Plan:
+        if self.error is not None:
+            raise self.error
+        return Plan(
+            spec=spec,
+            spec_digest=spec.digest(),
+            dataset=DATASET,
+            layers=(),
+            parameters=1,
+            forward_flops=1,
+            steps_per_epoch=10,
+            total_steps=100,
+            last_batch_size=70,
+            memory=MemoryEstimate(
+                parameters=1, gradients=1, optimizer=1, activations=1, data=1, total=5
+            ),
+        )
+
+
+class Bench:
+    """A service on a real store, with its executor and planner."""
+
+    def __init__(self, store: SqlJobStore, folder: Path, *, cpus: int = 2, gpus: int = 0) -> None:
+        self.store = store
+        self.folder = folder
+        self.executor = BenchExecutor(cpus, gpus)
+        self.planner = BenchPlanner()
+        self.service = JobService(store, self.executor, self.planner, folder=folder, retry=PROMPT)
+
+    async def create(self, spec: TrainingSpec = SPEC, priority: int = 0) -> TrainingJob:
+        return await self.service.create(Submission(spec=spec, priority=priority))
+
+    async def launched(self) -> Attempt:
+        """The next attempt that the scheduler starts."""
+        async with asyncio.timeout(10):
+            return await self.executor.started.get()
+
+    async def reached(self, job: TrainingJob, state: State) -> TrainingJob:
+        """The job once it is in a state."""
+        async with asyncio.timeout(10):
+            after = 0
+            while (now := await self.service.get(job.id)).state is not state:
+                after = await self._next_event(job.id, max(after, now.last_sequence))
+        return now
+
+    async def journal(self, job: TrainingJob) -> Sequence[Event]:
+        return await self.store.events(job.id, after=0, limit=10_000)
+
+    async def states(self, job: TrainingJob) -> list[State]:
+        """Every state the job has been in."""
+        payloads = [event.payload for event in await self.journal(job)]
+        return [payload.state for payload in payloads if payload.kind == "state"]
+
+    async def _next_event(self, job_id: str, after: int) -> int:
+        async for event in self.service.watch(job_id, after):
+            return event.sequence
+        return after
+
+
+def _kind(spec: TrainingSpec) -> str:
+    return "cuda" if spec.compute.device == "cuda" else "cpu"
+
+
+_METRICS = Metrics(samples=360, loss=0.1, accuracy=0.97)
+
+EVALUATION = Evaluation(
+    task="classification",
+    dataset=DATASET,
+    history=(
+        EpochMetrics(
+            epoch=1,
+            step=10,
+            train_loss=float("nan"),
+            validation_loss=0.2,
+            validation_accuracy=0.9,
+            learning_rate=1e-3,
+            seconds=0.1,
+            evaluation_seconds=0.01,
+            samples_per_second=1e4,
+        ),
+    ),
+    best_epoch=1,
+    stopped_early=False,
+    train=_METRICS,
+    validation=_METRICS,
+    test=_METRICS,
+    generalization_gap=0.0,
+    cost=TrainingCost(
+        parameters=1,
+        forward_flops=1,
+        seconds=1.0,
+        training_seconds=1.0,
+        seconds_to_best=1.0,
+        samples_per_second=1e4,
+        peak_memory_bytes=1,
+        device="cpu",
+        threads=1,
+    ),
+)
+
+
+def lost() -> Lost:
+    """A worker that was killed."""
+    return Lost(JobError(code=10, reason="WORKER_LOST", message="The worker was killed."))

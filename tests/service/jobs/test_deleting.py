@@ -1,0 +1,114 @@
+"""Deleted jobs: hidden at once, removed when nobody needs them."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from tests.service.jobs.bench import SPEC, Bench
+
+from dropnorm.results import Event, State
+from dropnorm.spec import Submission
+from dropnorm_service.jobs import purging
+from dropnorm_service.jobs.errors import JobAlreadyExists, JobNotFound, WrongState
+from dropnorm_service.jobs.service import JobService
+from dropnorm_service.store import SqlJobStore
+
+
+class Reader:
+    """Somebody who reads all journals, and has come so far."""
+
+    position: int | None = 0
+
+
+@pytest.fixture
+def reader() -> Reader:
+    return Reader()
+
+
+@pytest.fixture
+async def bench(
+    store: SqlJobStore, tmp_path: Path, reader: Reader, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Bench]:
+    monkeypatch.setattr(purging, "_INTERVAL", 0.01)
+    bench = Bench(store, tmp_path / "jobs")
+    bench.service = JobService(
+        store,
+        bench.executor,
+        bench.planner,
+        folder=bench.folder,
+        read_up_to=lambda: reader.position,
+    )
+    await bench.service.start()
+    yield bench
+    await bench.service.stop(grace=0.0)
+
+
+async def gone(bench: Bench, job_id: str) -> None:
+    async with asyncio.timeout(10):
+        while await bench.store.get(job_id, deleted=True) is not None:
+            pass
+
+
+async def test_a_job_that_has_not_ended_is_deleted_by_force_only(bench: Bench):
+    job = await bench.create()
+    with pytest.raises(WrongState, match="cancel it first, or delete it with force"):
+        await bench.service.delete(job.id)
+    assert (await bench.service.get(job.id)).name == job.name
+
+
+async def test_a_deleted_job_is_hidden_until_its_journal_has_been_read(
+    bench: Bench, reader: Reader
+):
+    job = await bench.create()
+    attempt = await bench.launched()
+    (attempt.launch.folder / "checkpoint").write_bytes(b"weights")
+    attempt.succeed()
+    await bench.reached(job, State.SUCCEEDED)
+    await bench.service.delete(job.id)
+    with pytest.raises(JobNotFound):
+        await bench.service.get(job.id)
+    with pytest.raises(JobAlreadyExists):
+        await bench.service.create(Submission(spec=SPEC), job_id=job.id)
+    await asyncio.sleep(0.05)
+    assert attempt.launch.folder.exists()
+    assert await bench.journal(job)
+
+    reader.position = 10**6
+    await gone(bench, job.id)
+    assert not attempt.launch.folder.exists()
+    assert not await bench.journal(job)
+    assert (await bench.service.create(Submission(spec=SPEC), job_id=job.id)).last_sequence == 1
+
+
+async def test_a_running_job_deleted_by_force_is_cancelled_and_then_goes(
+    bench: Bench, reader: Reader
+):
+    reader.position = None
+    job = await bench.create()
+    attempt = await bench.launched()
+    await bench.reached(job, State.RUNNING)
+    watching = asyncio.create_task(_watch(bench, job.id))
+    await asyncio.sleep(0.05)
+    await bench.service.delete(job.id, force=True)
+    assert await bench.store.get(job.id, deleted=True) is not None
+    assert await attempt.obey() == "cancel"
+    assert (await watching)[-1].payload.kind == "state"
+    await gone(bench, job.id)
+
+
+async def test_what_was_deleted_before_a_restart_goes_after_it(
+    store: SqlJobStore, bench: Bench, reader: Reader
+):
+    job = await bench.create()
+    await bench.service.delete(job.id, force=True)
+    await bench.service.stop(grace=0.0)
+    assert await store.get(job.id, deleted=True) is not None
+    again = Bench(store, bench.folder)
+    await again.service.start()
+    await gone(again, job.id)
+    await again.service.stop(grace=0.0)
+
+
+async def _watch(bench: Bench, job_id: str) -> list[Event]:
+    return [event async for event in bench.service.watch(job_id)]

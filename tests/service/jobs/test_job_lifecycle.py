@@ -1,0 +1,193 @@
+"""Any sequence of requests, outcomes, crossings and crashes leaves every job in order."""
+
+import asyncio
+import itertools
+import sqlite3
+import tempfile
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any, TypeVar
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from tests.service.jobs.bench import Attempt, Bench, lost
+
+from dropnorm.results import Event, LogLine, State, StateChanged, TrainingJob
+from dropnorm_service.jobs.errors import JobNotFound, WrongState
+from dropnorm_service.jobs.ports import Broken, Outcome, Stopped
+from dropnorm_service.jobs.projection import project
+from dropnorm_service.jobs.states import MOVES
+from dropnorm_service.store import SqlJobStore
+
+T = TypeVar("T")
+
+REQUESTS = st.sampled_from(["cancel", "pause", "resume", "delete", "force"])
+SAYINGS = st.sampled_from(["log", "checkpoint", "succeed", "break", "lose", "stop", "obey"])
+OUTCOMES: dict[str, Outcome] = {
+    "break": Broken(lost().error),
+    "lose": lost(),
+    "stop": Stopped("pause"),
+}
+
+
+class Life(RuleBasedStateMachine):
+    """Jobs on a service with two slots, on a real database."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.runner = asyncio.Runner()
+        self.folder = tempfile.TemporaryDirectory()
+        self.number = 0
+        self.jobs: list[TrainingJob] = []
+        self.run(self.begin())
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        return self.runner.run(work)
+
+    @property
+    def database(self) -> Path:
+        return Path(self.folder.name) / f"jobs-{self.number}.db"
+
+    async def begin(self) -> None:
+        self.store = await SqlJobStore.open(f"sqlite:///{self.database}")
+        self.bench = Bench(self.store, Path(self.folder.name) / "jobs")
+        await self.bench.service.start()
+
+    async def end(self) -> None:
+        await self.bench.service.stop(grace=0.0)
+        await self.store.close()
+
+    @rule()
+    def create(self) -> None:
+        self.jobs.append(self.run(self.bench.create()))
+
+    @precondition(lambda self: self.jobs)
+    @rule(data=st.data(), requests=st.lists(REQUESTS, min_size=1, max_size=4))
+    def ask(self, data: st.DataObject, requests: list[str]) -> None:
+        """Ask several things of one job at once, while its worker may be saying something too."""
+        job = data.draw(st.sampled_from(self.jobs))
+        saying = data.draw(st.none() | SAYINGS)
+
+        async def cross() -> None:
+            asking = [asyncio.create_task(self.request(job.id, each)) for each in requests]
+            if saying is not None and job.id in self.bench.executor.attempts:
+                _say(self.bench.executor.attempts[job.id], saying)
+            await asyncio.gather(*asking)
+
+        self.run(cross())
+
+    @precondition(lambda self: self.bench.executor.attempts)
+    @rule(data=st.data(), sayings=st.lists(SAYINGS, min_size=1, max_size=3))
+    def work(self, data: st.DataObject, sayings: list[str]) -> None:
+        attempts = self.bench.executor.attempts
+        attempt = attempts[data.draw(st.sampled_from(sorted(attempts)))]
+        for saying in sayings:
+            _say(attempt, saying)
+
+    @rule()
+    def settle(self) -> None:
+        self.run(asyncio.sleep(0.02))
+
+    @rule()
+    def restart(self) -> None:
+        self.run(self.end())
+        self.run(self.begin())
+
+    @rule()
+    def crash(self) -> None:
+        """Go on from what is on disk at this moment, as after a power cut."""
+        source = sqlite3.connect(self.database)
+        self.number += 1
+        target = sqlite3.connect(self.database)
+        source.backup(target)
+        source.close()
+        target.close()
+        self.run(self.end())
+        self.run(self.begin())
+
+    @invariant()
+    def every_journal_is_in_order(self) -> None:
+        self.run(self.check())
+
+    def teardown(self) -> None:
+        self.run(self.end())
+        self.run(self.begin())
+        self.run(self.check())
+        self.run(self.end())
+        self.runner.close()
+        self.folder.cleanup()
+
+    async def request(self, job_id: str, request: str) -> None:
+        service = self.bench.service
+        try:
+            match request:
+                case "delete" | "force":
+                    await service.delete(job_id, force=request == "force")
+                case _:
+                    await getattr(service, request)(job_id)
+        except (JobNotFound, WrongState):
+            pass
+
+    async def check(self) -> None:
+        for job in self.jobs:
+            # One transaction holds row and journal, but these are two reads: repeat until they meet.
+            async with asyncio.timeout(5):
+                row, events = await self.read(job)
+                while row is not None and row.last_sequence != len(events):
+                    row, events = await self.read(job)
+            if row is None:
+                assert not events, "a purged job leaves no journal"
+                continue
+            assert [event.sequence for event in events] == list(range(1, len(events) + 1))
+            _assert_legal(events)
+            assert _dump(row) == _dump(_replayed(row, events))
+
+    async def read(self, job: TrainingJob) -> tuple[TrainingJob | None, list[Event]]:
+        row = await self.store.get(job.id, deleted=True)
+        return row, list(await self.store.events(job.id, after=0, limit=10_000))
+
+
+def _say(attempt: Attempt, saying: str) -> None:
+    match saying:
+        case "log":
+            attempt.say(LogLine(message="hello"))
+        case "checkpoint":
+            attempt.checkpoint(attempt.launch.attempt)
+        case "succeed":
+            attempt.succeed()
+        case "obey" if not attempt.orders:
+            attempt.say(LogLine(message="no orders"))
+        case "obey":
+            attempt.end(Stopped(attempt.orders[-1]))
+        case _:
+            attempt.end(OUTCOMES[saying])
+
+
+def _assert_legal(events: list[Event]) -> None:
+    changes = [event.payload for event in events if isinstance(event.payload, StateChanged)]
+    states = [change.state for change in changes]
+    assert states[0] is State.QUEUED
+    for before, after in itertools.pairwise(states):
+        assert after in MOVES[before], f"{before} -> {after}"
+    attempts = [event.attempt for event in events]
+    assert attempts == sorted(attempts)
+
+
+def _replayed(row: TrainingJob, events: list[Event]) -> TrainingJob:
+    fields = ("name", "display_name", "experiment", "labels", "priority", "spec", "spec_digest")
+    draft = TrainingJob(
+        **{field: getattr(row, field) for field in fields},
+        state=State.QUEUED,
+        create_time=row.create_time,
+        update_time=row.create_time,
+    )
+    return project(draft, events)[0]
+
+
+def _dump(job: TrainingJob) -> str:
+    return job.model_dump_json()  # unlike models, texts with NaN in them are equal
+
+
+TestLife = Life.TestCase
+TestLife.settings = settings(max_examples=12, stateful_step_count=20, deadline=None)

@@ -1,0 +1,100 @@
+"""Who is next, and how long a job that lost its worker waits."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from tests.service.jobs.bench import GPU_SPEC, SPEC
+
+from dropnorm.results import State, TrainingJob
+from dropnorm.spec import TrainingSpec
+from dropnorm_service.jobs.queue import JobQueue
+from dropnorm_service.jobs.retries import Retries, RetryPolicy
+
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+
+def job(job_id: str, *, age: int = 0, priority: int = 0, spec: TrainingSpec = SPEC) -> TrainingJob:
+    created = NOON - timedelta(seconds=age)
+    return TrainingJob(
+        name=f"trainingJobs/{job_id}",
+        display_name=job_id,
+        experiment="default",
+        priority=priority,
+        spec=spec,
+        spec_digest="",
+        state=State.QUEUED,
+        create_time=created,
+        update_time=created,
+    )
+
+
+def drain(queue: JobQueue) -> list[str]:
+    ids = []
+    while (job_id := queue.first(lambda spec: True)) is not None:
+        queue.discard(job_id)
+        ids.append(job_id)
+    return ids
+
+
+def test_priority_goes_before_age():
+    queue = JobQueue()
+    for each in [
+        job("young"),
+        job("old", age=9),
+        job("urgent", priority=1),
+        job("late", priority=-1),
+    ]:
+        queue.push(each)
+    assert drain(queue) == ["urgent", "old", "young", "late"]
+
+
+def test_a_job_whose_slot_is_taken_does_not_hold_up_others():
+    queue = JobQueue()
+    queue.push(job("gpu", priority=9, spec=GPU_SPEC))
+    queue.push(job("cpu"))
+    assert queue.first(lambda spec: spec.compute.device != "cuda") == "cpu"
+    assert queue.first(lambda spec: True) == "gpu"
+    assert queue.first(lambda spec: False) is None
+
+
+def test_each_kind_of_compute_is_asked_for_once_however_many_jobs_wait():
+    queue = JobQueue()
+    for n in range(100):
+        queue.push(job(f"gpu-{n}", spec=GPU_SPEC))
+        queue.push(job(f"cpu-{n}"))
+    asked: list[TrainingSpec] = []
+
+    def no(spec: TrainingSpec) -> bool:
+        asked.append(spec)
+        return False
+
+    assert queue.first(no) is None
+    assert len(asked) == 2
+
+
+def test_a_job_stands_in_the_queue_once_and_can_leave_and_return():
+    queue = JobQueue()
+    for _ in range(2):
+        queue.push(job("a"))
+    queue.push(job("b", age=1))
+    queue.discard("b")
+    queue.discard("b")
+    queue.push(job("b", age=1))
+    assert len(queue) == 2
+    assert drain(queue) == ["b", "a"]
+
+
+def test_lost_attempts_in_a_row_wait_longer_and_then_end():
+    retries = Retries(RetryPolicy(limit=4, first_delay=1.0, max_delay=3.0))
+    assert retries.delay("a") == 0.0
+    seen = [(retries.lost("a", 0), retries.delay("a")) for _ in range(4)]
+    assert seen == [(True, 1.0), (True, 2.0), (True, 3.0), (False, 3.0)]
+    assert retries.delay("b") == 0.0
+    retries.forget("a")
+    assert retries.delay("a") == 0.0
+
+
+@pytest.mark.parametrize(("steps", "allowed"), [((1, 2, 3, 4), True), ((1, 1, 1), False)])
+def test_only_a_checkpoint_further_on_is_progress(steps: tuple[int, ...], allowed: bool):
+    retries = Retries(RetryPolicy(limit=2))
+    assert [retries.lost("a", step) for step in steps][-1] is allowed
