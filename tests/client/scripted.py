@@ -192,8 +192,11 @@ class ScriptedService(TrainingServiceServicer):
                 next_index = event.sequence
             if self.jobs[request.name].state.terminal:
                 return
-            async with self._grown:
-                await self._grown.wait_for(lambda seen=next_index: len(journal) > seen)
+            await self._growth(journal, next_index)
+
+    async def _growth(self, journal: list[Event], length: int) -> None:
+        async with self._grown:
+            await self._grown.wait_for(lambda: len(journal) > length)
 
     async def CancelTrainingJob(
         self, request: pb.CancelTrainingJobRequest, context: Context

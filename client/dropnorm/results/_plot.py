@@ -155,7 +155,7 @@ def _band(
 def _zoom(axes: Axes, curves: Iterable[Sequence[float]]) -> None:
     """Leave out the first steep epochs, which would flatten all that is worth seeing."""
     settled = [
-        value for curve in curves for value in curve[len(curve) // 12 :] if math.isfinite(value)
+        value for curve in curves for value in curve[len(curve) // 6 :] if math.isfinite(value)
     ]
     if settled:
         low, high = min(settled), max(settled)
