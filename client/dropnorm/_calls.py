@@ -166,18 +166,21 @@ def get(name: str) -> Call[TrainingJob]:
 
 
 def cancel(name: str) -> Call[TrainingJob]:
-    """CancelTrainingJob."""
-    return _move("CancelTrainingJob", training_service_pb2.CancelTrainingJobRequest(name=name))
+    """CancelTrainingJob; on a cancelled job it has no effect, nor the next two on one that is paused or goes on."""
+    request = training_service_pb2.CancelTrainingJobRequest(name=name)
+    return Call(method="CancelTrainingJob", request=request, read=_read_job)
 
 
 def pause(name: str) -> Call[TrainingJob]:
     """PauseTrainingJob."""
-    return _move("PauseTrainingJob", training_service_pb2.PauseTrainingJobRequest(name=name))
+    request = training_service_pb2.PauseTrainingJobRequest(name=name)
+    return Call(method="PauseTrainingJob", request=request, read=_read_job)
 
 
 def resume(name: str) -> Call[TrainingJob]:
     """ResumeTrainingJob."""
-    return _move("ResumeTrainingJob", training_service_pb2.ResumeTrainingJobRequest(name=name))
+    request = training_service_pb2.ResumeTrainingJobRequest(name=name)
+    return Call(method="ResumeTrainingJob", request=request, read=_read_job)
 
 
 def delete(name: str, *, force: bool) -> Call[None]:
@@ -228,11 +231,6 @@ def list_workers(page_token: str) -> Call[Page[Worker]]:
 def job_name(job: str) -> str:
     """The resource name of a job given by name or id."""
     return job if job.startswith("trainingJobs/") else f"trainingJobs/{job}"
-
-
-def _move(method: str, request: Message) -> Call[TrainingJob]:
-    """A change of state. A repeat would be told that the state is no longer the right one."""
-    return Call(method=method, request=request, read=_read_job, repeatable=False)
 
 
 def _read_job(message: training_job_pb2.TrainingJob) -> TrainingJob:

@@ -40,7 +40,8 @@ class Watching:
     """One reading of a job's journal, from one event to the final state, over as many streams as it takes.
 
     Its driver opens a stream with `request` and `timeout`, gives every message to `accept`, and every failure of the
-    stream to `interrupted`, which says how long to wait before the next.
+    stream to `interrupted`, which says how long to wait before the next. The service ends the last stream: after the
+    event with the final state there may be one more that came late, such as Tracked.
     """
 
     def __init__(
@@ -53,7 +54,7 @@ class Watching:
         timeout: float | None = None,
     ) -> None:
         self.finished = False
-        """The event with the final state has been accepted."""
+        """The event with the final state has been accepted; what fails now is no loss."""
         self._name = name
         self._last = after
         self._address = address
@@ -92,7 +93,8 @@ class Watching:
             )
         event = wire.from_message(message, Event)
         self._last = event.sequence
-        self.finished = isinstance(event.payload, StateChanged) and final(event.payload.state)
+        if isinstance(event.payload, StateChanged):
+            self.finished = final(event.payload.state)
         return event
 
     def interrupted(self, error: grpc.RpcError) -> float:

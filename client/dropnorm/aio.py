@@ -197,7 +197,7 @@ class AsyncJobHandle(JobView):
         return await self._update(_calls.get(self.name), timeout)
 
     def watch(self, *, after: int = 0) -> AsyncIterator[Event]:
-        """The job's journal up to the event with the final state; see `JobHandle.watch`."""
+        """The job's journal until the job has ended; see `JobHandle.watch`."""
         return self._follow(after, None)
 
     async def result(self, *, progress: bool = False, timeout: float | None = None) -> Evaluation:
@@ -248,13 +248,13 @@ class AsyncJobHandle(JobView):
                     if event is not None:
                         self._snapshot = follow(self._snapshot, event)
                         yield event
-                    if watching.finished:
-                        break
                 return
             except asyncio.CancelledError:
                 client._check_cancelled()
                 raise
             except grpc.RpcError as error:
+                if watching.finished:
+                    return
                 pause = watching.interrupted(error)
             finally:
                 stream.cancel()

@@ -225,7 +225,7 @@ class JobHandle(JobView):
         return self._update(_calls.get(self.name), timeout)
 
     def watch(self, *, after: int = 0) -> Iterator[Event]:
-        """The job's journal: every event so far, then each as it happens, up to the one with the final state.
+        """The job's journal: every event so far, then each as it happens, until the job has ended.
 
         A lost connection is taken up again without a gap and without a repeat. The handle follows: `state`,
         `progress`, `evaluation` are those of the last event.
@@ -317,10 +317,10 @@ class JobHandle(JobView):
                     if event is not None:
                         self._snapshot = follow(self._snapshot, event)
                         yield event
-                    if watching.finished:
-                        break
                 return
             except grpc.RpcError as error:
+                if watching.finished:
+                    return
                 pause = watching.interrupted(error)
             finally:
                 stream.cancel()

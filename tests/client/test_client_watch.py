@@ -140,6 +140,32 @@ async def test_closing_the_client_ends_a_watch(kind, service):
         await watching
 
 
+async def test_what_comes_late_is_told_too(kind, client, service):
+    late = samples.story()
+    late.append(late.pop(2))
+    service.add(samples.job("first"))
+    job = await kind.do(client.job, "first")
+    await service.tell(job.name, *late)
+
+    events = await kind.items(job.watch())
+
+    assert events[-1].kind == "tracking"
+    assert job.mlflow_run_id == "f00d"
+    assert job.state is State.SUCCEEDED
+
+
+async def test_a_connection_that_breaks_after_the_end_is_no_loss(kind, client, service):
+    late = samples.story()
+    late.append(late.pop(2))
+    service.add(samples.job("first"), *late)
+    service.break_after = [8]
+    job = await kind.do(client.job, "first")
+
+    events = await kind.items(job.watch())
+
+    assert events[-1].payload.state is State.SUCCEEDED
+
+
 async def test_result_waits(kind, client, service):
     job = await kind.do(client.train, samples.SPEC)
     waiting = asyncio.create_task(kind.do(job.result))
