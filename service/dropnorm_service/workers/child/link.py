@@ -9,7 +9,7 @@ from collections import deque
 from datetime import UTC, datetime
 
 from dropnorm.results import Payload
-from dropnorm_service.training.reporting import Interrupted, Order
+from dropnorm_service.training import Interrupted, Order
 from dropnorm_service.workers.messages import (
     AnyMessage,
     Frames,

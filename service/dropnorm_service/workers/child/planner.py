@@ -9,8 +9,7 @@ import traceback
 from pathlib import Path
 
 from dropnorm.spec import InvalidSpecError, Problem
-from dropnorm_service.training import plan
-from dropnorm_service.training.data import DatasetCache
+from dropnorm_service.training import DatasetCache, plan
 from dropnorm_service.workers.child.link import Link
 from dropnorm_service.workers.messages import PlanReply, PlanRequest
 

@@ -14,9 +14,8 @@ from dropnorm.spec import (
     Regularization,
     TrainingSpec,
 )
+from dropnorm_service.training import choose_device, fit
 from dropnorm_service.training.data import CATALOG, Dataset, split
-from dropnorm_service.training.device import choose_device
-from dropnorm_service.training.loop import fit
 
 _SPEC = TrainingSpec(
     architecture=MLP(hidden=(128, 64)),

@@ -15,13 +15,19 @@ import torch
 
 from dropnorm.results import EpochCompleted, Evaluated, JobError, Payload
 from dropnorm.spec import InvalidSpecError
-from dropnorm_service.training import OutOfMemory, TrainingError
-from dropnorm_service.training.checkpoint import Checkpoints
-from dropnorm_service.training.data import DatasetCache, DataUnavailable
-from dropnorm_service.training.device import choose_device
-from dropnorm_service.training.loading import load_data
-from dropnorm_service.training.loop import fit
-from dropnorm_service.training.reporting import Interrupted, Order
+from dropnorm_service.training import (
+    Checkpoints,
+    DatasetCache,
+    DataUnavailable,
+    Interrupted,
+    Order,
+    OutOfMemory,
+    TrainingError,
+    choose_device,
+    fit,
+    load_data,
+    save_model,
+)
 from dropnorm_service.workers.child.link import Link
 from dropnorm_service.workers.child.meter import LoadMeter
 from dropnorm_service.workers.child.warmup import warm_up
@@ -95,6 +101,7 @@ def _train(start: Start, link: Link) -> None:
     )
     data = load_data(spec, cache, device, on_event=on_event, orders=link.order)
     result = fit(spec, data, on_event=on_event, orders=link.order, checkpoint=checkpoints)
+    save_model(start.folder / "model", spec, data, result.model)
     link.report(Evaluated(evaluation=result.evaluation))
     checkpoints.remove()
 
