@@ -1,0 +1,205 @@
+"""One consumer of the journal's feed: a durable cursor, and a mirror process that is fed from it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dropnorm.results import Event, Tracked
+from dropnorm_service.jobs.ports import JobStore
+from dropnorm_service.tracking.config import TrackingConfig
+from dropnorm_service.tracking.messages import Batch, JobContext, Role, RunMade, Setup
+from dropnorm_service.tracking.process import MirrorProcess, MlflowUnavailable, ProcessEnded
+
+_FEED_LIMIT = 500
+_LINGER = (
+    0.1  # events of a busy service come in droves, and a batch of them costs little more than one
+)
+_UNSAVED_LIMIT = 1000
+_DEADLY = 3  # deaths of the process over one and the same event before that event is left out
+_SHORTEST_RETRY = 0.5
+_LONGEST_RETRY = 30.0
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Journal:
+    """What a consumer needs of the service around it."""
+
+    store: JobStore
+    folder_of: Callable[[str], Path]
+    """A job's own folder, by its id."""
+    record_tracking: Callable[[str, Tracked], Awaitable[None]]
+    """Puts a run's ids on a job and into its journal; without effect for a job that is gone."""
+
+
+class Consumer:
+    """Delivers the feed's events to a mirror process, in order and at least once.
+
+    The cursor moves only behind what MLflow holds, so neither a crash nor an outage loses anything, and what is sent
+    twice is written once. A consumer with an `upstream` stays behind it.
+    """
+
+    def __init__(
+        self,
+        role: Role,
+        config: TrackingConfig,
+        journal: Journal,
+        *,
+        wants: Callable[[Event], bool],
+        batch_size: int,
+        upstream: Consumer | None = None,
+        idle_limit: float | None = None,
+    ) -> None:
+        """A consumer, not yet running.
+
+        Args:
+            role: what its process writes.
+            config: the MLflow store.
+            journal: the service around it.
+            wants: which events its process is sent; the others are passed over.
+            batch_size: events sent at once.
+            upstream: the consumer that this one must not overtake.
+            idle_limit: seconds without work after which its process is ended until there is some again; None: never,
+                and it is started at once.
+        """
+        self.name = "mlflow" if role is Role.RUNS else f"mlflow-{role}"
+        self.position = 0
+        """Global position up to which everything is mirrored."""
+        self._journal = journal
+        self._wants = wants
+        self._batch_size = batch_size
+        self._upstream = upstream
+        self._idle_limit = idle_limit
+        self._process = MirrorProcess(
+            Setup(
+                role=role,
+                tracking_uri=config.tracking_uri,
+                artifact_root=config.artifact_root,
+                lock_file=config.folder / f"{self.name}.lock",
+            ),
+            self._record,
+        )
+        self._wake = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._followers: list[Consumer] = []
+        self._saved = 0
+        self._failures = 0
+        self._deaths = 0
+        if upstream is not None:
+            upstream._followers.append(self)
+
+    def notify(self) -> None:
+        """Say that the journal has grown, or that the upstream has come further."""
+        self._idle.clear()
+        self._wake.set()
+
+    async def caught_up(self) -> None:
+        """Wait until everything is mirrored that was in the journal at the last notification."""
+        await self._idle.wait()
+
+    async def run(self) -> None:
+        """Deliver events until cancelled."""
+        try:
+            self.position = self._saved = await self._journal.store.cursor(self.name)
+            while True:
+                self._wake.clear()
+                if await self._step():
+                    await asyncio.sleep(_LINGER)
+                else:
+                    self._idle.set()
+                    await self._wait_for_work()
+        finally:
+            await self._process.close()
+
+    async def _step(self) -> bool:
+        """Try to go on; False when there is nothing to do now."""
+        try:
+            if self._idle_limit is None:
+                await self._process.prepare()
+            entries = await self._next()
+            if entries:
+                await self._deliver([entry for entry in entries if self._wants(entry[1])])
+                await self._advance(entries[-1][0], durable=False)
+        except MlflowUnavailable as error:
+            level = logging.DEBUG if self._failures else logging.WARNING  # once per outage
+            log.log(level, "%s: MLflow is unavailable, will try again: %s", self.name, error)
+            await self._back_off()
+        except ProcessEnded as error:
+            self._deaths += 1
+            log.error("%s: the process that writes to MLflow died: %s", self.name, error)
+            await self._back_off()
+        except Exception:
+            # Whatever it is, jobs must not notice, and the cursor has not moved.
+            log.exception("%s: mirroring failed, will try again", self.name)
+            await self._back_off()
+        else:
+            return bool(entries)
+        return True
+
+    async def _next(self) -> Sequence[tuple[int, Event]]:
+        entries = await self._journal.store.feed(after=self.position, limit=_FEED_LIMIT)
+        if self._upstream is None:
+            return entries
+        bound = self._upstream.position
+        return [entry for entry in entries if entry[0] <= bound]
+
+    async def _deliver(self, entries: Sequence[tuple[int, Event]]) -> None:
+        while entries:
+            # After a death one event at a time, to find the one that kills.
+            size = 1 if self._deaths else self._batch_size
+            batch, entries = entries[:size], entries[size:]
+            if self._deaths >= _DEADLY:
+                event = batch[0][1]
+                log.error(
+                    "%s: event %d of %s is left out, the process dies of it",
+                    self.name,
+                    event.sequence,
+                    event.training_job,
+                )
+            else:
+                await self._process.deliver(await self._batch([event for _, event in batch]))
+            if self._failures:
+                log.info("%s: goes on", self.name)
+            self._deaths = self._failures = 0
+            await self._advance(batch[-1][0], durable=True)
+
+    async def _batch(self, events: Sequence[Event]) -> Batch:
+        jobs = {}
+        for name in dict.fromkeys(event.training_job for event in events):
+            job = await self._journal.store.get(name.rpartition("/")[2], deleted=True)
+            if job is not None:
+                jobs[name] = JobContext(job=job, folder=self._journal.folder_of(job.id))
+        return Batch(events=tuple(events), jobs=jobs)
+
+    async def _record(self, run: RunMade) -> None:
+        await self._journal.record_tracking(
+            run.job_id,
+            Tracked(mlflow_experiment_id=run.experiment_id, mlflow_run_id=run.run_id),
+        )
+
+    async def _advance(self, position: int, *, durable: bool) -> None:
+        self.position = position
+        # Events that are passed over cost no write: after a crash they are passed over again.
+        if durable or position - self._saved >= _UNSAVED_LIMIT:
+            await self._journal.store.move_cursor(self.name, position)
+            self._saved = position
+        for follower in self._followers:
+            follower.notify()
+
+    async def _wait_for_work(self) -> None:
+        try:
+            async with asyncio.timeout(self._idle_limit if self._process.running else None):
+                await self._wake.wait()
+        except TimeoutError:
+            await self._process.close()
+            await self._wake.wait()
+
+    async def _back_off(self) -> None:
+        delay = min(_SHORTEST_RETRY * 2**self._failures, _LONGEST_RETRY)
+        self._failures += 1
+        await asyncio.sleep(delay)

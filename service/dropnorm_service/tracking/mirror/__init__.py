@@ -1,0 +1,1 @@
+"""The processes that write to MLflow; started as `python -m dropnorm_service.tracking.mirror`, never imported."""

@@ -1,0 +1,138 @@
+"""A mirror process: reads setup and batches from standard input, answers on standard output."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import signal
+import sys
+import threading
+import warnings
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+from dropnorm_service.tracking.messages import (
+    Batch,
+    Done,
+    LogRecord,
+    Message,
+    Ready,
+    Role,
+    Setup,
+    Unavailable,
+)
+
+# Training comes first. What people wait to see on the page comes before what takes long anyway.
+_NICENESS = {Role.RUNS: 5, Role.ARTIFACTS: 15}
+
+# The feed's own retries do the waiting, so that a call of a dead server returns soon.
+_ENVIRONMENT = {
+    "GIT_PYTHON_REFRESH": "quiet",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+}
+
+
+class Recorder(Protocol):
+    """Writes batches to MLflow."""
+
+    def record(self, batch: Batch) -> None:
+        """Write a batch.
+
+        Raises:
+            MlflowUnavailable: the batch is to be recorded again later.
+        """
+
+
+class Replies(logging.Handler):
+    """The way back to the server; log records take it too."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        super().__init__(logging.INFO)
+        self._stream = stream
+        self._writing = threading.Lock()
+        self.setFormatter(logging.Formatter("%(message)s"))
+
+    def send(self, message: Message) -> None:
+        """Send one line."""
+        with self._writing:
+            self._stream.write(message.model_dump_json().encode() + b"\n")
+            self._stream.flush()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Send a log record."""
+        self.send(LogRecord(level=record.levelno, message=self.format(record)))
+
+
+def main() -> None:
+    """Serve until standard input ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the server, which closes the pipe
+    replies = Replies(_private_stdout())
+    logging.basicConfig(level=logging.WARNING, handlers=[replies])
+    logging.getLogger("dropnorm_service").setLevel(logging.INFO)
+    logging.getLogger("urllib3").setLevel(
+        logging.ERROR
+    )  # the guard reports what it retries in vain
+    warnings.simplefilter(
+        "ignore"
+    )  # what MLflow and torch say to developers is no news to an operator
+    os.environ.update(_ENVIRONMENT | os.environ)
+    try:
+        _serve(sys.stdin.buffer, replies)
+    except BrokenPipeError:
+        os._exit(1)  # the server is gone, and there is nobody to tell
+    except Exception:
+        logging.getLogger(__name__).exception("cannot go on")
+        sys.exit(1)
+
+
+def _serve(lines: BinaryIO, replies: Replies) -> None:
+    from dropnorm_service.tracking.mirror.guard import MlflowUnavailable  # after the environment
+
+    recorder: Recorder | None = None
+    for line in lines:
+        try:
+            if recorder is None:
+                recorder = _open(Setup.model_validate_json(line), replies)
+                replies.send(Ready())
+            else:
+                recorder.record(Batch.model_validate_json(line))
+                replies.send(Done())
+        except MlflowUnavailable as error:
+            replies.send(Unavailable(reason=str(error)))
+
+
+def _open(setup: Setup, replies: Replies) -> Recorder:
+    from dropnorm_service.tracking.mirror.store import open_store
+
+    os.setpriority(os.PRIO_PROCESS, 0, _NICENESS[setup.role])
+    _wait_for_predecessor(setup.lock_file)
+    client = open_store(setup.tracking_uri, setup.artifact_root)
+    if setup.role is Role.RUNS:
+        from dropnorm_service.tracking.mirror.runs import RunRecorder
+
+        return RunRecorder(client, setup.artifact_root, replies.send)
+    from dropnorm_service.tracking.mirror.artifacts import ArtifactRecorder
+
+    return ArtifactRecorder(client)
+
+
+def _wait_for_predecessor(lock_file: Path) -> None:
+    """Let the process of a server that was killed finish what it does, so that no two write at a time."""
+    lock_file.parent.mkdir(parents=True, exist_ok=True)
+    # Left open: the lock is held until this process ends.
+    fcntl.flock(os.open(lock_file, os.O_CREAT | os.O_RDWR, 0o600), fcntl.LOCK_EX)
+
+
+def _private_stdout() -> BinaryIO:
+    """Standard output for replies alone; what others print goes to standard error."""
+    stream = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    return stream
+
+
+if __name__ == "__main__":
+    main()

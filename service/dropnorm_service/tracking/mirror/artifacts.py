@@ -1,0 +1,109 @@
+"""Writes the files of an ended job: spec, error, evaluation, pictures and model."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import yaml
+from mlflow import MlflowClient
+from mlflow.entities import Metric
+
+from dropnorm.results import TrainingJob
+from dropnorm_service.tracking.messages import Batch, JobContext
+from dropnorm_service.tracking.mirror.changes import MODEL_TAG, cut
+from dropnorm_service.tracking.mirror.guard import Guard, MlflowUnavailable, Refused
+from dropnorm_service.tracking.mirror.locate import RunLocator, RunRef
+from dropnorm_service.tracking.mirror.metrics import final_metrics
+
+if TYPE_CHECKING:
+    from dropnorm_service.tracking.mirror.model import ModelPublisher
+
+_PATIENCE = (
+    40  # about twenty minutes of the feed's retries: artifact stores have outages of their own
+)
+
+log = logging.getLogger(__name__)
+
+
+class ArtifactRecorder:
+    """Adds the files of ended jobs to their runs. A job that comes again gets the same files and the same model."""
+
+    def __init__(self, client: MlflowClient) -> None:
+        """A recorder.
+
+        Args:
+            client: the store.
+        """
+        self._client = client
+        self._locator = RunLocator(client, artifact_root=None)
+        self._guard = Guard(client, patience=_PATIENCE)
+        self._publisher: ModelPublisher | None = None
+
+    def record(self, batch: Batch) -> None:
+        """Write the files of each job that the batch ends.
+
+        Raises:
+            MlflowUnavailable: the batch is to be recorded again later.
+        """
+        for event in batch.events:
+            context = batch.jobs.get(event.training_job)
+            if context is not None:
+                self._record(context, event.time)
+
+    def _record(self, context: JobContext, ended: datetime) -> None:
+        job = context.job
+        try:
+            run = self._guard(f"the run of {job.name}", lambda: self._locator.find(job))
+            if run is None:
+                return
+            self._add_files(run, job)
+            if job.evaluation is not None:
+                verdict = self._add_model(run, context, final_metrics(job.evaluation, ended))
+                self._guard(
+                    f"the model's state of {job.name}",
+                    lambda: self._client.set_tag(run.run_id, MODEL_TAG, cut(verdict)),
+                )
+        except Refused as error:
+            log.error("left out in MLflow: %s", error)
+
+    def _add_files(self, run: RunRef, job: TrainingJob) -> None:
+        with tempfile.TemporaryDirectory(prefix="dropnorm-") as name:
+            _write_files(job, Path(name))
+            self._guard(
+                f"files of {job.name}", lambda: self._client.log_artifacts(run.run_id, name)
+            )
+
+    def _add_model(self, run: RunRef, context: JobContext, metrics: Sequence[Metric]) -> str:
+        from dropnorm_service.tracking.mirror.model import ModelPublisher  # loads torch
+
+        if self._publisher is None:
+            self._publisher = ModelPublisher(self._client, self._guard)
+        try:
+            self._publisher.publish(run, context.job, context.folder / "model", metrics)
+        except MlflowUnavailable:
+            raise
+        except (
+            Exception
+        ) as error:  # torch has many kinds, and the job's other results are as good without
+            log.exception("the model of %s is not in MLflow", context.job.name)
+            return f"failed: {error}"
+        return "ready"
+
+
+def _write_files(job: TrainingJob, folder: Path) -> None:
+    from dropnorm_service.tracking.mirror.pictures import draw  # loads matplotlib
+
+    spec = job.spec.model_dump(mode="json", exclude_none=True)
+    (folder / "spec.yaml").write_text(yaml.safe_dump(spec, sort_keys=False), "utf-8")
+    if job.error is not None:
+        (folder / "error.json").write_text(job.error.model_dump_json(indent=2), "utf-8")
+    if job.evaluation is not None:
+        (folder / "evaluation.json").write_text(job.evaluation.model_dump_json(indent=2), "utf-8")
+        plots = folder / "plots"
+        plots.mkdir()
+        draw(job.evaluation, job.display_name, plots)

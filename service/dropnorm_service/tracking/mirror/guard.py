@@ -1,0 +1,74 @@
+"""What an error of MLflow means: wait for it to come back, or leave one thing out and go on."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import TypeVar
+
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+T = TypeVar("T")
+
+# Wrong credentials and overload are the store's state, not the fault of what is written.
+_WAIT_FOR = frozenset({401, 403, 408, 425, 429})
+
+
+class MlflowUnavailable(Exception):
+    """The store does not answer as it should; everything can be tried again later."""
+
+
+class Refused(Exception):
+    """The store will not take this one thing, however often it is tried."""
+
+
+class Guard:
+    """Runs calls to MLflow and sorts their errors, so that neither an outage loses data nor one bad item blocks all."""
+
+    def __init__(self, client: MlflowClient, *, patience: int) -> None:
+        """A guard.
+
+        Args:
+            client: used to ask whether the store answers at all.
+            patience: failures of one and the same thing, while the store answers otherwise, before it is given up.
+        """
+        self._client = client
+        self._patience = patience
+        self._failures: Counter[str] = Counter()
+
+    def __call__(self, what: str, call: Callable[[], T]) -> T:
+        """The call's result.
+
+        Args:
+            what: names the thing for people, and is the same whenever it is tried again.
+            call: talks to MLflow; safe to repeat.
+
+        Raises:
+            MlflowUnavailable: try again later.
+            Refused: leave it out.
+        """
+        try:
+            result = call()
+        except Exception as error:
+            self._failures[what] += 1
+            if _is_refusal(error) or (self._failures[what] >= self._patience and self._answers()):
+                del self._failures[what]
+                raise Refused(f"{what}: {error}") from error
+            raise MlflowUnavailable(f"{what}: {error}") from error
+        self._failures.pop(what, None)
+        return result
+
+    def _answers(self) -> bool:
+        try:
+            self._client.search_experiments(max_results=1)
+        except Exception:  # any error at all is the answer no
+            return False
+        return True
+
+
+def _is_refusal(error: Exception) -> bool:
+    if not isinstance(error, MlflowException):
+        return False
+    status = error.get_http_status_code()
+    return 400 <= status < 500 and status not in _WAIT_FOR

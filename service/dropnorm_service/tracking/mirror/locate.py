@@ -1,0 +1,140 @@
+"""Finding a job's run again, or making it. Runs are named by explicit ids, found by their tags."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import re
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from platform import python_version
+
+from mlflow import MlflowClient
+from mlflow.entities import Experiment, LifecycleStage, Run, ViewType
+from mlflow.exceptions import MlflowException
+from mlflow.utils.mlflow_tags import MLFLOW_SOURCE_NAME, MLFLOW_SOURCE_TYPE, MLFLOW_USER
+
+from dropnorm.results import TrainingJob
+from dropnorm_service.tracking.mirror.metrics import milliseconds
+
+JOB_TAG = "dropnorm.job"
+CREATED_TAG = "dropnorm.created"
+
+# MLflow's page shows an experiment of this kind as runs with charts, and does not ask what it is.
+_EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RunRef:
+    """A job's run."""
+
+    run_id: str
+    experiment_id: str
+
+
+class RunLocator:
+    """Knows each job's run: from memory, from the job, by its tags, or by making it."""
+
+    def __init__(self, client: MlflowClient, artifact_root: Path | None) -> None:
+        """A locator.
+
+        Args:
+            client: the store.
+            artifact_root: where new experiments keep their files; None: where the tracking server says.
+        """
+        self._client = client
+        self._artifact_root = artifact_root
+        self._runs: dict[str, RunRef | None] = {}
+
+    def forget(self, job: TrainingJob) -> None:
+        """Nothing more is expected of the job."""
+        self._runs.pop(job.name, None)
+
+    def find(self, job: TrainingJob) -> RunRef | None:
+        """The job's run; None when there is none, or when somebody deleted it."""
+        experiment = self._client.get_experiment_by_name(job.experiment)
+        found = self._search(job, experiment) if experiment is not None else None
+        return _ref(found) if found is not None else None
+
+    def find_or_make(self, job: TrainingJob) -> RunRef | None:
+        """The job's run, made when there is none; None when somebody deleted it, who will not want it back."""
+        if job.name not in self._runs:
+            experiment = self._experiment(job.experiment)
+            found = self._search(job, experiment)
+            self._runs[job.name] = _ref(found or self._make(job, experiment))
+        return self._runs[job.name]
+
+    def _search(self, job: TrainingJob, experiment: Experiment) -> Run | None:
+        # The time tells a job from an earlier one of the same id, and from that of another service.
+        runs = self._client.search_runs(
+            [experiment.experiment_id],
+            f"tags.`{JOB_TAG}` = '{job.id}' AND tags.`{CREATED_TAG}` = '{job.create_time.isoformat()}'",
+            run_view_type=ViewType.ALL,
+            max_results=1,
+            order_by=["attributes.start_time ASC"],
+        )
+        return runs[0] if runs else None
+
+    def _make(self, job: TrainingJob, experiment: Experiment) -> Run:
+        return self._client.create_run(
+            experiment.experiment_id,
+            start_time=milliseconds(job.start_time or job.create_time),
+            run_name=job.display_name,
+            tags={
+                JOB_TAG: job.id,
+                CREATED_TAG: job.create_time.isoformat(),
+                "dropnorm.spec_digest": job.spec_digest,
+                "dropnorm.version": _version("dropnorm"),
+                "dropnorm.torch_version": _version("torch"),
+                "dropnorm.python_version": python_version(),
+                MLFLOW_SOURCE_NAME: "dropnorm",
+                MLFLOW_SOURCE_TYPE: "JOB",
+                MLFLOW_USER: "dropnorm",
+                **job.labels,
+            },
+        )
+
+    def _experiment(self, name: str) -> Experiment:
+        experiment = self._client.get_experiment_by_name(name)
+        if experiment is None:
+            experiment = self._create_experiment(name)
+        if experiment.lifecycle_stage == LifecycleStage.DELETED:
+            log.warning("experiment %r was deleted in MLflow and is restored for a new run", name)
+            self._client.restore_experiment(experiment.experiment_id)
+        return experiment
+
+    def _create_experiment(self, name: str) -> Experiment:
+        try:
+            identity = self._client.create_experiment(
+                name, artifact_location=self._artifact_location(name), tags=_EXPERIMENT_TAGS
+            )
+        except MlflowException:
+            # Somebody else may have been quicker.
+            experiment = self._client.get_experiment_by_name(name)
+            if experiment is None:
+                raise
+            return experiment
+        return self._client.get_experiment(identity)
+
+    def _artifact_location(self, name: str) -> str | None:
+        if self._artifact_root is None:
+            return None
+        readable = re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-")[:40]
+        distinct = hashlib.sha256(name.encode()).hexdigest()[:8]
+        return (self._artifact_root / f"{readable}-{distinct}".lstrip("-")).as_uri()
+
+
+def _ref(run: Run) -> RunRef | None:
+    if run.info.lifecycle_stage == LifecycleStage.DELETED:
+        return None
+    return RunRef(run.info.run_id, run.info.experiment_id)
+
+
+def _version(distribution: str) -> str:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:  # runs from its source, not installed
+        return "unknown"

@@ -1,0 +1,63 @@
+"""Results as MLflow metrics. The step of a metric is its epoch, its time that of the event."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+
+from mlflow.entities import Metric
+
+from dropnorm.results import EpochCompleted, Evaluation, Metrics
+
+_NOT_MEASURED = frozenset({"epoch", "step"})
+
+
+def milliseconds(time: datetime) -> int:
+    """A time as MLflow has it."""
+    return round(time.timestamp() * 1000)
+
+
+def epoch_metrics(epoch: EpochCompleted, time: datetime) -> list[Metric]:
+    """An epoch's metrics: those of `EpochMetrics` by their names there, `optimizer_steps`, and `system/*`."""
+    values = {
+        name: value
+        for name, value in epoch.metrics
+        if name not in _NOT_MEASURED and value is not None
+    }
+    values["optimizer_steps"] = epoch.metrics.step
+    if system := epoch.system:
+        values["system/process_cpu_utilization_percentage"] = system.cpu_percent
+        values["system/process_memory_usage_megabytes"] = system.memory_bytes / 1e6
+        if system.gpu_percent is not None:
+            values["system/gpu_utilization_percentage"] = system.gpu_percent
+        if system.gpu_memory_bytes is not None:
+            values["system/gpu_memory_usage_megabytes"] = system.gpu_memory_bytes / 1e6
+    return _entities(values, epoch.metrics.epoch, time)
+
+
+def final_metrics(evaluation: Evaluation, time: datetime) -> list[Metric]:
+    """An evaluation's metrics, at the best epoch: `test_*`, `best/train_*`, `best/validation_*` and `cost/*`."""
+    values: dict[str, float] = {
+        "best_epoch": evaluation.best_epoch,
+        "generalization_gap": evaluation.generalization_gap,
+        **{f"test_{name}": value for name, value in _numbers(evaluation.test)},
+        **{f"best/train_{name}": value for name, value in _numbers(evaluation.train)},
+        **{f"best/validation_{name}": value for name, value in _numbers(evaluation.validation)},
+        **{
+            f"cost/{name}": value
+            for name, value in evaluation.cost
+            if isinstance(value, int | float)
+        },
+    }
+    return _entities(values, evaluation.best_epoch, time)
+
+
+def _numbers(metrics: Metrics) -> Iterator[tuple[str, float]]:
+    for name, value in metrics:
+        if isinstance(value, int | float) and name != "samples":
+            yield name, value
+
+
+def _entities(values: Mapping[str, float], step: int, time: datetime) -> list[Metric]:
+    timestamp = milliseconds(time)
+    return [Metric(key, float(value), timestamp, step) for key, value in values.items()]

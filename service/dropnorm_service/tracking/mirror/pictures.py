@@ -1,0 +1,79 @@
+"""Pictures of an evaluation, drawn without a display."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import PowerNorm
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from dropnorm.results import Evaluation
+
+_MOST_NAMED_CLASSES = 30
+_MOST_COUNTED_CLASSES = 20
+_INK = "#1f2933"
+_DPI = 120
+
+
+def draw(evaluation: Evaluation, title: str, folder: Path) -> None:
+    """Write `learning_curves.png` and, in classification, `confusion_matrix.png` into a folder."""
+    curves = evaluation.plot()
+    curves.suptitle(f"{title}: learning curves", fontsize=13, fontweight="bold", color=_INK)
+    classes = evaluation.task == "classification"
+    units = ["cross-entropy in nats", "share classified correctly"] if classes else ["MSE"]
+    for axes, unit in zip(curves.axes, units, strict=True):
+        axes.set_ylabel(unit, color=_INK)
+    curves.savefig(folder / "learning_curves.png", dpi=_DPI)
+    if classes:
+        matrix = confusion_matrix(evaluation, f"{title}: confusion matrix")
+        matrix.savefig(folder / "confusion_matrix.png", dpi=_DPI)
+
+
+def confusion_matrix(evaluation: Evaluation, title: str) -> Figure:
+    """Counts of the test samples by true and predicted class, coloured by their share of the true class."""
+    counts = np.array(evaluation.test.confusion_matrix)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    names = [row.name for row in evaluation.test.classes]
+    size = min(max(4.8, 0.45 * len(names) + 1.6), 14.0)
+    figure = Figure(figsize=(size + 0.9, size), layout="constrained", facecolor="white")
+    figure.suptitle(title, fontsize=13, fontweight="bold", color=_INK)
+    axes = figure.subplots()
+    image = axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, 0.0, 1.0))  # errors are few
+    scale = figure.colorbar(image, ax=axes, fraction=0.046, label="share of the true class")
+    scale.ax.yaxis.set_major_formatter(PercentFormatter(xmax=1.0))
+    scale.outline.set_visible(False)
+
+    accuracy = evaluation.test.accuracy or 0.0
+    axes.set_title(
+        f"test split, {evaluation.test.samples:,} samples, accuracy {accuracy:.2%}",
+        fontsize=11,
+        color=_INK,
+    )
+    axes.set_xlabel("predicted class", color=_INK)
+    axes.set_ylabel("true class", color=_INK)
+    axes.tick_params(colors=_INK, labelsize=9, length=0)
+    axes.spines[:].set_visible(False)
+    if len(names) <= _MOST_NAMED_CLASSES:
+        slanted = max(len(name) for name in names) > 3
+        axes.set_xticks(
+            range(len(names)),
+            names,
+            rotation=45 if slanted else 0,
+            ha="right" if slanted else "center",
+        )
+        axes.set_yticks(range(len(names)), names)
+    if len(names) <= _MOST_COUNTED_CLASSES:
+        _write_counts(axes, counts, shares)
+    return figure
+
+
+def _write_counts(
+    axes: Axes, counts: np.ndarray[tuple[int, ...]], shares: np.ndarray[tuple[int, ...]]
+) -> None:
+    for (row, column), count in np.ndenumerate(counts):
+        if count:
+            color = "white" if shares[row, column] > 0.3 else _INK
+            axes.text(column, row, f"{count:,}", ha="center", va="center", color=color, fontsize=9)

@@ -1,0 +1,141 @@
+"""Writes what goes to the tracking store: runs, parameters, metrics, tags, data sets and states."""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from mlflow import MlflowClient
+from mlflow.entities import Param, RunTag
+
+from dropnorm.results import EpochCompleted, Event, TrainingJob
+from dropnorm_service.tracking.messages import Batch, RunMade
+from dropnorm_service.tracking.mirror.changes import RunChanges, cut
+from dropnorm_service.tracking.mirror.guard import Guard, Refused
+from dropnorm_service.tracking.mirror.locate import RunLocator, RunRef
+from dropnorm_service.tracking.mirror.metrics import milliseconds
+
+_PATIENCE = 8  # about two minutes of the feed's retries
+ERROR_TAG = "dropnorm.mirror_error"
+
+log = logging.getLogger(__name__)
+
+
+class _Earlier(NamedTuple):
+    """What a run's curves held when an attempt began: the time of each epoch's point in ms."""
+
+    attempt: int
+    times: dict[int, int]
+
+
+class RunRecorder:
+    """Brings runs up to date with batches of events. A batch that is written again changes nothing."""
+
+    def __init__(
+        self,
+        client: MlflowClient,
+        artifact_root: Path | None,
+        on_run: Callable[[RunMade], None],
+    ) -> None:
+        """A recorder.
+
+        Args:
+            client: the store.
+            artifact_root: where new experiments keep their files; None: where the tracking server says.
+            on_run: told of each run that its job does not name yet.
+        """
+        self._client = client
+        self._locator = RunLocator(client, artifact_root)
+        self._guard = Guard(client, patience=_PATIENCE)
+        self._on_run = on_run
+        self._earlier: dict[str, _Earlier] = {}
+
+    def record(self, batch: Batch) -> None:
+        """Write a batch: first every run that is missing, so that its id is known soon, then what it holds.
+
+        Raises:
+            MlflowUnavailable: the batch is to be recorded again later.
+        """
+        by_job = defaultdict(list)
+        for event in batch.events:
+            by_job[event.training_job].append(event)
+        located = [(context, self._locate(context.job)) for context in batch.jobs.values()]
+        for context, run in located:
+            if run is not None:
+                self._write(run, context.job, by_job[context.job.name])
+
+    def _locate(self, job: TrainingJob) -> RunRef | None:
+        try:
+            run = self._guard(f"the run of {job.name}", lambda: self._locator.find_or_make(job))
+        except Refused as error:
+            log.error("%s is not mirrored: %s", job.name, error)
+            return None
+        if run is not None and run.run_id != job.mlflow_run_id:
+            self._on_run(RunMade(job_id=job.id, experiment_id=run.experiment_id, run_id=run.run_id))
+        return run
+
+    def _write(self, run: RunRef, job: TrainingJob, events: list[Event]) -> None:
+        new = [event for event in events if not self._repeats(run, event)]
+        changes = RunChanges.of(job, new)
+        refused = []
+        for what, write in self._writes(run.run_id, changes):
+            try:
+                self._guard(f"{what} of {job.name}", write)
+            except Refused as error:
+                log.error("left out in MLflow: %s", error)
+                refused.append(str(error))
+        if refused:
+            self._confess(run, job, refused)
+        if changes.status is not None and changes.status.ended is not None:
+            self._locator.forget(job)
+            self._earlier.pop(run.run_id, None)
+
+    def _writes(
+        self, run_id: str, changes: RunChanges
+    ) -> Iterator[tuple[str, Callable[[], object]]]:
+        client = self._client
+        if changes.parameters:
+            params = [Param(key, value) for key, value in changes.parameters.items()]
+            yield "parameters", lambda: client.log_batch(run_id, params=params)
+        if changes.metrics:
+            yield "metrics", lambda: client.log_batch(run_id, metrics=changes.metrics)
+        if changes.datasets:
+            yield "data set", lambda: client.log_inputs(run_id, changes.datasets)
+        if changes.tags:
+            tags = [RunTag(key, cut(value)) for key, value in changes.tags.items()]
+            yield "tags", lambda: client.log_batch(run_id, tags=tags)
+        if status := changes.status:
+            if status.ended is None:
+                yield "state", lambda: client.update_run(run_id, status.name)
+            else:
+                ended = milliseconds(status.ended)
+                yield "end", lambda: client.set_terminated(run_id, status.name, ended)
+
+    def _repeats(self, run: RunRef, event: Event) -> bool:
+        """Whether an attempt went back to a checkpoint and does an epoch again that the curves already have."""
+        if not isinstance(event.payload, EpochCompleted) or event.attempt < 2:
+            return False
+        if run.run_id not in self._earlier or self._earlier[run.run_id].attempt != event.attempt:
+            history = self._guard(
+                f"the history of {event.training_job}",
+                lambda: self._client.get_metric_history(run.run_id, "train_loss"),
+            )
+            self._earlier[run.run_id] = _Earlier(
+                event.attempt, {metric.step: metric.timestamp for metric in history}
+            )
+        recorded = self._earlier[run.run_id].times.get(event.payload.metrics.epoch)
+        return recorded is not None and recorded != milliseconds(event.time)
+
+    def _confess(self, run: RunRef, job: TrainingJob, refused: list[str]) -> None:
+        """Say on the run's page that something is missing there."""
+        message = cut("; ".join(refused))
+        try:
+            self._guard(
+                f"error tag of {job.name}",
+                lambda: self._client.set_tag(run.run_id, ERROR_TAG, message),
+            )
+        except Refused as error:
+            log.error("the run cannot say so itself: %s", error)

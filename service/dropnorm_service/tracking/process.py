@@ -1,0 +1,136 @@
+"""The server's end of a mirror process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import sys
+from collections.abc import Awaitable, Callable
+
+from dropnorm_service.tracking.messages import (
+    Batch,
+    LogRecord,
+    Message,
+    RunMade,
+    Setup,
+    Unavailable,
+    replies,
+)
+
+_REPLY_TIMEOUT = 900.0
+_CLOSING_TIME = 5.0
+
+log = logging.getLogger(__name__)
+
+
+class MlflowUnavailable(Exception):
+    """MLflow does not answer as it should; the same batch can be delivered again."""
+
+
+class ProcessEnded(Exception):
+    """The mirror process died, or was killed because it hung."""
+
+
+class MirrorProcess:
+    """A mirror process, started when it is needed.
+
+    It ends by itself when this end of its pipe closes, so a server that is killed leaves none behind.
+    """
+
+    def __init__(self, setup: Setup, on_run: Callable[[RunMade], Awaitable[None]]) -> None:
+        """A process that is not yet started.
+
+        Args:
+            setup: what it writes, and where.
+            on_run: called for each run as soon as it is made.
+        """
+        self._setup = setup
+        self._on_run = on_run
+        self._process: asyncio.subprocess.Process | None = None
+        self._ready = False
+
+    @property
+    def running(self) -> bool:
+        """Whether there is a process."""
+        return self._process is not None
+
+    async def prepare(self) -> None:
+        """Start the process and let it open its store, unless that is done: seconds, the first time.
+
+        Raises:
+            MlflowUnavailable: MLflow cannot be reached.
+            ProcessEnded: the process died.
+        """
+        if self._process is None:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "dropnorm_service.tracking.mirror",
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                # Nothing leaves the machine but what goes to the tracking store.
+                env=os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"},
+            )
+        if not self._ready:
+            await self._exchange(self._process, self._setup)
+            self._ready = True
+
+    async def deliver(self, batch: Batch) -> None:
+        """Have a batch written; returns when it is durable in MLflow.
+
+        Raises:
+            MlflowUnavailable: MLflow cannot be reached; part of the batch may have been written.
+            ProcessEnded: the process died.
+        """
+        await self.prepare()
+        assert self._process is not None
+        await self._exchange(self._process, batch)
+
+    async def close(self) -> None:
+        """Let the process end: it finishes what it does now, for a few seconds at most."""
+        process, self._process, self._ready = self._process, None, False
+        if process is None:
+            return
+        assert process.stdin is not None
+        process.stdin.close()
+        try:
+            async with asyncio.timeout(_CLOSING_TIME):
+                await process.wait()
+        except TimeoutError:
+            await _kill(process)
+
+    async def _exchange(self, process: asyncio.subprocess.Process, message: Message) -> None:
+        try:
+            async with asyncio.timeout(_REPLY_TIMEOUT):
+                await self._converse(process, message)
+        except (TimeoutError, ConnectionError, EOFError) as error:
+            self._process, self._ready = None, False
+            if isinstance(error, TimeoutError):
+                await _kill(process)
+            code = await process.wait()
+            raise ProcessEnded(f"signal {-code}" if code < 0 else f"exit status {code}") from error
+
+    async def _converse(self, process: asyncio.subprocess.Process, message: Message) -> None:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(message.model_dump_json().encode() + b"\n")
+        await process.stdin.drain()
+        while line := await process.stdout.readline():
+            reply = replies.validate_json(line)
+            if isinstance(reply, LogRecord):
+                log.log(reply.level, "%s", reply.message)
+            elif isinstance(reply, RunMade):
+                await self._on_run(reply)
+            elif isinstance(reply, Unavailable):
+                raise MlflowUnavailable(reply.reason)
+            else:
+                return
+        raise EOFError
+
+
+async def _kill(process: asyncio.subprocess.Process) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        process.kill()
+    await process.wait()

@@ -1,0 +1,53 @@
+"""MLflow's server and page as a process of the test's own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from dropnorm_service.tracking import TrackingConfig
+from dropnorm_service.tracking.ui import ui_command, ui_environment
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def mlflow_server(config: TrackingConfig, port: int, log: Path) -> Iterator[str]:
+    """Serve a store by the command of `dropnorm ui`; yields the URL, ends with its whole process group."""
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            ui_command(config, port=port),
+            env=ui_environment(),
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        while not _answers(url):
+            assert process.poll() is None, log.read_text()
+            time.sleep(0.1)
+        yield url
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait()
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{url}/health", timeout=5) as reply:  # noqa: S310 - our own URL
+            return bool(reply.status == 200)
+    except (urllib.error.URLError, ConnectionError, TimeoutError):
+        return False

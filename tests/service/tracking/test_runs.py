@@ -1,0 +1,322 @@
+"""What the events of a job make of its MLflow run."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+
+import mlflow.data
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run, ViewType
+from tests.service.tracking.story import DIGITS, Story, a_spec, epoch, moved
+
+from dropnorm.results import EpochCompleted, JobError, State, Tracked, TrainingJob, Warned
+from dropnorm_service.tracking.messages import Batch, JobContext, RunMade
+from dropnorm_service.tracking.mirror.metrics import milliseconds
+from dropnorm_service.tracking.mirror.runs import RunRecorder
+
+
+class Mirror:
+    """Feeds a recorder from a story, as a consumer does."""
+
+    def __init__(self, story: Story, recorder: RunRecorder, client: MlflowClient) -> None:
+        self.story, self.recorder, self.client = story, recorder, client
+        self.position = 0
+        self.rewrite: Callable[[TrainingJob], TrainingJob] = lambda job: job
+
+    async def follow(self) -> None:
+        entries = await self.story.store.feed(after=self.position, limit=1000)
+        self.recorder.record(await self.batch([event for _, event in entries if event.attempt]))
+        self.position = entries[-1][0]
+
+    async def batch(self, events) -> Batch:
+        jobs = {}
+        for name in {event.training_job for event in events}:
+            job = self.rewrite(await self.story.job(name.rpartition("/")[2]))
+            jobs[name] = JobContext(job=job, folder=self.story.folder)
+        return Batch(events=tuple(events), jobs=jobs)
+
+    def runs(self, experiment: str = "digits") -> list[Run]:
+        found = self.client.get_experiment_by_name(experiment)
+        return self.client.search_runs([found.experiment_id]) if found else []
+
+    def points(self, run: Run, metric: str) -> list[tuple[int, float]]:
+        history = self.client.get_metric_history(run.info.run_id, metric)
+        return [(point.step, point.value) for point in history]
+
+
+@pytest.fixture
+def mirror(story: Story, recorder: RunRecorder, client: MlflowClient) -> Mirror:
+    return Mirror(story, recorder, client)
+
+
+async def test_a_whole_job_is_a_finished_run(story: Story, mirror: Mirror, made: list[RunMade]):
+    spec = a_spec(dropout=0.2, epochs=4)
+    job = await story.whole("first", spec, display_name="With dropout", labels={"team": "blue"})
+    await mirror.follow()
+
+    [run] = mirror.runs()
+    assert job.start_time is not None
+    assert job.end_time is not None
+    assert run.info.run_name == "With dropout"
+    assert run.info.status == "FINISHED"
+    assert run.info.start_time == milliseconds(job.start_time)
+    assert run.info.end_time == milliseconds(job.end_time)
+    assert run.data.params["regularization.dropout.rate"] == "0.2"
+    assert (
+        run.data.tags.items()
+        >= {
+            "dropnorm.job": "first",
+            "dropnorm.spec_digest": spec.digest(),
+            "dropnorm.dataset_digest": DIGITS.digest,
+            "dropnorm.state": "succeeded",
+            "dropnorm.attempt": "1",
+            "dropnorm.device": "Intel(R) Xeon(R) Processor",
+            "dropnorm.model": "pending",
+            "team": "blue",
+        }.items()
+    )
+    assert made == [
+        RunMade(job_id="first", experiment_id=run.info.experiment_id, run_id=run.info.run_id)
+    ]
+
+
+async def test_each_epoch_is_a_step_at_its_own_time(story: Story, mirror: Mirror):
+    job = await story.whole("curve")
+    await mirror.follow()
+    [run] = mirror.runs()
+
+    assert job.evaluation is not None
+    history = job.evaluation.history
+    for name in ("train_loss", "train_eval_accuracy", "validation_loss", "samples_per_second"):
+        assert mirror.points(run, name) == [(row.epoch, getattr(row, name)) for row in history]
+    assert mirror.points(run, "optimizer_steps") == [(1, 10), (2, 20), (3, 30)]
+    assert mirror.points(run, "system/process_memory_usage_megabytes")[0] == (1, 310.000001)
+
+    events = await story.store.events("curve", after=0, limit=100)
+    times = [milliseconds(e.time) for e in events if isinstance(e.payload, EpochCompleted)]
+    points = mirror.client.get_metric_history(run.info.run_id, "validation_loss")
+    assert [point.timestamp for point in points] == times
+    assert len(set(times)) == 3
+
+
+async def test_the_evaluation_can_be_searched_for(story: Story, mirror: Mirror):
+    job = await story.whole("searched")
+    await mirror.follow()
+    [run] = mirror.runs()
+    evaluation = job.evaluation
+    assert evaluation is not None
+    assert (
+        run.data.metrics.items()
+        >= {
+            "best_epoch": evaluation.best_epoch,
+            "generalization_gap": evaluation.generalization_gap,
+            "test_accuracy": evaluation.test.accuracy,
+            "test_ece": 0.012,
+            "best/validation_loss": evaluation.validation.loss,
+            "best/train_accuracy": 1.0,
+            "cost/parameters": 17_226,
+            "cost/forward_flops": 34_048,
+            "cost/peak_memory_bytes": 312_000_000,
+        }.items()
+    )
+    found = mirror.client.search_runs(
+        [run.info.experiment_id],
+        "metrics.test_accuracy > 0.9 AND params.`regularization.dropout` = 'none'",
+    )
+    assert [each.info.run_id for each in found] == [run.info.run_id]
+
+
+async def test_the_data_set_is_an_input(story: Story, mirror: Mirror):
+    await story.submit("data")
+    await story.start("data")
+    await mirror.follow()
+    [run] = mirror.runs()
+    assert run.inputs is not None
+    [used] = run.inputs.dataset_inputs
+    assert used.dataset.name == "digits"
+    assert used.dataset.digest == ("5d" * 32)[:36]
+    assert json.loads(used.dataset.profile or "")["num_rows"] == 1797
+    assert {tag.key: tag.value for tag in used.tags} == {"mlflow.data.context": "training"}
+    assert mlflow.data.get_source(used).to_dict()["tags"]["mlflow.source.name"] == "dropnorm"
+
+
+async def test_a_job_that_never_starts_leaves_no_run(story: Story, mirror: Mirror):
+    await story.submit("waits")
+    await story.tell("waits", moved(State.CANCELLED), attempt=0)
+    await story.whole("runs")
+    await mirror.follow()
+    assert [run.info.run_name for run in mirror.runs()] == ["runs"]
+
+
+async def test_a_failure_closes_the_run_and_says_why(story: Story, mirror: Mirror):
+    error = JobError(code=10, reason="DIVERGED", message="The loss is NaN from epoch 2 on.")
+    await story.submit("diverges")
+    await story.start("diverges")
+    nan = epoch(a_spec(), 1).metrics.model_copy(update={"train_loss": math.nan})
+    await story.tell("diverges", EpochCompleted(metrics=nan))
+    await story.tell("diverges", moved(State.FAILED, error))
+    await mirror.follow()
+    [run] = mirror.runs()
+    assert run.info.status == "FAILED"
+    assert run.info.end_time is not None
+    assert run.data.tags["dropnorm.error"] == "DIVERGED: The loss is NaN from epoch 2 on."
+    assert math.isnan(run.data.metrics["train_loss"])
+    assert "dropnorm.model" not in run.data.tags
+
+
+async def test_a_cancelled_job_is_a_killed_run(story: Story, mirror: Mirror):
+    await story.submit("stops")
+    await story.start("stops")
+    await story.tell("stops", moved(State.CANCELLING), moved(State.CANCELLED))
+    await mirror.follow()
+    [run] = mirror.runs()
+    assert run.info.status == "KILLED"
+
+
+async def test_a_paused_job_is_a_scheduled_run_that_goes_on(story: Story, mirror: Mirror):
+    await story.submit("pauses")
+    await story.start("pauses")
+    await story.train("pauses", [1])
+    await story.tell("pauses", moved(State.PAUSING), moved(State.PAUSED))
+    await mirror.follow()
+    [paused] = mirror.runs()
+    assert paused.info.status == "SCHEDULED"
+    assert paused.info.end_time is None
+
+    await story.tell("pauses", moved(State.QUEUED))
+    await story.start("pauses", attempt=2)
+    await story.train("pauses", [2, 3], attempt=2)
+    await mirror.follow()
+    [going_on] = mirror.runs()
+    assert going_on.info.run_id == paused.info.run_id
+    assert going_on.info.status == "RUNNING"
+    assert going_on.data.tags["dropnorm.attempt"] == "2"
+    assert [step for step, _ in mirror.points(going_on, "train_loss")] == [1, 2, 3]
+
+
+async def test_epochs_that_a_second_attempt_repeats_stay_single(story: Story, mirror: Mirror):
+    lost = JobError(code=14, reason="WORKER_LOST", message="The worker was killed by signal 9.")
+    await story.submit("again")
+    await story.start("again")
+    await story.train("again", [1, 2])
+    await story.tell("again", moved(State.QUEUED, lost))
+    await mirror.follow()
+    await story.start("again", attempt=2)
+    await story.train("again", [2, 3], attempt=2)
+    await mirror.follow()
+    [run] = mirror.runs()
+    assert [step for step, _ in mirror.points(run, "validation_loss")] == [1, 2, 3]
+    assert run.data.tags["dropnorm.attempt_1_lost"].startswith("WORKER_LOST: ")
+    assert run.info.status == "RUNNING"
+
+
+async def test_warnings_are_tags(story: Story, mirror: Mirror):
+    await story.submit("warned")
+    await story.start("warned")
+    await story.tell(
+        "warned", Warned(code="HIGH_RATE", field="regularization", message="0.9!" * 2000)
+    )
+    await mirror.follow()
+    [run] = mirror.runs()
+    assert run.data.tags["dropnorm.warning.HIGH_RATE"].startswith("0.9!0.9!")
+
+
+async def test_writing_a_batch_again_changes_nothing(
+    story: Story, mirror: Mirror, client: MlflowClient, config
+):
+    await story.whole("once")
+    events = [e for e in await story.store.events("once", after=0, limit=100) if e.attempt]
+    batch = await mirror.batch(events)
+    mirror.recorder.record(batch)
+    [before] = mirror.runs()
+    mirror.recorder.record(batch)
+    RunRecorder(client, config.artifact_root, lambda _: None).record(batch)  # a new process
+    [after] = mirror.runs()
+    assert after.to_dictionary() == before.to_dictionary()
+    assert len(mirror.points(after, "train_loss")) == 3
+    assert len(mirror.points(after, "test_accuracy")) == 1
+
+
+async def test_a_job_that_has_its_run_on_record_is_not_told_again(
+    story: Story, mirror: Mirror, made: list[RunMade]
+):
+    await story.submit("told")
+    await story.start("told")
+    await mirror.follow()
+    [run] = made
+    await story.record_tracking(
+        "told", Tracked(mlflow_experiment_id=run.experiment_id, mlflow_run_id=run.run_id)
+    )
+    await story.train("told", [1])
+    await mirror.follow()
+    assert len(made) == 1
+
+
+async def test_jobs_of_one_batch_have_a_run_each(story: Story, mirror: Mirror):
+    for name in ("a", "b"):
+        await story.submit(name, experiment=f"of {name}")
+        await story.start(name)
+    for number in (1, 2):
+        for name in ("a", "b"):
+            await story.train(name, [number])
+    await mirror.follow()
+    for name in ("a", "b"):
+        [run] = mirror.runs(f"of {name}")
+        assert run.info.run_name == name
+        assert [step for step, _ in mirror.points(run, "train_loss")] == [1, 2]
+
+
+async def test_an_id_used_again_is_another_run(story: Story, mirror: Mirror):
+    await story.whole("reused")
+    await mirror.follow()
+    await story.store.purge(["reused"])
+    await story.whole("reused")
+    await mirror.follow()
+    assert len(mirror.runs()) == 2
+
+
+async def test_a_deleted_experiment_is_restored(story: Story, mirror: Mirror):
+    await story.whole("before")
+    await mirror.follow()
+    [run] = mirror.runs()
+    mirror.client.delete_experiment(run.info.experiment_id)
+    await story.whole("after")
+    await mirror.follow()
+    assert {run.info.run_name for run in mirror.runs()} == {"before", "after"}
+
+
+async def test_a_deleted_run_stays_deleted(story: Story, mirror: Mirror, made: list[RunMade]):
+    await story.submit("unwanted")
+    await story.start("unwanted")
+    await mirror.follow()
+    mirror.client.delete_run(made[0].run_id)
+    await story.train("unwanted", [1])
+    await story.succeed("unwanted")
+    await story.whole("wanted")
+    await mirror.follow()
+    assert [run.info.run_name for run in mirror.runs()] == ["wanted"]
+    everything = mirror.client.search_runs(
+        [made[0].experiment_id], run_view_type=ViewType.DELETED_ONLY
+    )
+    assert [run.info.run_id for run in everything] == [made[0].run_id]
+
+
+async def test_what_mlflow_refuses_is_left_out_and_said_so(story: Story, mirror: Mirror):
+    await story.submit("odd")
+    await story.start("odd")
+    await mirror.follow()
+    [run] = mirror.runs()
+    # Another version of the service wrote this parameter in another way; MLflow never changes one.
+    mirror.rewrite = lambda job: job.model_copy(
+        update={"spec": job.spec.model_copy(update={"seed": 8})}
+    )
+    await story.start("odd", attempt=2)
+    await story.train("odd", [1], attempt=2)
+    await mirror.follow()
+    [run] = mirror.runs()
+    assert "parameters of trainingJobs/odd" in run.data.tags["dropnorm.mirror_error"]
+    assert run.data.params["seed"] == "7"
+    assert [step for step, _ in mirror.points(run, "train_loss")] == [1]
