@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from sqlalchemy import URL, Connection, event, make_url
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, IntegrityError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
@@ -30,7 +30,7 @@ def create_engines(url: str | URL) -> tuple[AsyncEngine, AsyncEngine]:
     """An engine that writes, with a single connection, and one that reads.
 
     Args:
-        url: `sqlite:///path` or any URL of an asynchronous driver.
+        url: `sqlite:///path`, percent-encoded, or any URL of an asynchronous driver.
     """
     url = make_url(url)
     if url.get_backend_name() == "sqlite":
@@ -41,12 +41,15 @@ def create_engines(url: str | URL) -> tuple[AsyncEngine, AsyncEngine]:
 
 @contextlib.contextmanager
 def translated() -> Iterator[None]:
-    """Turn what a database says when it is away, locked or full into StoreUnavailable."""
+    """Turn what a database says when it is away, locked, full or broken into StoreUnavailable."""
     try:
         yield
-    except (OperationalError, InterfaceError, PoolTimeout) as error:
-        cause = error.orig if isinstance(error, OperationalError | InterfaceError) else error
-        raise StoreUnavailable(f"The database of jobs cannot be used now: {cause}") from error
+    except (IntegrityError, ProgrammingError):
+        raise  # our own mistakes
+    except DBAPIError as error:
+        raise StoreUnavailable(f"The database of jobs cannot be used: {error.orig}") from error
+    except PoolTimeout as error:
+        raise StoreUnavailable(f"The database of jobs is too busy: {error}") from error
 
 
 def _sqlite_engines(url: URL) -> tuple[AsyncEngine, AsyncEngine]:
@@ -65,8 +68,12 @@ def _sqlite_engines(url: URL) -> tuple[AsyncEngine, AsyncEngine]:
 
 def _set_pragmas(connection: Any, record: object) -> None:
     cursor = connection.cursor()
-    for pragma in _SQLITE_PRAGMAS:
-        cursor.execute(pragma)
+    try:
+        for pragma in _SQLITE_PRAGMAS:
+            cursor.execute(pragma)
+    except BaseException:
+        connection.close()  # the pool has not heard of it yet, and its thread would live on
+        raise
     cursor.close()
 
 

@@ -46,7 +46,8 @@ class SqlJobStore:
         """Open a database, and bring its tables up to date.
 
         Args:
-            url: `sqlite:///path/to/file`, or a SQLAlchemy URL with an asynchronous driver.
+            url: `sqlite:///path/to/file`, percent-encoded, or a SQLAlchemy URL with an asynchronous
+                driver.
 
         Raises:
             StoreTooNew: a newer dropnorm has written it.
