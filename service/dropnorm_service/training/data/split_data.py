@@ -11,7 +11,7 @@ import torch
 from dropnorm.results import DatasetSummary
 from dropnorm.spec import TrainingSpec
 from dropnorm_service.training.data.info import DatasetInfo
-from dropnorm_service.training.data.splits import split_indices, summarize
+from dropnorm_service.training.data.splits import Indices, split_indices, summarize
 from dropnorm_service.training.data.standardization import Standardization, measure
 
 EXAMPLES = 5
@@ -101,36 +101,40 @@ def split(
         InvalidSpecError: the spec asks for what the data set does not have.
     """
     started = time.perf_counter() if started is None else started
-    info, tensors = dataset.info, dataset.tensors
+    info, mode = dataset.info, spec.data.standardization
     summary = summarize(spec, info, dataset.digest)
-    raw_x, raw_y = tensors["x"], tensors["y"]
-    classes = raw_y.numpy() if info.task == "classification" else None
-    indices = split_indices(spec, info, classes)
-    train, validation = torch.from_numpy(indices.train), torch.from_numpy(indices.validation)
-    parts = {name: (raw_x[part], raw_y[part]) for name, part in
-             (("train", train), ("validation", validation))}  # fmt: skip
-    if indices.test is None:
-        parts["test"] = (tensors["test_x"], tensors["test_y"])
-    else:
-        test = torch.from_numpy(indices.test)
-        parts["test"] = (raw_x[test], raw_y[test])
+    train, validation, test = _raw_splits(spec, dataset)
+    inputs = measure(train.x, mode).to(device)
+    targets = measure(train.y, mode).to(device) if info.task == "regression" else None
 
-    mode = spec.data.standardization
-    inputs = measure(parts["train"][0], mode)
-    targets = measure(parts["train"][1], mode) if info.task == "regression" else None
-    inputs_there, targets_there = inputs.to(device), targets.to(device) if targets else None
-
-    def moved(x: torch.Tensor, y: torch.Tensor) -> Split:
-        y = y.to(device)
-        return Split(inputs_there(x.to(device)), targets_there(y) if targets_there else y)
+    def prepared(raw: Split) -> Split:
+        y = raw.y.to(device, copy=True)  # the raw one may be a mapped file
+        return Split(inputs(raw.x.to(device)), targets(y) if targets else y)
 
     return SplitData(
-        train=moved(*parts["train"]),
-        validation=moved(*parts["validation"]),
-        test=moved(*parts["test"]),
-        inputs=inputs_there,
-        targets=targets_there,
-        examples=parts["test"][0][:EXAMPLES].to(torch.float32),
+        train=prepared(train),
+        validation=prepared(validation),
+        test=prepared(test),
+        inputs=inputs,
+        targets=targets,
+        examples=test.x[:EXAMPLES].to(torch.float32, copy=True),
         summary=summary,
         seconds=time.perf_counter() - started,
     )
+
+
+def _raw_splits(spec: TrainingSpec, dataset: Dataset) -> tuple[Split, Split, Split]:
+    x, y = dataset.tensors["x"], dataset.tensors["y"]
+    classes = y.numpy() if dataset.info.task == "classification" else None
+    indices = split_indices(spec, dataset.info, classes)
+
+    def part(of: Indices) -> Split:
+        chosen = torch.from_numpy(of)
+        return Split(x[chosen], y[chosen])
+
+    test = (
+        Split(dataset.tensors["test_x"], dataset.tensors["test_y"])
+        if indices.test is None
+        else part(indices.test)
+    )
+    return part(indices.train), part(indices.validation), test
