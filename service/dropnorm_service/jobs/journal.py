@@ -162,7 +162,7 @@ class Journal:
                 await live.news()
 
     def forget(self, job_ids: Sequence[str]) -> None:
-        """Drop purged jobs from memory."""
+        """Drop jobs from memory that are about to be purged."""
         for job_id in job_ids:
             self._jobs.discard(job_id)
 

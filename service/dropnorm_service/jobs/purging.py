@@ -82,8 +82,9 @@ class Purger:
             if ready:
                 # Files first: should the service die in between, the rows still tell what to do.
                 await asyncio.to_thread(self._remove_folders, ready)
-                await self._store.purge(ready)
+                # Out of memory before the ids are free, or a new job would find its predecessor there.
                 self._journal.forget(ready)
+                await self._store.purge(ready)
         except (OSError, StoreUnavailable) as error:
             log.error("cannot purge deleted jobs yet: %s", error)
             return False

@@ -94,7 +94,11 @@ class Scheduler:
             await self._wake.wait()
             self._wake.clear()
             while (job_id := self._queue.first(self._executor.fits)) is not None:
-                await self._launch(job_id)
+                try:
+                    await self._launch(job_id)
+                except Exception:
+                    log.exception("%s cannot be launched before the next start", job_id)
+                    self._queue.discard(job_id)
 
     async def _launch(self, job_id: str) -> None:
         try:

@@ -36,7 +36,8 @@ class _Order:
 class Writer:
     """The only writer of the database.
 
-    Orders are written in the order in which they come. One that fails fails alone.
+    Changes are written in the order in which they come; what else shares their transaction comes
+    after them. An order that fails fails alone.
 
     Args:
         engine: with a single connection.

@@ -225,6 +225,23 @@ async def test_an_executor_that_breaks_loses_the_attempt_and_nothing_else(
     await bench.reached(job, State.SUCCEEDED)
 
 
+async def test_a_job_that_cannot_be_read_does_not_stop_the_others(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    running = [await bench.create() for _ in range(2)]
+    workers = [await bench.launched() for _ in running]
+    unreadable, good = await bench.create(priority=9), await bench.create()
+    bench.service._journal.forget([unreadable.id])
+
+    async def unread(job_id: str) -> TrainingJob | None:
+        raise RuntimeError("what stands there makes no sense")
+
+    monkeypatch.setattr(bench.store, "get", unread)
+    workers[0].succeed()
+    assert (await bench.launched()).launch.job_id == good.id
+    assert f"{unreadable.id} cannot be launched" in caplog.text
+
+
 async def test_a_database_that_is_away_delays_the_journal_and_loses_nothing(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ):
