@@ -48,11 +48,13 @@ def info(
     )
 
 
-def classification(*input_shape: int, classes: int = 3, samples: int = 200) -> Dataset:
-    """Classes around centres of their own."""
+def classification(
+    *input_shape: int, classes: int = 3, samples: int = 200, distance: float = 1.0
+) -> Dataset:
+    """Classes around centres of their own; at distance 0 there is nothing to learn but noise."""
     torch.manual_seed(3)
     y = torch.arange(samples) % classes
-    centres = torch.randn(classes, *input_shape)
+    centres = distance * torch.randn(classes, *input_shape)
     x = 5.0 + 2.0 * (centres[y] + torch.randn(samples, *input_shape))
     facts = info(*input_shape, outputs=classes, samples=samples)
     return Dataset(facts, "0" * 64, {"x": x, "y": y})
