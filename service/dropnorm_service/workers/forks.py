@@ -51,7 +51,8 @@ class Child:
     @property
     def gone(self) -> bool:
         """Whether it has closed its connection or ended."""
-        return self._channel.closed.is_set() or self._exited.done()
+        known = self._exited.done() and self._exited.result() is not None
+        return known or self._channel.closed.is_set()
 
     def send(self, message: Message) -> None:
         """Send it a message; without effect when it is gone."""
@@ -148,10 +149,10 @@ class ForkServer:
         while True:
             await self._up.wait()
             ours, theirs = socket.socketpair()
-            channel = await Channel.over(ours)
+            with theirs:
+                channel = await Channel.over(ours)
+                answer = self._request(channel, entry, environment, theirs)
             try:
-                with theirs:
-                    answer = self._request(channel, entry, environment, theirs)
                 return await answer
             except OSError:  # the fork server died; the next one will do it
                 channel.close()
@@ -166,13 +167,17 @@ class ForkServer:
         environment: Mapping[str, str],
         connection: socket.socket,
     ) -> asyncio.Future[Child]:
-        command = Fork(number=next(self._numbers), entry=entry, environment=dict(environment))
-        if self._control is None:
-            raise ConnectionError("there is no fork server")
-        # Small, seldom and soon read: it always fits into the socket's buffer.
-        socket.send_fds(self._control, [encode(command)], [connection.fileno()])
         answer: asyncio.Future[Child] = asyncio.get_running_loop().create_future()
-        self._forking[command.number] = channel, answer
+        command = Fork(number=next(self._numbers), entry=entry, environment=dict(environment))
+        try:
+            if self._control is None:
+                raise ConnectionError("there is no fork server")
+            # Small, seldom and soon read: it always fits into the socket's buffer.
+            socket.send_fds(self._control, [encode(command)], [connection.fileno()])
+        except OSError as error:
+            answer.set_exception(error)
+        else:
+            self._forking[command.number] = channel, answer
         return answer
 
     async def _keep(self) -> None:

@@ -1,0 +1,69 @@
+"""What the tests fork instead of workers: small processes, each with one habit."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+from dropnorm_service.workers.messages import Trace, encode
+
+
+def tell(connection: socket.socket, **facts: object) -> None:
+    connection.sendall(encode(Trace(text=json.dumps(facts))))
+
+
+def introduce(connection: socket.socket) -> None:
+    """Say what a forked process finds, and wait for the other side to close."""
+    inherited = {}
+    for number in os.listdir("/proc/self/fd"):
+        if int(number) > 2:
+            try:
+                inherited[number] = os.readlink(f"/proc/self/fd/{number}")
+            except FileNotFoundError:
+                pass  # the folder that was being listed
+    tell(
+        connection,
+        environment=os.environ["ROOM"],
+        descriptors=inherited,
+        own=connection.fileno(),
+        group=os.getpgid(0),
+        pid=os.getpid(),
+        ignores_interrupt=signal.getsignal(signal.SIGINT) is signal.SIG_IGN,
+        threads=threading.active_count(),
+    )
+    connection.recv(1)
+
+
+def exit_with_3(connection: socket.socket) -> None:
+    os._exit(3)
+
+
+def fail(connection: socket.socket) -> None:
+    raise ValueError("a habit of this child")
+
+
+def hang(connection: socket.socket) -> None:
+    tell(connection)
+    time.sleep(3600)
+
+
+def with_a_child_of_its_own(connection: socket.socket) -> None:
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(3600)"])
+    tell(connection, child=child.pid)
+    time.sleep(3600)
+
+
+def chatter(connection: socket.socket) -> None:
+    """Say far more than anybody reads at once."""
+    for number in range(5000):
+        tell(connection, number=number, padding="x" * 1000)
+
+
+def babble(connection: socket.socket) -> None:
+    """Say what is no message."""
+    connection.sendall((5).to_bytes(4, "big") + b"[1,2]")
+    connection.recv(1)

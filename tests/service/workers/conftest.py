@@ -1,0 +1,86 @@
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from dropnorm.spec import MLP, Data, Optimization, TrainingSpec
+from dropnorm_service.jobs.ports import Launch
+from dropnorm_service.workers import DataSettings, ForkServer
+
+REPOSITORY = Path(__file__).parents[3]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _children_find_the_tests() -> Iterator[None]:
+    """The fork server is a process of its own, which pytest's `pythonpath` does not reach."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(REPOSITORY), prepend=os.pathsep)
+        yield
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def bare_forks() -> AsyncIterator[ForkServer]:
+    """A fork server without torch, for children of the tests' own."""
+    async with ForkServer(preload=()) as forks:
+        yield forks
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def forks() -> AsyncIterator[ForkServer]:
+    """The real one. It takes seconds to start, so the tests share it."""
+    async with ForkServer() as forks:
+        yield forks
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> DataSettings:
+    """A data cache that all tests share, as jobs do."""
+    return DataSettings(cache=tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture
+def launch(tmp_path: Path) -> Callable[..., Launch]:
+    """Makes launches, each with a folder of its own."""
+
+    def make(spec: TrainingSpec | None = None, job_id: str = "job", attempt: int = 1) -> Launch:
+        return Launch(
+            job_id=job_id,
+            attempt=attempt,
+            spec=spec or training(),
+            folder=tmp_path / job_id,
+        )
+
+    return make
+
+
+def training(epochs: int = 2, **parts: object) -> TrainingSpec:
+    """A small real training; thousands of epochs are for those that will not be let finish."""
+    return TrainingSpec.parse(
+        {
+            "architecture": MLP(hidden=(16,)),
+            "data": Data(dataset="digits"),
+            "optimization": Optimization(epochs=epochs, batch_size=128),
+            **parts,
+        }
+    )
+
+
+async def gone(pid: int) -> bool:
+    """Whether a process ends within a while."""
+    for _ in range(500):
+        if not alive(pid):
+            return True
+        await asyncio.sleep(0.02)
+    return False
+
+
+def alive(pid: int) -> bool:
+    """Whether a process exists; one that waits to be reaped does not count."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"

@@ -1,0 +1,167 @@
+import asyncio
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.service.workers.conftest import alive, gone
+
+from dropnorm_service.workers import ForkServer, StartFailed
+from dropnorm_service.workers.forks import Child
+from dropnorm_service.workers.messages import Trace
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+CHILDREN = "tests.service.workers.children"
+
+
+async def heard(child: Child) -> dict[str, Any]:
+    message = await child.receive()
+    assert isinstance(message, Trace)
+    facts: dict[str, Any] = json.loads(message.text)
+    return facts
+
+
+async def test_a_child_gets_its_environment_and_its_connection_and_nothing_else(
+    bare_forks: ForkServer,
+) -> None:
+    earlier = await bare_forks.fork(f"{CHILDREN}:hang", {})
+    child = await bare_forks.fork(f"{CHILDREN}:introduce", {"ROOM": "workers"})
+    facts = await heard(child)
+    assert facts["environment"] == "workers"
+    assert list(facts["descriptors"]) == [str(facts["own"])]
+    assert facts["group"] == facts["pid"] == child.pid
+    assert facts["ignores_interrupt"]
+    assert facts["threads"] == 1
+    assert "ROOM" not in os.environ
+    for each in (earlier, child):
+        await each.end()
+
+
+@pytest.mark.parametrize(("habit", "status"), [("exit_with_3", 3), ("fail", 1)])
+async def test_how_a_child_ended_is_known(
+    habit: str, status: int, bare_forks: ForkServer
+) -> None:
+    child = await bare_forks.fork(f"{CHILDREN}:{habit}", {})
+    assert await child.receive() is None
+    assert await child.exit_status() == status
+    assert child.gone
+
+
+async def test_a_killed_child_takes_its_own_children_along(bare_forks: ForkServer) -> None:
+    child = await bare_forks.fork(f"{CHILDREN}:with_a_child_of_its_own", {})
+    grandchild = (await heard(child))["child"]
+    assert alive(grandchild)
+    child.kill()
+    assert await child.exit_status() == -signal.SIGKILL
+    assert await gone(grandchild)
+
+
+async def test_a_reader_that_is_slow_loses_nothing(bare_forks: ForkServer) -> None:
+    child = await bare_forks.fork(f"{CHILDREN}:chatter", {})
+    await asyncio.sleep(0.1)
+    numbers = []
+    while message := await child.receive():
+        assert isinstance(message, Trace)
+        numbers.append(json.loads(message.text)["number"])
+    assert numbers == list(range(5000))
+    assert await child.exit_status() == 0
+
+
+async def test_a_child_that_sends_no_message_is_cut_off(
+    bare_forks: ForkServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    child = await bare_forks.fork(f"{CHILDREN}:babble", {})
+    assert await child.receive() is None
+    assert await child.exit_status() == 0
+    assert "what is no message" in caplog.text
+
+
+async def test_children_leave_no_descriptor_behind(bare_forks: ForkServer) -> None:
+    before = os.listdir("/proc/self/fd")
+    server_before = os.listdir(f"/proc/{bare_forks.pid}/fd")
+    for _ in range(5):
+        child = await bare_forks.fork(f"{CHILDREN}:hang", {})
+        await heard(child)
+        await child.end()
+    assert len(os.listdir("/proc/self/fd")) == len(before)
+    assert len(os.listdir(f"/proc/{bare_forks.pid}/fd")) == len(server_before)
+
+
+async def test_a_fork_given_up_leaves_no_process(bare_forks: ForkServer) -> None:
+    request = asyncio.create_task(bare_forks.fork(f"{CHILDREN}:introduce", {"ROOM": ""}))
+    await asyncio.sleep(0)
+    request.cancel()
+    await asyncio.wait([request])
+    assert request.cancelled()
+    for _ in range(500):
+        if not children_of(bare_forks.pid):
+            break
+        await asyncio.sleep(0.02)
+    assert children_of(bare_forks.pid) == []
+
+
+async def test_when_the_fork_server_dies_another_comes_and_its_children_live_on() -> None:
+    async with ForkServer(preload=()) as forks:
+        child = await forks.fork(f"{CHILDREN}:introduce", {"ROOM": "here"})
+        first = forks.pid
+        assert first is not None
+        os.kill(first, signal.SIGKILL)
+        another = await forks.fork(f"{CHILDREN}:hang", {})
+        await heard(another)
+        assert forks.pid not in (None, first)
+        assert (await heard(child))["environment"] == "here"
+        assert not child.gone
+        await child.end()
+        assert await gone(child.pid)
+        assert await child.exit_status() is None
+        second = forks.pid
+    assert second is not None
+    assert await gone(another.pid)
+    assert not alive(second)
+
+
+async def test_a_fork_server_that_cannot_start_says_so(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(StartFailed, match="before it was ready"):
+        async with ForkServer(preload=["tests.there_is_no_such_module"]):
+            pass
+    assert "there_is_no_such_module" in capfd.readouterr().err
+
+
+async def test_the_real_fork_server_has_one_thread_and_no_gpu(forks: ForkServer) -> None:
+    assert len(os.listdir(f"/proc/{forks.pid}/task")) == 1
+    descriptors = Path(f"/proc/{forks.pid}/fd")
+    opened = [os.readlink(descriptors / number) for number in os.listdir(descriptors)]
+    assert not [path for path in opened if path.startswith("/dev/nvidia")]
+
+
+async def test_nothing_outlives_a_killed_server() -> None:
+    program = f"""
+import asyncio, os
+from dropnorm_service.workers import ForkServer
+async def main():
+    async with ForkServer(preload=()) as forks:
+        child = await forks.fork("{CHILDREN}:introduce", {{"ROOM": ""}})
+        await child.receive()
+        print(forks.pid, child.pid, flush=True)
+        await asyncio.sleep(3600)
+asyncio.run(main())
+"""
+    server = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", program, stdout=asyncio.subprocess.PIPE
+    )
+    assert server.stdout is not None
+    pids = [int(pid) for pid in (await server.stdout.readline()).split()]
+    assert all(map(alive, pids))
+    server.kill()
+    await server.wait()
+    for pid in pids:
+        assert await gone(pid)
+
+
+def children_of(pid: int | None) -> list[int]:
+    text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    return [int(child) for child in text.split()]
