@@ -35,6 +35,11 @@ def ui_command(config: TrackingConfig, *, port: int = DEFAULT_PORT) -> list[str]
     return command
 
 
+def page_url(server: str) -> str:
+    """The page to begin with on a tracking server: its experiments, shown as model training."""
+    return f"{server.rstrip('/')}/#/experiments?workflowType=machine_learning"
+
+
 def ui_environment() -> dict[str, str]:
     """The environment of that command: this one, without telemetry."""
     return os.environ | _ENVIRONMENT
@@ -49,9 +54,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     config = TrackingConfig.resolve(options.data_dir, options.tracking_uri)
     if config.remote:
-        print(f"MLflow's page is at {config.tracking_uri}")
+        print(f"MLflow's page is at {page_url(config.tracking_uri)}")
         return
-    print(f"MLflow's page: http://127.0.0.1:{options.port} (Ctrl-C ends it)", flush=True)
+    page = page_url(f"http://127.0.0.1:{options.port}")
+    print(f"MLflow's page: {page} (Ctrl-C ends it)", flush=True)
     command = ui_command(config, port=options.port)
     os.execve(command[0], command, ui_environment())  # noqa: S606 - our own interpreter
 

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -14,7 +15,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from dropnorm_service.tracking import TrackingConfig
-from dropnorm_service.tracking.ui import ui_command, ui_environment
 
 
 def free_port() -> int:
@@ -25,11 +25,12 @@ def free_port() -> int:
 
 @contextmanager
 def mlflow_server(config: TrackingConfig, port: int, log: Path) -> Iterator[str]:
-    """Serve a store by the command of `dropnorm ui`; yields the URL, ends with its whole process group."""
+    """Serve a store as `dropnorm ui` does; yields the URL, ends with its whole process group."""
+    command = [sys.executable, "-m", "dropnorm_service.tracking.ui", "--port", str(port)]
+    command += ["--data-dir", str(config.folder), "--tracking-uri", config.tracking_uri]
     with log.open("ab") as output:
         process = subprocess.Popen(
-            ui_command(config, port=port),
-            env=ui_environment(),
+            command,
             stdout=output,
             stderr=output,
             start_new_session=True,

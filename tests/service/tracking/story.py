@@ -74,10 +74,10 @@ def a_spec(
 class Story:
     """Writes jobs and events into a store, one after the other, as the service would."""
 
-    def __init__(self, store: JobStore, folder: Path) -> None:
+    def __init__(self, store: JobStore, folder: Path, now: datetime = START) -> None:
         self.store = store
         self.folder = folder
-        self.now = START
+        self.now = now
         self._tracked = asyncio.Event()
 
     def folder_of(self, job_id: str) -> Path:

@@ -1,4 +1,4 @@
-"""Results as MLflow metrics. The step of a metric is its epoch, its time that of the event."""
+"""Results as MLflow metrics, at the time of their event."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ def milliseconds(time: datetime) -> int:
 
 
 def epoch_metrics(epoch: EpochCompleted, time: datetime) -> list[Metric]:
-    """An epoch's metrics: those of `EpochMetrics` by their names there, `optimizer_steps`, and `system/*`."""
+    """An epoch's metrics: those of `EpochMetrics` by their names there, `optimizer_steps`, and `system/*`.
+
+    Their step is the epoch, so that curves of different batch sizes can be compared.
+    """
     values = {
         name: value
         for name, value in epoch.metrics
@@ -36,7 +39,10 @@ def epoch_metrics(epoch: EpochCompleted, time: datetime) -> list[Metric]:
 
 
 def final_metrics(evaluation: Evaluation, time: datetime) -> list[Metric]:
-    """An evaluation's metrics, at the best epoch: `test_*`, `best/train_*`, `best/validation_*` and `cost/*`."""
+    """An evaluation's metrics: `test_*`, `best/train_*`, `best/validation_*` and `cost/*`.
+
+    Their step is 0, which MLflow's page takes for a single number: it draws bars, not a curve of one point.
+    """
     values: dict[str, float] = {
         "best_epoch": evaluation.best_epoch,
         "generalization_gap": evaluation.generalization_gap,
@@ -49,7 +55,7 @@ def final_metrics(evaluation: Evaluation, time: datetime) -> list[Metric]:
             if isinstance(value, int | float)
         },
     }
-    return _entities(values, evaluation.best_epoch, time)
+    return _entities(values, 0, time)
 
 
 def _numbers(metrics: Metrics) -> Iterator[tuple[str, float]]:

@@ -95,7 +95,7 @@ class ModelPublisher:
         outputs = self._client.get_run(run.run_id).outputs
         linked = [output.model_id for output in outputs.model_outputs] if outputs else []
         if model.model_id not in linked:
-            output = LoggedModelOutput(model.model_id, step=metrics[0].step)
+            output = LoggedModelOutput(model.model_id, step=0)
             self._client.log_outputs(run.run_id, [output])
         # The run has these points already; this makes them the model's too.
         self._client.log_batch(
@@ -140,6 +140,9 @@ def export(module: nn.Module, examples: Tensor, path: Path) -> Model:
             f"torch=={Version(torch.__version__).public}",
         ],
     )
+    # An exported graph keeps its device; by default a machine with a GPU would refuse to load it.
+    description.flavors["python_function"]["config"] = {"device": "cpu"}
+    description.save(str(path / "MLmodel"))
     exported = torch.export.load(path / "data" / "model.pt2").module()
     if not torch.allclose(exported(examples), expected, rtol=1e-4, atol=1e-5):
         raise ExportError("the exported model does not predict what the trained one does")
