@@ -1,5 +1,6 @@
 """What the tests fork instead of workers: small processes, each with one habit."""
 
+import contextlib
 import json
 import os
 import signal
@@ -21,10 +22,8 @@ def introduce(connection: socket.socket) -> None:
     inherited = {}
     for number in os.listdir("/proc/self/fd"):
         if int(number) > 2:
-            try:
+            with contextlib.suppress(FileNotFoundError):  # the folder that is being listed
                 inherited[number] = os.readlink(f"/proc/self/fd/{number}")
-            except FileNotFoundError:
-                pass  # the folder that was being listed
     tell(
         connection,
         environment=os.environ["ROOM"],

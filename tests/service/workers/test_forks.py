@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.service.workers.conftest import alive, gone
+from tests.service.workers.conftest import alive, children_of, gone, threads_of
 
 from dropnorm_service.workers import ForkServer, StartFailed
 from dropnorm_service.workers.forks import Child
@@ -42,9 +42,7 @@ async def test_a_child_gets_its_environment_and_its_connection_and_nothing_else(
 
 
 @pytest.mark.parametrize(("habit", "status"), [("exit_with_3", 3), ("fail", 1)])
-async def test_how_a_child_ended_is_known(
-    habit: str, status: int, bare_forks: ForkServer
-) -> None:
+async def test_how_a_child_ended_is_known(habit: str, status: int, bare_forks: ForkServer) -> None:
     child = await bare_forks.fork(f"{CHILDREN}:{habit}", {})
     assert await child.receive() is None
     assert await child.exit_status() == status
@@ -101,7 +99,7 @@ async def test_a_fork_given_up_leaves_no_process(bare_forks: ForkServer) -> None
         if not children_of(bare_forks.pid):
             break
         await asyncio.sleep(0.02)
-    assert children_of(bare_forks.pid) == []
+    assert children_of(bare_forks.pid) == set()
 
 
 async def test_when_the_fork_server_dies_another_comes_and_its_children_live_on() -> None:
@@ -132,7 +130,8 @@ async def test_a_fork_server_that_cannot_start_says_so(capfd: pytest.CaptureFixt
 
 
 async def test_the_real_fork_server_has_one_thread_and_no_gpu(forks: ForkServer) -> None:
-    assert len(os.listdir(f"/proc/{forks.pid}/task")) == 1
+    assert forks.pid is not None
+    assert threads_of(forks.pid) == 1
     descriptors = Path(f"/proc/{forks.pid}/fd")
     opened = [os.readlink(descriptors / number) for number in os.listdir(descriptors)]
     assert not [path for path in opened if path.startswith("/dev/nvidia")]
@@ -160,8 +159,3 @@ asyncio.run(main())
     await server.wait()
     for pid in pids:
         assert await gone(pid)
-
-
-def children_of(pid: int | None) -> list[int]:
-    text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
-    return [int(child) for child in text.split()]

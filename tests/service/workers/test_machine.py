@@ -8,7 +8,13 @@ from dropnorm_service.workers import machine
 
 @pytest.mark.parametrize(
     ("quota", "cores"),
-    [("50000 100000", 1), ("250000 100000", 3), ("max 100000", 6), ("640000000 100000", 6), ("", 6)],
+    [
+        ("50000 100000", 1),
+        ("250000 100000", 3),
+        ("max 100000", 6),
+        ("640000000 100000", 6),
+        ("", 6),
+    ],
 )
 def test_cores_are_limited_by_affinity_and_quota(
     quota: str, cores: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

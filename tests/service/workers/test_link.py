@@ -1,0 +1,103 @@
+import socket
+import time
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import pytest
+
+from dropnorm.results import LogLine
+from dropnorm_service.jobs.ports import Order as Told
+from dropnorm_service.training import Interrupted, Order
+from dropnorm_service.workers.child import link as link_module
+from dropnorm_service.workers.child.link import Link
+from dropnorm_service.workers.messages import (
+    AnyMessage,
+    Frames,
+    Heartbeat,
+    Ordered,
+    Ready,
+    Report,
+    decode,
+    encode,
+)
+
+
+class Wire(NamedTuple):
+    """A link, and the server's end of its connection."""
+
+    link: Link
+    server: socket.socket
+
+    def order(self, order: Told) -> None:
+        self.server.sendall(encode(Ordered(order=order)))
+
+    def heard(self) -> list[AnyMessage]:
+        self.server.setblocking(False)
+        try:
+            return [decode(body) for body in Frames().feed(self.server.recv(2**16))]
+        except BlockingIOError:
+            return []
+
+
+@pytest.fixture
+def wire() -> Iterator[Wire]:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        yield Wire(Link(ours), theirs)
+
+
+def test_without_orders_it_goes_on(wire: Wire) -> None:
+    assert wire.link.order() is Order.GO_ON
+
+
+def test_orders_are_given_once_and_in_turn(wire: Wire) -> None:
+    wire.order("checkpoint")
+    wire.order("pause")
+    assert [wire.link.order() for _ in range(3)] == [Order.CHECKPOINT, Order.PAUSE, Order.GO_ON]
+
+
+def test_a_server_that_is_gone_means_a_pause(wire: Wire) -> None:
+    wire.order("checkpoint")
+    wire.server.close()
+    assert [wire.link.order() for _ in range(3)] == [Order.CHECKPOINT, Order.PAUSE, Order.PAUSE]
+    wire.link.report(LogLine(message="nobody hears this"))
+    assert wire.link.receive() is None
+
+
+def test_a_server_that_goes_while_the_worker_speaks_means_a_pause_too(wire: Wire) -> None:
+    wire.server.close()
+    wire.link.report(LogLine(message="nobody hears this"))
+    assert wire.link.order() is Order.PAUSE
+
+
+@pytest.mark.parametrize("order", ["pause", "cancel"])
+def test_work_without_checkpoints_is_interrupted(order: Told, wire: Wire) -> None:
+    wire.order("checkpoint")
+    wire.link.heed()
+    wire.order(order)
+    with pytest.raises(Interrupted) as caught:
+        wire.link.heed()
+    assert caught.value.order == Order(order)
+
+
+def test_the_heart_beats_when_there_is_nothing_else_to_say(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link_module, "_HEARTBEAT_SECONDS", 0.05)
+    wire.link.order()
+    assert wire.heard() == [Heartbeat()]
+    wire.link.order()
+    assert wire.heard() == []
+    wire.link.report(LogLine(message="alive"))
+    (report,) = wire.heard()
+    assert isinstance(report, Report)
+    assert report.payload == LogLine(message="alive")
+    time.sleep(0.06)
+    wire.link.order()
+    assert wire.heard() == [Heartbeat()]
+
+
+def test_what_is_no_order_is_a_defect(wire: Wire) -> None:
+    wire.server.sendall(encode(Ready()))
+    with pytest.raises(TypeError, match="ready"):
+        wire.link.order()

@@ -1,0 +1,24 @@
+import time
+
+import torch
+
+from dropnorm_service.workers.child.meter import LoadMeter, resident_bytes
+
+
+def test_a_busy_process_uses_a_core_and_an_idle_one_none() -> None:
+    meter = LoadMeter(torch.device("cpu"))
+    end = time.process_time() + 0.1
+    while time.process_time() < end:
+        pass
+    busy = meter.read()
+    time.sleep(0.1)
+    idle = meter.read()
+    assert busy.cpu_percent > idle.cpu_percent
+    assert idle.gpu_percent is None
+    assert idle.gpu_memory_bytes is None
+
+
+def test_memory_grows_by_what_is_used() -> None:
+    before = resident_bytes()
+    held = torch.ones(2**24)
+    assert resident_bytes() - before > 0.9 * held.nbytes
