@@ -115,7 +115,7 @@ class _Bars:
 
         epochs = job.spec.optimization.epochs
         return self._progress.add_task(
-            escape(job.display_name), start=False, total=None, epochs=epochs, epoch=0, note=""
+            escape(job.display_name), start=False, total=1, epochs=epochs, epoch=0, note=""
         )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import select
-import signal
 import subprocess
 import sys
 import time
@@ -139,21 +138,15 @@ def _address(
         line = _first_line(process.stdout, time.monotonic() + _START_TIMEOUT)
         return str(json.loads(line)["address"])
     except (TimeoutError, ValueError, KeyError) as error:
+        running = process.poll() is None
         stop()
-        code = process.returncode
-        how = (
-            f"ended with exit code {code}"
-            if code >= 0
-            else f"was ended by {signal.Signals(-code).name}"
-        )
         what = (
-            f"did not serve within {_START_TIMEOUT:g} s and"
-            if isinstance(error, TimeoutError)
-            else ""
+            f"was not serving after {_START_TIMEOUT:g} s"
+            if running
+            else f"ended with exit status {process.returncode} before it was serving"
         )
         raise StartFailed(
-            f"The embedded service {what} {how} before it was serving. Its log {log_file} ends with:\n"
-            f"{_tail(log_file)}"
+            f"The embedded service {what}. Its log, {log_file}, ends with:\n{_tail(log_file)}"
         ) from error
     except BaseException:  # Ctrl-C while waiting must not leave a process behind
         stop()

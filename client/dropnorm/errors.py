@@ -284,6 +284,8 @@ def _with_problems(message: str, problems: Sequence[Problem]) -> str:
 
 
 def _sentence(text: str) -> str:
-    """Capitalised and closed; messages of the service start in lower case."""
+    """Closed, and capitalised unless it begins with a name, which is to stay as it is."""
     text = text.strip()
-    return text[:1].upper() + text[1:] + ("" if text[-1:] in ".!?)" else ".") if text else text
+    if text.partition(" ")[0].isalpha():
+        text = text[0].upper() + text[1:]
+    return text if not text or text[-1] in ".!?)" else f"{text}."

@@ -93,7 +93,7 @@ async def test_a_missing_file(tmp_path):
     done = await run("train", tmp_path / "nothing.yaml")
 
     assert done.status == 2
-    assert "There is no file" in done.err
+    assert "There is no file or folder" in done.err
 
 
 async def test_wrong_usage(spec_file):

@@ -83,6 +83,17 @@ async def test_a_status_without_details_becomes_the_class_of_its_code(
     assert caught.value.reason == ""
 
 
+async def test_a_name_at_the_start_of_a_message_stays_as_it_is(kind, client, service):
+    message = "trainingJobs/a is RUNNING and cannot be resumed"
+    service.faults["PlanTrainingJob"] = [
+        rejection(Code.FAILED_PRECONDITION, "WRONG_STATE", message)
+    ]
+
+    with pytest.raises(dn.WrongState) as caught:
+        await kind.do(client.plan, samples.SPEC)
+    assert str(caught.value) == f"{message}."
+
+
 async def test_a_reason_from_a_newer_service_goes_by_its_code(kind, client, service):
     service.faults["PlanTrainingJob"] = [
         rejection(Code.RESOURCE_EXHAUSTED, "QUOTA_REACHED", "Too many jobs.", limit="5")

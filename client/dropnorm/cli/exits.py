@@ -62,7 +62,9 @@ def errors_to_status() -> Iterator[None]:
             stderr.print(f"[dim]request id {escape(error.request_id)}")
         sys.exit(status_of(error))
     except FileNotFoundError as error:
-        stderr.print(f"[bold red]There is no file {escape(str(error.filename))}.", soft_wrap=True)
+        stderr.print(
+            f"[bold red]There is no file or folder {escape(str(error.filename))}.", soft_wrap=True
+        )
         sys.exit(Exit.INVALID)
 
 
