@@ -130,7 +130,7 @@ def _raw_splits(spec: TrainingSpec, dataset: Dataset) -> tuple[Split, Split, Spl
 
     def part(of: Indices) -> Split:
         chosen = torch.from_numpy(of)
-        return Split(x[chosen], y[chosen])
+        return Split(x.index_select(0, chosen), y.index_select(0, chosen))
 
     test = (
         Split(dataset.tensors["test_x"], dataset.tensors["test_y"])

@@ -24,7 +24,10 @@ class Standardization:
 
     def __call__(self, values: torch.Tensor) -> torch.Tensor:
         """Raw values, uint8 or float32, `[samples, ...]`, as float32 on the usual scale."""
-        return (values.to(torch.float32) - self.mean) / self.std
+        scaled = values.to(
+            torch.float32, copy=True
+        )  # once: fresh memory costs more than arithmetic
+        return scaled.sub_(self.mean).div_(self.std)
 
     def undo(self, values: torch.Tensor) -> torch.Tensor:
         """Values on the usual scale in their own unit again."""
