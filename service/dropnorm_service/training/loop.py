@@ -135,7 +135,7 @@ class _Training:
             dataset=data.summary,
             history=tuple(state.history),
             best_epoch=state.selection.epoch,
-            stopped_early=state.selection.exhausted(spec),
+            stopped_early=len(state.history) < spec.optimization.epochs,
             train=train,
             validation=validation,
             test=test,
