@@ -11,8 +11,9 @@ from pathlib import Path
 from dropnorm.results import Event, Tracked
 from dropnorm_service.jobs.ports import JobStore
 from dropnorm_service.tracking.config import TrackingConfig
+from dropnorm_service.tracking.errors import MlflowUnavailable
 from dropnorm_service.tracking.messages import Batch, JobContext, Role, RunMade, Setup
-from dropnorm_service.tracking.process import MirrorProcess, MlflowUnavailable, ProcessEnded
+from dropnorm_service.tracking.process import MirrorProcess, ProcessEnded
 
 _FEED_LIMIT = 500
 _LINGER = (
@@ -110,7 +111,7 @@ class Consumer:
                 self._wake.clear()
                 if await self._step():
                     await asyncio.sleep(_LINGER)
-                else:
+                elif not self._wake.is_set():
                     self._idle.set()
                     await self._wait_for_work()
         finally:

@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Awaitable, Callable
 
+from dropnorm_service.tracking.errors import MlflowUnavailable
 from dropnorm_service.tracking.messages import (
     Batch,
     LogRecord,
@@ -23,10 +24,6 @@ _REPLY_TIMEOUT = 900.0
 _CLOSING_TIME = 5.0
 
 log = logging.getLogger(__name__)
-
-
-class MlflowUnavailable(Exception):
-    """MLflow does not answer as it should; the same batch can be delivered again."""
 
 
 class ProcessEnded(Exception):

@@ -12,6 +12,7 @@ import warnings
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
+from dropnorm_service.tracking.errors import MlflowUnavailable
 from dropnorm_service.tracking.messages import (
     Batch,
     Done,
@@ -23,17 +24,21 @@ from dropnorm_service.tracking.messages import (
     Unavailable,
 )
 
-# Training comes first. What people wait to see on the page comes before what takes long anyway.
-_NICENESS = {Role.RUNS: 5, Role.ARTIFACTS: 15}
+_NICENESS = 10  # training comes first
+
+# What has been acknowledged must be there, so nothing is written behind our back.
+_REQUIRED = {"MLFLOW_ENABLE_ASYNC_LOGGING": "false"}
 
 # The feed's own retries do the waiting, so that a call of a dead server returns soon.
-_ENVIRONMENT = {
+_DEFAULTS = {
     "GIT_PYTHON_REFRESH": "quiet",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
 }
+
+_MAX_LOG_LENGTH = 8000  # the server reads lines up to 64 KiB
 
 
 class Recorder(Protocol):
@@ -64,7 +69,7 @@ class Replies(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Send a log record."""
-        self.send(LogRecord(level=record.levelno, message=self.format(record)))
+        self.send(LogRecord(level=record.levelno, message=self.format(record)[:_MAX_LOG_LENGTH]))
 
 
 def main() -> None:
@@ -73,13 +78,11 @@ def main() -> None:
     replies = Replies(_private_stdout())
     logging.basicConfig(level=logging.WARNING, handlers=[replies])
     logging.getLogger("dropnorm_service").setLevel(logging.INFO)
-    logging.getLogger("urllib3").setLevel(
-        logging.ERROR
-    )  # the guard reports what it retries in vain
-    warnings.simplefilter(
-        "ignore"
-    )  # what MLflow and torch say to developers is no news to an operator
-    os.environ.update(_ENVIRONMENT | os.environ)
+    # The guard reports what is retried in vain.
+    logging.getLogger("urllib3").setLevel(logging.ERROR)
+    # What MLflow and torch have to say to developers is no news to an operator.
+    warnings.simplefilter("ignore")
+    os.environ.update(_DEFAULTS | os.environ | _REQUIRED)
     try:
         _serve(sys.stdin.buffer, replies)
     except BrokenPipeError:
@@ -90,8 +93,6 @@ def main() -> None:
 
 
 def _serve(lines: BinaryIO, replies: Replies) -> None:
-    from dropnorm_service.tracking.mirror.guard import MlflowUnavailable  # after the environment
-
     recorder: Recorder | None = None
     for line in lines:
         try:
@@ -106,18 +107,21 @@ def _serve(lines: BinaryIO, replies: Replies) -> None:
 
 
 def _open(setup: Setup, replies: Replies) -> Recorder:
+    # MLflow is imported only here, once the environment tells it how to behave.
+    _wait_for_predecessor(setup.lock_file)
+    if setup.role is Role.ARTIFACTS:
+        os.nice(_NICENESS)
+        from dropnorm_service.tracking.mirror.artifacts import ArtifactRecorder
+        from dropnorm_service.tracking.mirror.store import open_store
+
+        return ArtifactRecorder(open_store(setup.tracking_uri, setup.artifact_root))
+
+    from dropnorm_service.tracking.mirror.runs import RunRecorder
     from dropnorm_service.tracking.mirror.store import open_store
 
-    os.setpriority(os.PRIO_PROCESS, 0, _NICENESS[setup.role])
-    _wait_for_predecessor(setup.lock_file)
     client = open_store(setup.tracking_uri, setup.artifact_root)
-    if setup.role is Role.RUNS:
-        from dropnorm_service.tracking.mirror.runs import RunRecorder
-
-        return RunRecorder(client, setup.artifact_root, replies.send)
-    from dropnorm_service.tracking.mirror.artifacts import ArtifactRecorder
-
-    return ArtifactRecorder(client)
+    os.nice(_NICENESS)  # not sooner: the first job's run waits for it
+    return RunRecorder(client, setup.artifact_root, replies.send)
 
 
 def _wait_for_predecessor(lock_file: Path) -> None:

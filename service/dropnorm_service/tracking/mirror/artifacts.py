@@ -14,9 +14,10 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric
 
 from dropnorm.results import TrainingJob
+from dropnorm_service.tracking.errors import MlflowUnavailable
 from dropnorm_service.tracking.messages import Batch, JobContext
 from dropnorm_service.tracking.mirror.changes import MODEL_TAG, cut
-from dropnorm_service.tracking.mirror.guard import Guard, MlflowUnavailable, Refused
+from dropnorm_service.tracking.mirror.guard import Guard, Refused
 from dropnorm_service.tracking.mirror.locate import RunLocator, RunRef
 from dropnorm_service.tracking.mirror.metrics import final_metrics
 

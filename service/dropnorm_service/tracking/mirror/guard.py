@@ -9,14 +9,12 @@ from typing import TypeVar
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
+from dropnorm_service.tracking.errors import MlflowUnavailable
+
 T = TypeVar("T")
 
 # Wrong credentials and overload are the store's state, not the fault of what is written.
 _WAIT_FOR = frozenset({401, 403, 408, 425, 429})
-
-
-class MlflowUnavailable(Exception):
-    """The store does not answer as it should; everything can be tried again later."""
 
 
 class Refused(Exception):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mlflow import MlflowClient
 
-from dropnorm_service.tracking.mirror.guard import MlflowUnavailable
+from dropnorm_service.tracking.errors import MlflowUnavailable
 
 
 def open_store(tracking_uri: str, artifact_root: Path | None) -> MlflowClient:

@@ -1,0 +1,65 @@
+"""Which errors mean waiting, and which mean leaving something out."""
+
+from __future__ import annotations
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Param
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import PERMISSION_DENIED, REQUEST_LIMIT_EXCEEDED
+from tests.service.tracking.page import free_port
+
+from dropnorm_service.tracking.errors import MlflowUnavailable
+from dropnorm_service.tracking.mirror.guard import Guard, Refused
+
+
+@pytest.fixture
+def guard(client: MlflowClient) -> Guard:
+    return Guard(client, patience=3)
+
+
+def fail(error: Exception) -> None:
+    raise error
+
+
+def test_a_result_comes_through(guard: Guard):
+    assert guard("sum", lambda: 1 + 1) == 2
+
+
+def test_what_the_store_refuses_is_left_out_at_once(guard: Guard, client: MlflowClient):
+    with pytest.raises(Refused, match=r"parameters of a job: Run with id=.* not found"):
+        guard("parameters of a job", lambda: client.log_batch("a" * 32, params=[Param("a", "b")]))
+
+
+@pytest.mark.parametrize("code", [PERMISSION_DENIED, REQUEST_LIMIT_EXCEEDED])
+def test_wrong_credentials_and_overload_are_waited_out(guard: Guard, code: int):
+    with pytest.raises(MlflowUnavailable):
+        guard("anything", lambda: fail(MlflowException("not now", code)))
+
+
+def test_a_thing_that_fails_for_ever_while_the_store_answers_is_given_up(guard: Guard):
+    for _ in range(2):
+        with pytest.raises(MlflowUnavailable):
+            guard("files", lambda: fail(OSError("disk full")))
+    guard("other files", lambda: None)
+    with pytest.raises(Refused, match="files: disk full"):
+        guard("files", lambda: fail(OSError("disk full")))
+    with pytest.raises(MlflowUnavailable):  # the count begins anew
+        guard("files", lambda: fail(OSError("disk full")))
+
+
+def test_a_success_forgives_earlier_failures(guard: Guard):
+    for _ in range(3):
+        for _ in range(2):
+            with pytest.raises(MlflowUnavailable):
+                guard("files", lambda: fail(OSError("disk full")))
+        guard("files", lambda: None)
+
+
+def test_nothing_is_given_up_while_the_store_is_away(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    away = MlflowClient(f"http://127.0.0.1:{free_port()}")
+    guard = Guard(away, patience=2)
+    for _ in range(5):
+        with pytest.raises(MlflowUnavailable, match=r"runs: .*Connection refused"):
+            guard("runs", lambda: away.search_runs(["0"]))
