@@ -15,10 +15,11 @@ from dropnorm.results import (
     Evaluated,
     Progressed,
 )
-from dropnorm.spec import MLP, SGD, Data, Optimization
+from dropnorm.spec import MLP, SGD, Compute, Data, Optimization
 from dropnorm_service.jobs.ports import Broken, Finished, Launch, Lost, Stopped
 from dropnorm_service.training import load_model
 from dropnorm_service.workers import DataSettings, ForkServer, LocalExecutor, StartFailed
+from dropnorm_service.workers.messages import Gpu
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -354,6 +355,26 @@ async def test_stopping_kills_what_needs_longer_than_the_grace(
             assert isinstance(await attempt.outcome(), Lost)
             assert await gone(worker)
     assert children_of(forks.pid) <= before
+
+
+async def test_a_job_of_several_gpus_gets_a_worker_that_was_not_waiting(
+    forks: ForkServer, data: DataSettings, launch: Launches, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def two_that_do_not_exist(_: LocalExecutor) -> list[Gpu]:
+        return [Gpu(name="GPU", memory_bytes=2**34, visible=name) for name in ("98", "99")]
+
+    monkeypatch.setattr(LocalExecutor, "_inventory", two_that_do_not_exist)
+    job = launch(training(compute=Compute(device="cuda", gpus=2)))
+    async with executor_of(forks, data, gpus=2) as executor:
+        async with running(executor, job) as attempt:
+            assert [bool(slot.training_job) for slot in executor.slots()] == [True, True, False]
+            outcome = await attempt.outcome()
+        assert isinstance(outcome, Broken)
+        assert "no GPU can be used" in outcome.error.message
+        assert executor.fits(job.spec)
+        cpu = launch(training(compute=Compute(device="cpu")), job_id="cpu")
+        async with running(executor, cpu) as attempt:
+            assert await attempt.outcome() == Finished()
 
 
 async def test_more_gpus_than_there_are_stop_the_start(
