@@ -8,6 +8,7 @@ import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import quote
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from pydantic_settings import (
@@ -115,7 +116,9 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _has_a_slot(self) -> Self:
         if self.cpu_slots == 0 and self.gpus == 0:
-            raise ValueError("cpu_slots and gpus are both 0, so no job could ever run; raise one of them")
+            raise ValueError(
+                "cpu_slots and gpus are both 0, so no job could ever run; raise one of them"
+            )
         return self
 
     @classmethod
@@ -145,7 +148,9 @@ class Settings(BaseSettings):
     @property
     def store_url(self) -> str:
         """SQLAlchemy URL of the store."""
-        return self.database_url or f"sqlite+aiosqlite:///{self.data_dir / 'dropnorm.db'}"
+        return (
+            self.database_url or f"sqlite+aiosqlite:///{quote(str(self.data_dir / 'dropnorm.db'))}"
+        )
 
 
 def _explain(error: ValidationError) -> str:

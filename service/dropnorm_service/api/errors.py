@@ -14,9 +14,8 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
 from dropnorm.spec import InvalidSpecError, Problem
+from dropnorm.wire import ERROR_DOMAIN
 from dropnorm_service.jobs import errors
-
-DOMAIN = "dropnorm.dev"
 
 STATUS: dict[type[errors.ServiceError], grpc.StatusCode] = {
     errors.InvalidRequest: grpc.StatusCode.INVALID_ARGUMENT,
@@ -27,6 +26,7 @@ STATUS: dict[type[errors.ServiceError], grpc.StatusCode] = {
     errors.JobAlreadyExists: grpc.StatusCode.ALREADY_EXISTS,
     errors.WrongState: grpc.StatusCode.FAILED_PRECONDITION,
     errors.PlannerUnavailable: grpc.StatusCode.UNAVAILABLE,
+    errors.StoreUnavailable: grpc.StatusCode.UNAVAILABLE,
     errors.ShuttingDown: grpc.StatusCode.UNAVAILABLE,
 }
 
@@ -45,21 +45,21 @@ def to_status(error: Exception, request_id: str) -> status_pb2.Status:
             grpc.StatusCode.INTERNAL,
             f"the service met an error of its own; its log has it under request id {request_id}",
             error_details_pb2.ErrorInfo(
-                reason="INTERNAL", domain=DOMAIN, metadata={"request_id": request_id}
+                reason="INTERNAL", domain=ERROR_DOMAIN, metadata={"request_id": request_id}
             ),
         )
     info = error_details_pb2.ErrorInfo(
         reason=error.reason,
-        domain=DOMAIN,
+        domain=ERROR_DOMAIN,
         metadata={key: _cut(value) for key, value in error.metadata.items()},
     )
-    return _status(code, error.message, info, *_bad_request(error.problems))
+    if isinstance(error, errors.InvalidRequest):
+        return _status(code, error.message, info, _bad_request(error.problems))
+    return _status(code, error.message, info)
 
 
-def _bad_request(problems: Sequence[Problem]) -> list[Message]:
+def _bad_request(problems: Sequence[Problem]) -> error_details_pb2.BadRequest:
     """The field violations, as many as fit; the last one counts those that do not."""
-    if not problems:
-        return []
     detail = error_details_pb2.BadRequest()
     for index, problem in enumerate(problems):
         detail.field_violations.add(field=_cut(problem.field), description=_cut(problem.message))
@@ -69,7 +69,7 @@ def _bad_request(problems: Sequence[Problem]) -> list[Message]:
                 field="", description=f"{rest} more fields are wrong; mend these first"
             )
             break
-    return [detail]
+    return detail
 
 
 def _status(code: grpc.StatusCode, message: str, *details: Message) -> status_pb2.Status:

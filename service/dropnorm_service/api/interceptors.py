@@ -6,6 +6,7 @@ caller's mistake. Replies may leave as bytes already, so that a message many cal
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -23,7 +24,7 @@ from dropnorm_service.jobs.errors import InvalidRequest, ServiceError
 
 log = logging.getLogger(__name__)
 
-Handler = grpc.RpcMethodHandler[Any, Any]
+Handler = Any  # grpc.RpcMethodHandler is generic for type checkers alone
 Parse = Callable[[bytes], Any]
 
 
@@ -85,6 +86,7 @@ async def _served(context: ServicerContext[Any, Any], method: str) -> AsyncItera
     """One call: its id goes out with the reply, its end into the log, its error through the catalogue."""
     identity = adopt_request_id(context)
     context.set_trailing_metadata(((REQUEST_ID_HEADER, identity),))
+    peer = context.peer()  # once the caller has gone, asking gRPC for it is no longer safe
     started = time.perf_counter()
     code = grpc.StatusCode.OK.name
     try:
@@ -92,7 +94,7 @@ async def _served(context: ServicerContext[Any, Any], method: str) -> AsyncItera
     except AbortError:
         code = _code_name(context.code())
         raise
-    except GeneratorExit:
+    except (asyncio.CancelledError, GeneratorExit):
         code = grpc.StatusCode.CANCELLED.name
         raise
     except Exception as error:
@@ -103,7 +105,10 @@ async def _served(context: ServicerContext[Any, Any], method: str) -> AsyncItera
         await context.abort(
             _CODES[status.code],
             status.message,
-            ((REQUEST_ID_HEADER, identity), ("grpc-status-details-bin", status.SerializeToString())),
+            (
+                (REQUEST_ID_HEADER, identity),
+                ("grpc-status-details-bin", status.SerializeToString()),
+            ),
         )
     finally:
         log.log(
@@ -113,7 +118,7 @@ async def _served(context: ServicerContext[Any, Any], method: str) -> AsyncItera
                 "method": method,
                 "code": code,
                 "milliseconds": round((time.perf_counter() - started) * 1e3, 3),
-                "peer": context.peer(),
+                "peer": peer,
             },
         )
 

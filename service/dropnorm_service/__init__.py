@@ -1,0 +1,1 @@
+"""The dropnorm service: trains what a spec describes, and answers over gRPC."""

@@ -1,0 +1,31 @@
+"""`python -m dropnorm_service`: the service as a process."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Sequence
+
+from dropnorm_service import logs
+from dropnorm_service.app import STARTUP_ERRORS, serve
+from dropnorm_service.settings import Settings, SettingsError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve until a signal; the exit status is 0 after a good end, 1 when it cannot start, 2 for wrong settings."""
+    try:
+        settings = Settings.load(sys.argv[1:] if arguments is None else arguments)
+    except SettingsError as error:
+        print(f"dropnorm serve: {error}", file=sys.stderr)
+        return 2
+    logs.configure(settings)
+    try:
+        asyncio.run(serve(settings))
+    except STARTUP_ERRORS as error:
+        print(f"dropnorm serve: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The gRPC edge: servicers of a few lines, interceptors, the error catalogue."""

@@ -1,0 +1,75 @@
+"""The gRPC server: dropnorm's services, health and reflection behind one port."""
+
+from __future__ import annotations
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import OVERALL_HEALTH
+from grpc_health.v1.health import SERVICE_NAME as HEALTH
+from grpc_health.v1.health import aio
+from grpc_reflection.v1alpha import reflection
+
+from dropnorm.v1 import training_service_pb2
+from dropnorm.v1.training_service_pb2_grpc import add_TrainingServiceServicer_to_server
+from dropnorm_service.api.interceptors import EdgeInterceptor
+from dropnorm_service.api.training import TrainingServicer
+from dropnorm_service.jobs.service import JobService
+
+TRAINING = training_service_pb2.DESCRIPTOR.services_by_name["TrainingService"].full_name
+
+_OPTIONS = (
+    ("grpc.so_reuseport", 0),  # a second server on the port is an error, not a silent partner
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    # Clients ping every half minute to notice a dead connection under a quiet watch; gRPC's own
+    # limit of one ping in five minutes would cut them off.
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+)
+
+
+class CannotListen(Exception):
+    """The address is taken or is not of this machine."""
+
+
+class ApiServer:
+    """Listens, and says truthfully through the health service whether it can work."""
+
+    def __init__(self, jobs: JobService) -> None:
+        self._server = grpc.aio.server(interceptors=[EdgeInterceptor()], options=_OPTIONS)
+        self._health = aio.HealthServicer()
+        add_TrainingServiceServicer_to_server(TrainingServicer(jobs), self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        names = (TRAINING, HEALTH, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, self._server)
+
+    async def start(self, host: str, port: int) -> str:
+        """Listen; the address, with the port that port 0 came to.
+
+        Raises:
+            CannotListen: the address cannot be had.
+        """
+        shown = f"[{host}]" if ":" in host else host
+        try:
+            bound = self._server.add_insecure_port(f"{shown}:{port}")
+        except RuntimeError as error:
+            raise CannotListen(
+                f"cannot listen on {shown}:{port}: the port is taken, or the address is not this machine's; "
+                "choose another --port or --host"
+            ) from error
+        await self._server.start()
+        return f"{shown}:{bound}"
+
+    async def report(self, healthy: bool) -> None:
+        """Say whether jobs are accepted and run."""
+        status = health_pb2.HealthCheckResponse.ServingStatus
+        for name in (OVERALL_HEALTH, TRAINING):
+            await self._health.set(name, status.SERVING if healthy else status.NOT_SERVING)
+
+    async def refuse(self) -> None:
+        """Tell load balancers that the end is near; calls are still answered."""
+        await self._health.enter_graceful_shutdown()
+
+    async def stop(self, grace: float) -> None:
+        """Close, giving calls in flight some seconds to end."""
+        await self._server.stop(grace)

@@ -1,0 +1,183 @@
+"""The composition root: the only module that knows every room. Starts them in order, ends them in reverse."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
+
+from dropnorm_service.api.server import ApiServer, CannotListen
+from dropnorm_service.jobs.errors import ServiceError, StoreUnavailable
+from dropnorm_service.jobs.ports import JobQuery
+from dropnorm_service.jobs.retries import RetryPolicy
+from dropnorm_service.jobs.service import JobService
+from dropnorm_service.lock import FolderInUse, exclusive
+from dropnorm_service.settings import Settings
+from dropnorm_service.store import SqlJobStore, StoreTooNew
+from dropnorm_service.tracking import Tracker, TrackingConfig
+from dropnorm_service.workers import (
+    DataSettings,
+    ForkServer,
+    LocalExecutor,
+    ProcessPlanner,
+    StartFailed,
+)
+
+STARTUP_ERRORS = (CannotListen, FolderInUse, StartFailed, StoreTooNew, StoreUnavailable)
+"""What can keep a service from starting; each message is for people."""
+
+_HEALTH_INTERVAL = 2.0
+_PARENT_INTERVAL = 0.5
+# Of the grace time: what remains for open calls and the mirror after the workers wrote checkpoints.
+_CLOSING_SHARE = 0.2
+
+log = logging.getLogger(__name__)
+
+
+async def serve(settings: Settings) -> None:
+    """Run a service until SIGTERM, SIGINT or, where so set, the end of the parent process.
+
+    Prints one line of JSON with the address on standard output as soon as it serves.
+
+    Raises:
+        one of STARTUP_ERRORS: it cannot start.
+    """
+    with exclusive(settings.data_dir), _stop_signals() as stopping:
+        async with AsyncExitStack() as stack:
+            store = await stack.enter_async_context(await SqlJobStore.open(settings.store_url))
+            forks, jobs = await _open_jobs(settings, store, stack)
+            tracker = jobs.tracker
+            server = ApiServer(jobs.service)
+            await jobs.service.start()
+            if tracker is not None:
+                tracker.start()
+            try:
+                address = await server.start(settings.host, settings.port)
+                print(json.dumps({"event": "serving", "address": address}), flush=True)
+                log.info("serving", extra={"address": address})
+                await _watch_over(settings, server, forks, store, stopping)
+            finally:
+                await _shut_down(settings, server, jobs)
+    log.info("stopped")
+
+
+class _Jobs:
+    """The job service and, where jobs are mirrored to MLflow, its tracker."""
+
+    def __init__(self, service: JobService, tracker: Tracker | None) -> None:
+        self.service = service
+        self.tracker = tracker
+
+
+async def _open_jobs(
+    settings: Settings, store: SqlJobStore, stack: AsyncExitStack
+) -> tuple[ForkServer, _Jobs]:
+    data = DataSettings(
+        cache=settings.data_dir / "datasets",
+        folder=settings.datasets_dir,
+        mirrors=dict(settings.dataset_mirrors),
+    )
+    forks = await stack.enter_async_context(ForkServer())
+    executor = await stack.enter_async_context(
+        LocalExecutor(
+            forks,
+            data=data,
+            cpu_slots=settings.cpu_slots,
+            threads_per_slot=settings.threads_per_slot,
+            gpus=settings.gpus,
+            heartbeat_timeout=settings.heartbeat_timeout,
+            checkpoint_interval=settings.checkpoint_interval,
+        )
+    )
+    planner = await stack.enter_async_context(
+        ProcessPlanner(
+            forks, data=data, memory_limit=executor.memory_limit, timeout=settings.plan_timeout
+        )
+    )
+    tracker: Tracker | None = None
+    service = JobService(
+        store,
+        executor,
+        planner,
+        folder=settings.data_dir / "jobs",
+        read_up_to=lambda: tracker.position if tracker is not None else None,
+        retry=RetryPolicy(limit=settings.max_attempts),
+    )
+    if settings.tracking:
+        tracker = Tracker(
+            TrackingConfig.resolve(settings.data_dir, settings.mlflow_tracking_uri),
+            store=store,
+            folder_of=service.folder_of,
+            record_tracking=service.record_tracking,
+        )
+        service.on_growth(tracker.notify)
+    return forks, _Jobs(service, tracker)
+
+
+async def _watch_over(
+    settings: Settings,
+    server: ApiServer,
+    forks: ForkServer,
+    store: SqlJobStore,
+    stopping: asyncio.Event,
+) -> None:
+    """Keep the health report true until it is time to stop."""
+    duties = [asyncio.create_task(_report_health(server, forks, store))]
+    if settings.exit_with_parent:
+        duties.append(asyncio.create_task(_notice_orphaned(stopping)))
+    try:
+        await stopping.wait()
+    finally:
+        for duty in duties:
+            duty.cancel()
+        await asyncio.gather(*duties, return_exceptions=True)
+
+
+async def _report_health(server: ApiServer, forks: ForkServer, store: SqlJobStore) -> None:
+    while True:
+        try:
+            await store.list(JobQuery(page_size=1))
+            healthy = forks.pid is not None
+        except ServiceError:
+            healthy = False
+        await server.report(healthy)
+        await asyncio.sleep(_HEALTH_INTERVAL)
+
+
+async def _notice_orphaned(stopping: asyncio.Event) -> None:
+    parent = os.getppid()
+    while os.getppid() == parent:
+        await asyncio.sleep(_PARENT_INTERVAL)
+    log.info("the parent process has ended")
+    stopping.set()
+
+
+async def _shut_down(settings: Settings, server: ApiServer, jobs: _Jobs) -> None:
+    """Accept nothing, write checkpoints, end streams, let MLflow catch up; all within the grace time."""
+    log.info("stopping", extra={"grace": settings.grace})
+    deadline = time.monotonic() + settings.grace
+    await server.refuse()
+    await jobs.service.stop(settings.grace * (1 - _CLOSING_SHARE))
+    await server.stop(min(1.0, settings.grace * _CLOSING_SHARE))
+    if jobs.tracker is not None:
+        await jobs.tracker.stop(max(0.0, deadline - time.monotonic()))
+
+
+@contextlib.contextmanager
+def _stop_signals() -> Iterator[asyncio.Event]:
+    """An event that SIGTERM and SIGINT set; a handler of the loop, since KeyboardInterrupt reaches no coroutine."""
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    try:
+        yield stopping
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
