@@ -1,0 +1,1 @@
+"""How fast dropnorm is, measured from outside against running services: `make bench`."""

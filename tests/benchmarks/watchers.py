@@ -1,0 +1,74 @@
+"""Five hundred watchers on one job, and how the service answers meanwhile."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+
+from tests.benchmarks.rows import Row, milliseconds
+from tests.benchmarks.services import DIGITS, ENDLESS, running, wait_until_running
+
+import dropnorm as dn
+from dropnorm.embedded import LocalService
+
+_WATCHERS = 500
+_RESPONSIVE = 0.25
+_PAUSE = 0.02
+
+
+def measure(quick: bool) -> Iterator[Row]:
+    """Every watcher is there before the job starts, as another job holds the slot until then."""
+    epochs = 20 if quick else 100
+    spec = DIGITS.model_copy(update={"optimization": dn.Optimization(epochs=epochs, batch_size=16)})
+    with running() as service:
+        blocker = service.train(ENDLESS)
+        wait_until_running(blocker)
+        job = service.train(spec)
+        seen, latencies = _watch(service, job, blocker)
+        last = job.refresh().snapshot.last_sequence
+    complete = sum(numbers == list(range(1, len(numbers) + 1)) for numbers in seen)
+    # A journal may get a late event (Tracked) after its stream has ended.
+    shortest = min(map(len, seen))
+    p95 = statistics.quantiles(latencies, n=20)[-1]
+    yield Row(
+        f"{_WATCHERS} watchers on one job",
+        f"{complete} of {len(seen)} without gap, at least {shortest} of {last} events each",
+        "all, in order, no gap; responsive",
+        complete == _WATCHERS and shortest >= last - 1 and p95 <= _RESPONSIVE,
+        f"{sum(map(len, seen)):,} events; GetTrainingJob meanwhile {milliseconds(latencies)}, "
+        f"95th percentile {1e3 * p95:.0f} ms (taken as responsive: {1e3 * _RESPONSIVE:.0f} ms)",
+    )
+
+
+def _watch(
+    service: LocalService, job: dn.JobHandle, blocker: dn.JobHandle
+) -> tuple[list[list[int]], list[float]]:
+    command = [
+        *(sys.executable, "-m", "tests.benchmarks.watching"),
+        *(service.address, job.name, str(_WATCHERS)),
+    ]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        if process.stdout.readline() != "ready\n":
+            raise RuntimeError("the watchers did not start; see their message above")
+        output: list[str] = []
+        reader = threading.Thread(
+            target=lambda stream: output.extend(stream), args=[process.stdout]
+        )
+        reader.start()
+        blocker.cancel()
+        latencies = []
+        while reader.is_alive():
+            start = time.perf_counter()
+            service.job(job.name)
+            latencies.append(time.perf_counter() - start)
+            time.sleep(_PAUSE)
+        reader.join()
+    if process.returncode != 0:
+        raise RuntimeError(f"the watchers ended with exit status {process.returncode}")
+    return json.loads(output[0]), latencies
