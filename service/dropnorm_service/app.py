@@ -51,10 +51,9 @@ async def serve(settings: Settings) -> None:
     with exclusive(settings.data_dir), _stop_signals() as stopping:
         async with AsyncExitStack() as stack:
             store = await stack.enter_async_context(await SqlJobStore.open(settings.store_url))
-            forks, jobs = await _open_jobs(settings, store, stack)
-            tracker = jobs.tracker
-            server = ApiServer(jobs.service)
-            await jobs.service.start()
+            forks, jobs, tracker = await _open_jobs(settings, store, stack)
+            server = ApiServer(jobs)
+            await jobs.start()
             if tracker is not None:
                 tracker.start()
             try:
@@ -63,21 +62,13 @@ async def serve(settings: Settings) -> None:
                 log.info("serving", extra={"address": address})
                 await _watch_over(settings, server, forks, store, stopping)
             finally:
-                await _shut_down(settings, server, jobs)
+                await _shut_down(settings.grace, server, jobs, tracker)
     log.info("stopped")
-
-
-class _Jobs:
-    """The job service and, where jobs are mirrored to MLflow, its tracker."""
-
-    def __init__(self, service: JobService, tracker: Tracker | None) -> None:
-        self.service = service
-        self.tracker = tracker
 
 
 async def _open_jobs(
     settings: Settings, store: SqlJobStore, stack: AsyncExitStack
-) -> tuple[ForkServer, _Jobs]:
+) -> tuple[ForkServer, JobService, Tracker | None]:
     data = DataSettings(
         cache=settings.data_dir / "datasets",
         folder=settings.datasets_dir,
@@ -117,7 +108,7 @@ async def _open_jobs(
             record_tracking=service.record_tracking,
         )
         service.on_growth(tracker.notify)
-    return forks, _Jobs(service, tracker)
+    return forks, service, tracker
 
 
 async def _watch_over(
@@ -152,21 +143,23 @@ async def _report_health(server: ApiServer, forks: ForkServer, store: SqlJobStor
 
 async def _notice_orphaned(stopping: asyncio.Event) -> None:
     parent = os.getppid()
-    while os.getppid() == parent:
+    while os.getppid() == parent:  # noqa: ASYNC110 - the kernel tells nobody but the child's poll
         await asyncio.sleep(_PARENT_INTERVAL)
     log.info("the parent process has ended")
     stopping.set()
 
 
-async def _shut_down(settings: Settings, server: ApiServer, jobs: _Jobs) -> None:
+async def _shut_down(
+    grace: float, server: ApiServer, jobs: JobService, tracker: Tracker | None
+) -> None:
     """Accept nothing, write checkpoints, end streams, let MLflow catch up; all within the grace time."""
-    log.info("stopping", extra={"grace": settings.grace})
-    deadline = time.monotonic() + settings.grace
+    log.info("stopping", extra={"grace": grace})
+    deadline = time.monotonic() + grace
     await server.refuse()
-    await jobs.service.stop(settings.grace * (1 - _CLOSING_SHARE))
-    await server.stop(min(1.0, settings.grace * _CLOSING_SHARE))
-    if jobs.tracker is not None:
-        await jobs.tracker.stop(max(0.0, deadline - time.monotonic()))
+    await jobs.stop(grace * (1 - _CLOSING_SHARE))
+    await server.stop(min(1.0, grace * _CLOSING_SHARE))
+    if tracker is not None:
+        await tracker.stop(max(0.0, deadline - time.monotonic()))
 
 
 @contextlib.contextmanager

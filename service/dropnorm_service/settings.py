@@ -39,7 +39,7 @@ class SettingsError(Exception):
 
 
 class Settings(BaseSettings):
-    """How a service runs. Every field is a flag (`--cpu-slots 2`), a variable (`DROPNORM_CPU_SLOTS=2`) and a TOML key."""
+    """How a service runs. A field is a flag (`--cpu-slots 2`), a variable (`DROPNORM_CPU_SLOTS=2`) and a TOML key."""
 
     model_config = SettingsConfigDict(
         env_prefix="DROPNORM_",

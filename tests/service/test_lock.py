@@ -11,9 +11,10 @@ from dropnorm_service.lock import FolderInUse, exclusive
 
 
 def test_a_second_service_is_refused_and_told_who_holds_the_folder(tmp_path: Path) -> None:
-    with exclusive(tmp_path / "data"), pytest.raises(FolderInUse, match=f"process {os.getpid()}"):
-        with exclusive(tmp_path / "data"):
-            pass
+    held = exclusive(tmp_path / "data")
+    second = exclusive(tmp_path / "data")
+    with held, pytest.raises(FolderInUse, match=f"process {os.getpid()}"), second:
+        pass
 
 
 def test_the_folder_is_free_again_after_its_holder_was_killed(tmp_path: Path) -> None:
@@ -29,7 +30,8 @@ def test_the_folder_is_free_again_after_its_holder_was_killed(tmp_path: Path) ->
         ],
         stdout=subprocess.PIPE,
     )
-    assert holder.stdout is not None and holder.stdout.readline() == b"held\n"
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == b"held\n"
     with pytest.raises(FolderInUse), exclusive(tmp_path):
         pass
     holder.kill()

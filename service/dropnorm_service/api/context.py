@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import uuid
 from contextvars import ContextVar
+from typing import Any
 
 import grpc
 
@@ -15,7 +16,7 @@ request_id: ContextVar[str] = ContextVar("request_id", default="")
 _ACCEPTED = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
-def adopt_request_id(context: grpc.aio.ServicerContext) -> str:
+def adopt_request_id(context: grpc.aio.ServicerContext[Any, Any]) -> str:
     """The caller's own id where it is a plain token (it ends up in logs), otherwise a new one."""
     given = dict(context.invocation_metadata() or ()).get(REQUEST_ID_HEADER, "")
     text = given if isinstance(given, str) and _ACCEPTED.fullmatch(given) else uuid.uuid4().hex

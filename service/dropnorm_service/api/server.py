@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_health.v1.health import OVERALL_HEALTH
+from grpc_health.v1.health import OVERALL_HEALTH, aio
 from grpc_health.v1.health import SERVICE_NAME as HEALTH
-from grpc_health.v1.health import aio
 from grpc_reflection.v1alpha import reflection
 
 from dropnorm.v1 import training_service_pb2
@@ -62,7 +61,7 @@ class ApiServer:
 
     async def report(self, healthy: bool) -> None:
         """Say whether jobs are accepted and run."""
-        status = health_pb2.HealthCheckResponse.ServingStatus
+        status = health_pb2.HealthCheckResponse
         for name in (OVERALL_HEALTH, TRAINING):
             await self._health.set(name, status.SERVING if healthy else status.NOT_SERVING)
 
