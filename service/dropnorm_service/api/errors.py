@@ -31,8 +31,9 @@ STATUS: dict[type[errors.ServiceError], grpc.StatusCode] = {
 }
 
 # gRPC sends a status in the trailers, which many peers limit to 8 KiB, base64 and all.
+# The message travels a second time by itself, where a byte beyond ASCII takes three.
 _MAX_DETAIL_BYTES = 4096
-_MAX_TEXT = 400
+_MAX_TEXT_BYTES = 400
 
 
 def to_status(error: Exception, request_id: str) -> status_pb2.Status:
@@ -63,10 +64,11 @@ def _bad_request(problems: Sequence[Problem]) -> error_details_pb2.BadRequest:
     detail = error_details_pb2.BadRequest()
     for index, problem in enumerate(problems):
         detail.field_violations.add(field=_cut(problem.field), description=_cut(problem.message))
-        if detail.ByteSize() > _MAX_DETAIL_BYTES and index + 1 < len(problems):
-            rest = len(problems) - index - 1
-            detail.field_violations.add(
-                field="", description=f"{rest} more fields are wrong; mend these first"
+        if detail.ByteSize() > _MAX_DETAIL_BYTES:
+            detail.field_violations[-1].CopyFrom(
+                error_details_pb2.BadRequest.FieldViolation(
+                    description=f"{len(problems) - index} more fields are wrong; mend these first"
+                )
             )
             break
     return detail
@@ -82,4 +84,7 @@ def _status(code: grpc.StatusCode, message: str, *details: Message) -> status_pb
 
 
 def _cut(text: str) -> str:
-    return text if len(text) <= _MAX_TEXT else text[: _MAX_TEXT - 1] + "…"
+    whole = text.encode()
+    if len(whole) <= _MAX_TEXT_BYTES:
+        return text
+    return whole[: _MAX_TEXT_BYTES - len("…".encode())].decode(errors="ignore") + "…"
