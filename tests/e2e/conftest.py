@@ -1,0 +1,37 @@
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from tests.e2e.servers import Server
+
+import dropnorm as dn
+
+SMALL = ("--cpu-slots", "2", "--threads-per-slot", "1", "--gpus", "0")
+
+
+@pytest.fixture(scope="session")
+def tracked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A service that mirrors to MLflow; the tests that do not harm it share it."""
+    server = Server(tmp_path_factory.mktemp("tracked"), *SMALL).start()
+    yield server
+    server.end()
+
+
+@pytest.fixture(scope="session")
+def client(tracked: Server) -> Iterator[dn.Client]:
+    with tracked.client() as client:
+        yield client
+
+
+@pytest.fixture
+def make_server(tmp_path: Path) -> Iterator[Callable[..., Server]]:
+    """Makes services that a test may treat as badly as it likes; not started."""
+    made: list[Server] = []
+
+    def make(*flags: str) -> Server:
+        made.append(Server(tmp_path / "data", *SMALL, "--no-tracking", *flags))
+        return made[-1]
+
+    yield make
+    for server in made:
+        server.end()

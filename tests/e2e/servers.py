@@ -1,0 +1,181 @@
+"""The service as an operator runs it: a process of its own, on a port, with signals."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import grpc
+import psutil
+from grpc_health.v1 import health_pb2
+
+import dropnorm as dn
+from dropnorm.results import Event, Payload, State, StateChanged
+
+T = TypeVar("T")
+AnyPayload = TypeVar("AnyPayload", bound=Payload)
+
+PATIENCE = 60.0
+
+
+class Server:
+    """`python -m dropnorm_service` on a data folder; it can be ended and started again."""
+
+    def __init__(self, data_dir: Path, *flags: str) -> None:
+        self.data_dir = data_dir
+        self.port = 0
+        self._flags = flags
+        self._process: subprocess.Popen[str] | None = None
+
+    @property
+    def address(self) -> str:
+        """Where it listens; the same after a restart."""
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def process(self) -> subprocess.Popen[str]:
+        assert self._process is not None, "the server was never started"
+        return self._process
+
+    @property
+    def log(self) -> str:
+        return (self.data_dir / "service.log").read_text()
+
+    def start(self) -> Server:
+        self.data_dir.mkdir(exist_ok=True)
+        with (self.data_dir / "service.log").open("a") as log:
+            self._process = subprocess.Popen(
+                command("--data-dir", self.data_dir, "--port", self.port, *self._flags),
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+            )
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        assert line, self.log
+        said = json.loads(line)
+        assert said["event"] == "serving"
+        self.port = int(said["address"].rpartition(":")[2])
+        return self
+
+    def client(self) -> dn.Client:
+        return dn.Client(self.address)
+
+    def stop(self) -> int:
+        """End it in good order; its exit status."""
+        self.process.terminate()
+        return self.wait()
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.wait()
+
+    def wait(self) -> int:
+        status = self.process.wait(PATIENCE)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+        return status
+
+    def end(self) -> None:
+        """Leave nothing behind, whatever the test did."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.kill()
+            self.wait()
+
+    def workers(self) -> list[int]:
+        """The processes that could be running a job: those the fork server has forked, in order of their start."""
+        below = psutil.Process(self.process.pid).children(recursive=True)
+        [forks] = [
+            each.pid
+            for each in below
+            if any("forkserver" in part for part in each.cmdline())
+            and each.ppid() == self.process.pid
+        ]
+        return [each.pid for each in below if each.ppid() == forks]
+
+    def health(self) -> str:
+        """What the standard health service says."""
+        with grpc.insecure_channel(self.address) as channel:
+            check = channel.unary_unary(
+                "/grpc.health.v1.Health/Check",
+                health_pb2.HealthCheckRequest.SerializeToString,
+                health_pb2.HealthCheckResponse.FromString,
+            )
+            reply = check(health_pb2.HealthCheckRequest(), timeout=PATIENCE)
+        return str(health_pb2.HealthCheckResponse.ServingStatus.Name(reply.status))
+
+
+def command(*arguments: object) -> Sequence[str]:
+    """The command line of a service that does not outlive the tests."""
+    return [
+        sys.executable,
+        *("-m", "dropnorm_service", "--exit-with-parent"),
+        *map(str, arguments),
+    ]
+
+
+def eventually(probe: Callable[[], T | None], what: str) -> T:
+    """The first value of `probe` that is true."""
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        if value := probe():
+            return value
+        time.sleep(0.05)
+    raise AssertionError(f"{what}: not within {PATIENCE:g} s")
+
+
+def after_epoch(job: dn.JobHandle, epoch: int = 1) -> Event:
+    """Wait until a job has come so far that something would be lost with it."""
+    return first(job, dn.EpochCompleted, lambda payload: payload.metrics.epoch >= epoch)
+
+
+def first(
+    job: dn.JobHandle,
+    kind: type[AnyPayload],
+    when: Callable[[AnyPayload], bool] = lambda _: True,
+) -> Event:
+    """The first event of a kind in a job's journal; waits for it."""
+    for event in job.watch():
+        if isinstance(event.payload, kind) and when(event.payload):
+            return event
+    raise AssertionError(f"the journal of {job.name} ended without {kind.__name__}")
+
+
+def states(events: Sequence[Event]) -> list[State]:
+    return [event.payload.state for event in events if isinstance(event.payload, StateChanged)]
+
+
+def check_journal(events: Sequence[Event]) -> None:
+    """Numbered from 1 without a gap; attempts and steps only go forward within an attempt; one result at most."""
+    assert [event.sequence for event in events] == list(range(1, len(events) + 1))
+    attempts = [event.attempt for event in events]
+    assert attempts == sorted(attempts)
+    for attempt in set(attempts):
+        epochs = [
+            event.payload.metrics.epoch
+            for event in events
+            if event.attempt == attempt and isinstance(event.payload, dn.EpochCompleted)
+        ]
+        assert epochs == list(range(epochs[0], epochs[-1] + 1)) if epochs else True
+    assert sum(event.kind == "evaluation" for event in events) <= 1
+
+
+def spec(dataset: str = "digits", **optimization: Any) -> dn.TrainingSpec:
+    """A small real training."""
+    return dn.TrainingSpec(
+        architecture=dn.MLP(hidden=(32,)),
+        regularization=dn.Regularization(dropout=dn.Dropout(rate=0.2)),
+        optimization=dn.Optimization(**{"epochs": 3, "batch_size": 64} | optimization),
+        data=dn.Data(dataset=dataset),
+        seed=7,
+    )
+
+
+def long(epochs: int = 100_000) -> dn.TrainingSpec:
+    """A training that the test will not let finish."""
+    return spec(epochs=epochs, batch_size=32)
