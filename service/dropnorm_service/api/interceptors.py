@@ -15,6 +15,7 @@ from typing import Any
 
 import grpc
 from google.protobuf.message import DecodeError, Message
+from google.protobuf.unknown_fields import UnknownFieldSet
 from grpc.aio import AbortError, ServicerContext
 
 from dropnorm.spec import Problem
@@ -74,11 +75,22 @@ def _streaming(behavior: Any, parse: Parse, method: str) -> Any:
 
 def _parse(parse: Parse, request: bytes) -> Any:
     try:
-        return parse(request)
+        message = parse(request)
     except DecodeError as error:
         raise InvalidRequest(
             [Problem("", "the request is not a valid protobuf message of this method's type")]
         ) from error
+    # Of the request itself; what it holds is read strictly by `wire`.
+    unknown = UnknownFieldSet(message)
+    numbers = sorted({unknown[index].field_number for index in range(len(unknown))})
+    if numbers:
+        raise InvalidRequest(
+            [
+                Problem("", f"field number {number} is not known to this version of the service")
+                for number in numbers
+            ]
+        )
+    return message
 
 
 @asynccontextmanager

@@ -11,6 +11,7 @@ from google.rpc import error_details_pb2, status_pb2
 
 from dropnorm.results import State
 from dropnorm.spec import InvalidSpecError, Problem
+from dropnorm.v1.training_service_pb2 import GetTrainingJobRequest
 from dropnorm_service.api.errors import STATUS, to_status
 from dropnorm_service.api.interceptors import EdgeInterceptor
 from dropnorm_service.jobs import errors
@@ -45,12 +46,12 @@ async def failure(
 ) -> grpc.aio.AioRpcError:
     """What a caller sees when a method raises an error."""
 
-    async def behavior(request: bytes, context: object) -> bytes:
+    async def behavior(request: GetTrainingJobRequest, context: object) -> bytes:
         raise error
 
     server = grpc.aio.server(interceptors=[EdgeInterceptor()])
     service, _, method = METHOD[1:].partition("/")
-    handler: Any = grpc.unary_unary_rpc_method_handler(behavior, bytes)
+    handler: Any = grpc.unary_unary_rpc_method_handler(behavior, GetTrainingJobRequest.FromString)
     server.add_generic_rpc_handlers(
         (grpc.method_handlers_generic_handler(service, {method: handler}),)
     )

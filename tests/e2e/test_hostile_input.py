@@ -1,0 +1,227 @@
+"""Whatever is sent, it is answered; and the service goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from math import inf, nan
+from typing import Any, NamedTuple
+
+import grpc
+import pytest
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tests.e2e.servers import Server, spec
+from tests.strategies import messages, specs
+
+from dropnorm import wire
+from dropnorm.v1 import architecture_pb2, layers_pb2, training_job_pb2, training_spec_pb2
+from dropnorm.v1 import training_service_pb2 as pb
+
+METHODS: dict[str, type[Message]] = {
+    "CreateTrainingJob": pb.CreateTrainingJobRequest,
+    "GetTrainingJob": pb.GetTrainingJobRequest,
+    "ListTrainingJobs": pb.ListTrainingJobsRequest,
+    "CancelTrainingJob": pb.CancelTrainingJobRequest,
+    "PauseTrainingJob": pb.PauseTrainingJobRequest,
+    "ResumeTrainingJob": pb.ResumeTrainingJobRequest,
+    "DeleteTrainingJob": pb.DeleteTrainingJobRequest,
+    "PlanTrainingJob": pb.PlanTrainingJobRequest,
+    "ListWorkers": pb.ListWorkersRequest,
+}
+OK, INVALID, NOT_FOUND = (
+    grpc.StatusCode.OK,
+    grpc.StatusCode.INVALID_ARGUMENT,
+    grpc.StatusCode.NOT_FOUND,
+)
+
+
+class Answer(NamedTuple):
+    """How a call ended, and which fields it blamed."""
+
+    code: grpc.StatusCode
+    fields: tuple[str, ...] = ()
+
+
+Send = Callable[[str, bytes], Answer]
+
+fuzz = settings(
+    max_examples=150,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+
+
+@pytest.fixture(scope="module")
+def send(tracked: Server) -> Iterator[Send]:
+    """Sends bytes to a method as they are; the service must be well before and after."""
+    assert tracked.health() == "SERVING"
+    with grpc.insecure_channel(tracked.address) as channel:
+
+        def call(method: str, request: bytes) -> Answer:
+            unary: Any = channel.unary_unary(f"/dropnorm.v1.TrainingService/{method}")
+            try:
+                unary(request, timeout=60)
+            except grpc.RpcError as error:
+                return Answer(error.code(), blamed(error))
+            return Answer(OK)
+
+        yield call
+    assert tracked.health() == "SERVING"
+
+
+def blamed(error: Any) -> tuple[str, ...]:
+    """The fields that an error names, after a look at its form: one ErrorInfo, and where fields are wrong, which."""
+    trailers = dict(error.trailing_metadata())
+    status = status_pb2.Status.FromString(trailers["grpc-status-details-bin"])
+    kinds = [detail.TypeName() for detail in status.details]
+    assert kinds.count("google.rpc.ErrorInfo") == 1
+    assert trailers["x-request-id"]
+    bad = error_details_pb2.BadRequest()
+    for detail in status.details:
+        detail.Unpack(bad)
+    assert all(violation.description for violation in bad.field_violations)
+    return tuple(violation.field for violation in bad.field_violations)
+
+
+def create(training_spec: training_spec_pb2.TrainingSpec) -> bytes:
+    request = pb.CreateTrainingJobRequest(validate_only=True)
+    request.training_job.spec.CopyFrom(training_spec)
+    return request.SerializeToString()
+
+
+def good() -> training_spec_pb2.TrainingSpec:
+    return wire.to_message(spec(), training_spec_pb2.TrainingSpec)
+
+
+@fuzz
+@given(request=messages(pb.CreateTrainingJobRequest))
+def test_nonsense_in_every_field(send: Send, request: pb.CreateTrainingJobRequest):
+    request.validate_only = True
+    answer = send("CreateTrainingJob", request.SerializeToString())
+
+    assert answer.code in (OK, INVALID)
+    assert (answer.code is INVALID) == bool(answer.fields)
+
+
+@fuzz
+@given(asked=specs())
+def test_any_valid_spec_is_understood(send: Send, asked):
+    answer = send(
+        "CreateTrainingJob", create(wire.to_message(asked, training_spec_pb2.TrainingSpec))
+    )
+
+    # It may ask for data that is not there, or for shapes that do not fit; then it says which field.
+    assert answer.code in (OK, INVALID)
+    assert all(field.startswith("training_job.spec.") for field in answer.fields)
+
+
+@fuzz
+@given(method=st.sampled_from(sorted(METHODS)), content=st.binary(max_size=200))
+def test_random_bytes(send: Send, method: str, content: bytes):
+    assert send(method, content).code in (OK, INVALID, NOT_FOUND)
+
+
+@fuzz
+@given(data=st.data(), method=st.sampled_from(sorted(set(METHODS) - {"CreateTrainingJob"})))
+def test_nonsense_in_the_other_methods(send: Send, data: st.DataObject, method: str):
+    request: Message = data.draw(messages(METHODS[method]))
+
+    assert send(method, request.SerializeToString()).code in (OK, INVALID, NOT_FOUND)
+
+
+@pytest.mark.parametrize("value", [2**63 - 1, -(2**63), 0, -1])
+@pytest.mark.parametrize("field", ["epochs", "batch_size"])
+def test_numbers_beyond_all_measure(send: Send, field: str, value: int):
+    wrong = good()
+    setattr(wrong.optimization, field, value)
+
+    assert send("CreateTrainingJob", create(wrong)) == Answer(
+        INVALID, (f"training_job.spec.optimization.{field}",)
+    )
+
+
+@pytest.mark.parametrize("value", [nan, inf, -inf, 1e308])
+def test_numbers_that_are_none(send: Send, value: float):
+    wrong = good()
+    wrong.regularization.dropout.rate = value
+    wrong.optimization.optimizer.adam.lr = value
+
+    assert send("CreateTrainingJob", create(wrong)) == Answer(
+        INVALID,
+        (
+            "training_job.spec.regularization.dropout.rate",
+            "training_job.spec.optimization.optimizer.adam.lr",
+        ),
+    )
+
+
+def test_a_network_of_absurd_size_is_refused_or_planned_but_never_built(send: Send):
+    huge = good()
+    huge.architecture.mlp.hidden[:] = [2**20] * 512
+
+    assert send("CreateTrainingJob", create(huge)).code is INVALID
+
+
+def test_a_field_that_nobody_knows(send: Send):
+    number_2047 = b"\xfa\x7f\x01x"
+    answer = send("CreateTrainingJob", create(good()) + number_2047)
+    assert answer.code is INVALID
+
+    inside = training_spec_pb2.TrainingSpec.FromString(good().SerializeToString() + number_2047)
+    assert send("CreateTrainingJob", create(inside)).code is INVALID
+
+
+@pytest.mark.parametrize("depth", [9, 20, 90, 1000])
+def test_blocks_within_blocks(send: Send, depth: int):
+    content = layers_pb2.Layer(flatten=layers_pb2.FlattenLayer()).SerializeToString()
+    residual = layers_pb2.Layer.DESCRIPTOR.fields_by_name["residual"].number
+    inner = layers_pb2.ResidualLayer.DESCRIPTOR.fields_by_name["layers"].number
+    for _ in range(depth):
+        content = nested(residual, nested(inner, content))
+    # Too deep to be made as a message, so it is made as bytes.
+    for message, field in (
+        (architecture_pb2.Sequential, "layers"),
+        (architecture_pb2.Architecture, "sequential"),
+        (training_spec_pb2.TrainingSpec, "architecture"),
+        (training_job_pb2.TrainingJob, "spec"),
+        (pb.CreateTrainingJobRequest, "training_job"),
+    ):
+        content = nested(message.DESCRIPTOR.fields_by_name[field].number, content)
+
+    assert send("CreateTrainingJob", content).code is INVALID
+
+
+def nested(field: int, content: bytes) -> bytes:
+    """A field of message type, on the wire."""
+    return varint(field << 3 | 2) + varint(len(content)) + content
+
+
+def varint(value: int) -> bytes:
+    out = b""
+    while value > 127:
+        out += bytes([value & 127 | 128])
+        value >>= 7
+    return out + bytes([value])
+
+
+def test_a_message_beyond_the_size_limit(send: Send, tracked: Server):
+    request = pb.ListTrainingJobsRequest(filter="a" * 5_000_000)
+    with grpc.insecure_channel(tracked.address) as channel:
+        call: Any = channel.unary_unary("/dropnorm.v1.TrainingService/ListTrainingJobs")
+        with pytest.raises(grpc.RpcError) as error:
+            call(request.SerializeToString(), timeout=60)
+
+    assert error.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert send("ListTrainingJobs", b"").code is OK
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", "trainingJobs/", "trainingJobs/../../etc", "jobs/x", "trainingJobs/X", "trainingJobs/a\n"],
+)
+def test_names_of_no_job(send: Send, name: str):
+    request = pb.GetTrainingJobRequest(name=name).SerializeToString()
+
+    assert send("GetTrainingJob", request) == Answer(INVALID, ("name",))
