@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import dropnorm as dn
+from dropnorm_service.settings import Settings
 
 README = Path(__file__).parents[2] / "README.md"
 
@@ -150,8 +151,6 @@ def test_a_client_in_another_language(service, run):
 
 def test_the_page_names_every_setting_and_its_pictures():
     text = README.read_text(encoding="utf-8")
-    from dropnorm_service.settings import Settings
-
     for name in Settings.model_fields:
         assert f"`--{name.replace('_', '-')}`" in text
         assert f"`DROPNORM_{name.upper()}`" in text
