@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -138,13 +139,14 @@ def _address(
         line = _first_line(process.stdout, time.monotonic() + _START_TIMEOUT)
         return str(json.loads(line)["address"])
     except (TimeoutError, ValueError, KeyError) as error:
-        running = process.poll() is None
-        stop()
-        what = (
-            f"was not serving after {_START_TIMEOUT:g} s"
-            if running
-            else f"ended with exit status {process.returncode} before it was serving"
-        )
+        if isinstance(error, TimeoutError):
+            stop()
+            what = f"was not serving after {_START_TIMEOUT:g} s"
+        else:  # its output ended, a moment before the process itself does
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(_STOP_MARGIN)
+            stop()
+            what = f"ended with exit status {process.returncode} before it was serving"
         raise StartFailed(
             f"The embedded service {what}. Its log, {log_file}, ends with:\n{_tail(log_file)}"
         ) from error
