@@ -129,7 +129,7 @@ def regularizations() -> SearchStrategy[dn.Regularization]:
 
 def initializations() -> SearchStrategy[dn.Initialization]:
     distributions = st.sampled_from(["normal", "uniform"])
-    biases = st.floats(allow_nan=False, allow_infinity=False)
+    biases = st.floats(-1e6, 1e6)
     return st.one_of(
         made(dn.Initialization, distribution=distributions),
         made(

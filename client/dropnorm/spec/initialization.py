@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from dropnorm.spec._base import Float, Positive, Problem, SpecModel
 
@@ -28,8 +30,8 @@ class Initialization(SpecModel):
     activation that follows (1 for the output layer)."""
     std: Positive = 0.02
     """Standard deviation of `truncated_normal`, above 0."""
-    bias: Float = 0.0
-    """Initial value of biases; `default` keeps PyTorch's."""
+    bias: Annotated[Float, Field(ge=-1e6, le=1e6)] = 0.0
+    """Initial value of biases, -1,000,000 to 1,000,000; `default` keeps PyTorch's."""
 
     def _rules(self) -> Iterator[Problem]:
         if self.gain is not None and self.scheme not in ("xavier", "kaiming", "orthogonal"):

@@ -107,7 +107,9 @@ class Initialization(google.protobuf.message.Message):
     std: builtins.float
     """Standard deviation of `truncated_normal`. Limits: above 0 to 1,000,000. Default: 0.02."""
     bias: builtins.float
-    """Initial value of biases; SCHEME_DEFAULT keeps PyTorch's. Limits: finite. Default: 0."""
+    """Initial value of biases; SCHEME_DEFAULT keeps PyTorch's. Limits: -1,000,000 to 1,000,000.
+    Default: 0.
+    """
     def __init__(
         self,
         *,

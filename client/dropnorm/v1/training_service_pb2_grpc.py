@@ -140,7 +140,8 @@ class TrainingServiceServicer(object):
     def CancelTrainingJob(self, request, context):
         """End a job for good; its history and its last checkpoint are kept.
 
-        FAILED_PRECONDITION: it has ended already. A job that a worker holds is CANCELLING at first.
+        Without effect when it is cancelled already. FAILED_PRECONDITION: it has succeeded or failed. A
+        job that a worker holds is CANCELLING at first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -149,15 +150,17 @@ class TrainingServiceServicer(object):
     def PauseTrainingJob(self, request, context):
         """Take a job out of its slot, to go on later from a checkpoint.
 
-        FAILED_PRECONDITION: it is neither queued nor running. A job that a worker holds is PAUSING at
-        first.
+        Without effect when it is paused already. FAILED_PRECONDITION: it has ended or is being
+        cancelled. A job that a worker holds is PAUSING at first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ResumeTrainingJob(self, request, context):
-        """Queue a paused job again. FAILED_PRECONDITION: it is not paused.
+        """Queue a paused job again; without effect when it is queued or runs already.
+
+        FAILED_PRECONDITION: it has ended or is being cancelled.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

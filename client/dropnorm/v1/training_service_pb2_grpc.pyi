@@ -308,18 +308,22 @@ class TrainingServiceStub(typing.Generic[_TrainingServiceCreateTrainingJobType, 
     CancelTrainingJob: _TrainingServiceCancelTrainingJobType
     """End a job for good; its history and its last checkpoint are kept.
 
-    FAILED_PRECONDITION: it has ended already. A job that a worker holds is CANCELLING at first.
+    Without effect when it is cancelled already. FAILED_PRECONDITION: it has succeeded or failed. A
+    job that a worker holds is CANCELLING at first.
     """
 
     PauseTrainingJob: _TrainingServicePauseTrainingJobType
     """Take a job out of its slot, to go on later from a checkpoint.
 
-    FAILED_PRECONDITION: it is neither queued nor running. A job that a worker holds is PAUSING at
-    first.
+    Without effect when it is paused already. FAILED_PRECONDITION: it has ended or is being
+    cancelled. A job that a worker holds is PAUSING at first.
     """
 
     ResumeTrainingJob: _TrainingServiceResumeTrainingJobType
-    """Queue a paused job again. FAILED_PRECONDITION: it is not paused."""
+    """Queue a paused job again; without effect when it is queued or runs already.
+
+    FAILED_PRECONDITION: it has ended or is being cancelled.
+    """
 
     DeleteTrainingJob: _TrainingServiceDeleteTrainingJobType
     """Delete a job, its journal and its files; its MLflow run stays.
@@ -435,7 +439,8 @@ class TrainingServiceServicer(metaclass=abc.ABCMeta):
     ) -> typing.Union[dropnorm.v1.training_job_pb2.TrainingJob, collections.abc.Awaitable[dropnorm.v1.training_job_pb2.TrainingJob]]:
         """End a job for good; its history and its last checkpoint are kept.
 
-        FAILED_PRECONDITION: it has ended already. A job that a worker holds is CANCELLING at first.
+        Without effect when it is cancelled already. FAILED_PRECONDITION: it has succeeded or failed. A
+        job that a worker holds is CANCELLING at first.
         """
 
     @abc.abstractmethod
@@ -446,8 +451,8 @@ class TrainingServiceServicer(metaclass=abc.ABCMeta):
     ) -> typing.Union[dropnorm.v1.training_job_pb2.TrainingJob, collections.abc.Awaitable[dropnorm.v1.training_job_pb2.TrainingJob]]:
         """Take a job out of its slot, to go on later from a checkpoint.
 
-        FAILED_PRECONDITION: it is neither queued nor running. A job that a worker holds is PAUSING at
-        first.
+        Without effect when it is paused already. FAILED_PRECONDITION: it has ended or is being
+        cancelled. A job that a worker holds is PAUSING at first.
         """
 
     @abc.abstractmethod
@@ -456,7 +461,10 @@ class TrainingServiceServicer(metaclass=abc.ABCMeta):
         request: dropnorm.v1.training_service_pb2.ResumeTrainingJobRequest,
         context: _ServicerContext,
     ) -> typing.Union[dropnorm.v1.training_job_pb2.TrainingJob, collections.abc.Awaitable[dropnorm.v1.training_job_pb2.TrainingJob]]:
-        """Queue a paused job again. FAILED_PRECONDITION: it is not paused."""
+        """Queue a paused job again; without effect when it is queued or runs already.
+
+        FAILED_PRECONDITION: it has ended or is being cancelled.
+        """
 
     @abc.abstractmethod
     def DeleteTrainingJob(
