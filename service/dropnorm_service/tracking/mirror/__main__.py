@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 import warnings
+from functools import cache
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -124,6 +125,7 @@ def _open(setup: Setup, replies: Replies) -> Recorder:
     return RunRecorder(client, setup.artifact_root, replies.send)
 
 
+@cache  # a store is opened again after a failure, and a second lock would wait for the first
 def _wait_for_predecessor(lock_file: Path) -> None:
     """Let the process of a server that was killed finish what it does, so that no two write at a time."""
     lock_file.parent.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,147 @@
+"""What dies is replaced, and the job goes on: accepted means done, sooner or later."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable
+
+import psutil
+import pytest
+from tests.e2e.servers import (
+    Server,
+    after_epoch,
+    check_journal,
+    eventually,
+    first,
+    spec,
+    states,
+)
+
+import dropnorm as dn
+from dropnorm.results import State
+
+MakeServer = Callable[..., Server]
+
+pytestmark = pytest.mark.slow
+
+EPOCHS = 400
+SOON = ("--checkpoint-interval", "0.1")
+
+
+def train(client: dn.Client, epochs: int = EPOCHS) -> dn.JobHandle:
+    """A job of some seconds, seen to be under way and to have a checkpoint from which to go on."""
+    job = client.train(spec(epochs=epochs), job_id="hardy")
+    first(job, dn.CheckpointWritten, lambda checkpoint: checkpoint.epoch >= 2)
+    return job
+
+
+def check_whole(job: dn.JobHandle, epochs: int = EPOCHS) -> None:
+    """The job has succeeded, at the second attempt, with a journal and a history without a gap."""
+    evaluation = job.result(timeout=60)
+    events = list(job.watch())
+    check_journal(events)
+    assert states(events) == [
+        State.QUEUED,
+        State.RUNNING,
+        State.QUEUED,
+        State.RUNNING,
+        State.SUCCEEDED,
+    ]
+    assert job.refresh().snapshot.attempt == 2
+    assert [each.epoch for each in evaluation.history] == list(range(1, epochs + 1))
+    second = [
+        event.payload.metrics.epoch
+        for event in events
+        if event.attempt == 2 and isinstance(event.payload, dn.EpochCompleted)
+    ]
+    assert second[0] > 2, "it went on from a checkpoint"
+
+
+def busiest(pids: list[int]) -> int:
+    """The worker that computes; the others wait for work."""
+    return max(pids, key=lambda pid: sum(psutil.Process(pid).cpu_times()[:2]))
+
+
+def test_a_worker_that_is_killed_is_replaced(make_server: MakeServer):
+    server = make_server(*SOON).start()
+    with server.client() as client:
+        job = train(client)
+        os.kill(busiest(server.workers()), signal.SIGKILL)
+
+        check_whole(job)
+        lost = [
+            event.payload
+            for event in job.watch()
+            if isinstance(event.payload, dn.StateChanged) and event.payload.error
+        ]
+        assert [each.error.reason for each in lost if each.error] == ["WORKER_LOST"]
+        assert server.health() == "SERVING"
+
+
+def test_a_worker_that_hangs_is_replaced(make_server: MakeServer):
+    server = make_server(*SOON, "--heartbeat-timeout", "3").start()
+    with server.client() as client:
+        job = train(client)
+        os.kill(busiest(server.workers()), signal.SIGSTOP)
+
+        check_whole(job)
+
+
+def test_a_server_that_is_killed_goes_on_with_its_jobs(make_server: MakeServer):
+    server = make_server(*SOON).start()
+    with server.client() as client:
+        job = train(client)
+        waiting = [client.train(spec("iris", epochs=1), job_id=f"waiting-{i}") for i in range(4)]
+        left = server.workers()
+        server.kill()
+        eventually(lambda: not any(map(psutil.pid_exists, left)), "the end of its workers")
+        server.start()
+
+        check_whole(job)
+        for each in waiting:
+            assert each.result(timeout=60).history
+
+
+def test_a_watch_outlives_the_server(make_server: MakeServer):
+    server = make_server(*SOON).start()
+    with server.client() as client:
+        job = train(client)
+        events: list[dn.Event] = []
+        watching = threading.Thread(target=lambda: events.extend(job.watch()))
+        watching.start()
+        after_epoch(client.job(job.id), 5)
+        server.kill()
+        server.start()
+        watching.join(60)
+        assert not watching.is_alive()
+
+        check_journal(events)
+        assert job.state is State.SUCCEEDED
+        assert events == list(client.job(job.id).watch()), "what was seen live is what is kept"
+
+
+def test_a_fork_server_that_is_killed_is_replaced(make_server: MakeServer):
+    server = make_server().start()
+    [forks] = {psutil.Process(pid).ppid() for pid in server.workers()}
+    os.kill(forks, signal.SIGKILL)
+    with server.client() as client:
+        assert client.train(spec("iris")).result(timeout=60).history
+        assert client.train(spec("iris")).result(timeout=60).history
+    eventually(lambda: server.health() == "SERVING", "good health")
+
+
+def test_jobs_do_not_wait_for_mlflow_and_mlflow_gets_them_all(make_server: MakeServer):
+    server = make_server("--tracking")
+    server.data_dir.mkdir()
+    database = server.data_dir / "mlflow.db"
+    database.write_text("not a database, for now")
+    server.start()
+    with server.client() as client:
+        job = client.train(spec("iris"))
+        assert job.result().history
+        eventually(lambda: "MLflow is unavailable" in server.log, "the complaint")
+        assert server.health() == "SERVING"
+        database.write_text("")
+        eventually(lambda: job.refresh().mlflow_run_id, "the job's run")

@@ -1,0 +1,136 @@
+"""A service ends in good order, says so, and does not start where it cannot work."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import grpc
+import pytest
+from tests.e2e.servers import Server, after_epoch, check_journal, command, first, long, spec, states
+
+import dropnorm as dn
+from dropnorm.results import State
+from dropnorm.v1 import training_service_pb2 as pb
+from dropnorm.v1.training_service_pb2_grpc import TrainingServiceStub
+
+MakeServer = Callable[..., Server]
+
+
+def refusal(*flags: object) -> tuple[int, str]:
+    """The exit status of a service that must not start, and what it says."""
+    done = subprocess.run(
+        command("--port", 0, *flags), check=False, capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout == "", "it never said that it serves"
+    said = [line for line in done.stderr.splitlines() if line.startswith("dropnorm serve: ")]
+    assert len(said) == 1, done.stderr
+    return done.returncode, said[0]
+
+
+def test_a_running_job_writes_a_checkpoint_and_goes_on_after_the_restart(make_server: MakeServer):
+    server = make_server("--grace", "10", "--checkpoint-interval", "1000").start()
+    with server.client() as client:
+        job = client.train(spec(epochs=400), job_id="goes-on")
+        after_epoch(job)
+        started = time.monotonic()
+        assert server.stop() == 0
+        assert time.monotonic() - started < 15, "within its grace time, and some time to exit"
+        server.start()
+        job = client.job("goes-on")
+        evaluation = job.result(timeout=60)
+
+        events = list(job.watch())
+        check_journal(events)
+        assert states(events) == [
+            State.QUEUED,
+            State.RUNNING,
+            State.QUEUED,
+            State.RUNNING,
+            State.SUCCEEDED,
+        ]
+        kinds = [(event.kind, event.attempt) for event in events]
+        assert ("checkpoint", 1) in kinds
+        assert [each.epoch for each in evaluation.history] == list(range(1, 401))
+        epochs = [event for event in events if isinstance(event.payload, dn.EpochCompleted)]
+        assert len(epochs) == 400, "no epoch was done twice"
+
+
+def test_a_job_is_queued_while_the_service_is_away(make_server: MakeServer):
+    server = make_server().start()
+    with server.client() as client:
+        job = client.train(long(), job_id="queued")
+        after_epoch(job)
+    assert server.stop() == 0
+    again = make_server("--cpu-slots", "1").start()
+    with again.client() as client:
+        job = client.job("queued")
+        change = first(job, dn.StateChanged, lambda payload: "stopping" in payload.message)
+        assert isinstance(change.payload, dn.StateChanged)
+        assert change.payload.state is State.QUEUED
+        job.cancel()
+        with pytest.raises(dn.JobCancelled):
+            job.result()
+
+
+def test_its_end_is_announced(make_server: MakeServer):
+    """Streams end with UNAVAILABLE, which tells a client to come back."""
+    server = make_server().start()
+    with server.client() as client:
+        job = client.train(long())
+        after_epoch(job)
+    ended: list[grpc.StatusCode] = []
+
+    def watch() -> None:
+        with grpc.insecure_channel(server.address) as channel:
+            try:
+                for _ in TrainingServiceStub(channel).WatchTrainingJob(
+                    pb.WatchTrainingJobRequest(name=job.name), timeout=60
+                ):
+                    pass
+            except grpc.RpcError as error:
+                ended.append(error.code())
+
+    watching = threading.Thread(target=watch)
+    watching.start()
+    assert server.stop() == 0
+    watching.join(60)
+
+    assert ended == [grpc.StatusCode.UNAVAILABLE]
+
+
+def test_two_services_never_share_a_folder(tracked: Server):
+    status, said = refusal("--data-dir", tracked.data_dir)
+
+    assert status == 1
+    assert str(tracked.data_dir) in said
+    assert str(tracked.process.pid) in said
+    assert tracked.health() == "SERVING"
+
+
+def test_a_port_that_is_taken(tracked: Server, tmp_path: Path):
+    flags = ["--data-dir", tmp_path / "other", "--port", tracked.port, "--no-tracking"]
+    status, said = refusal(*flags)
+
+    assert status == 1
+    assert f"127.0.0.1:{tracked.port}" in said
+
+
+@pytest.mark.parametrize(
+    ("flags", "names"),
+    [
+        (["--cpu-slots", "-1"], ["cpu_slots"]),
+        (["--grace", "soon", "--max-attempts", "0"], ["grace", "max_attempts"]),
+        (["--cpu-slots", "0", "--gpus", "0"], ["cpu_slots", "gpus"]),
+        (["--config", "/no/such/file.toml"], ["config"]),
+    ],
+)
+def test_settings_that_cannot_be(tmp_path: Path, flags: list[str], names: list[str]):
+    status, said = refusal("--data-dir", tmp_path, *flags)
+
+    assert status == 2
+    for name in names:
+        assert name in said
