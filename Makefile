@@ -14,7 +14,7 @@ PUBLISHED = $(shell git describe --tags --abbrev=0 --match 'v*' 2>/dev/null || e
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo venv test lint types imports check-protos unit e2e bench docker-test format protos lock clean
+.PHONY: help demo venv test lint types imports check-protos unit e2e bench format protos lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -61,9 +61,6 @@ e2e: $(VENV)/.dev ## Test the whole: a real server, real workers
 
 bench: $(VENV)/.dev ## Measure
 	@$(BIN)/python -m tests.benchmarks
-
-docker-test: ## Build the image, start it and train with it (needs docker)
-	@docker/test.sh
 
 format: $(VENV)/.dev ## Format the code and the protos
 	@$(BIN)/ruff check --fix --exit-zero --quiet .

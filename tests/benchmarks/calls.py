@@ -79,7 +79,7 @@ async def _get_and_echo(
         grpc.aio.insecure_channel(echo_address) as bare,
     ):
         get = training_service_pb2_grpc.TrainingServiceStub(ours).GetTrainingJob
-        echo_call = bare.unary_unary(
+        echo_call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = bare.unary_unary(
             echo.METHOD, request_serializer=None, response_deserializer=None
         )
         pairs = []

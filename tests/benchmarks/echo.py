@@ -16,7 +16,7 @@ async def _echo(request: bytes, context: grpc.aio.ServicerContext[bytes, bytes])
 async def main() -> None:
     """Serve until killed."""
     server = grpc.aio.server()
-    method = grpc.unary_unary_rpc_method_handler(_echo)
+    method: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(_echo)
     handler = grpc.method_handlers_generic_handler("bench.Echo", {"Echo": method})
     server.add_generic_rpc_handlers((handler,))
     print(server.add_insecure_port("127.0.0.1:0"), flush=True)
