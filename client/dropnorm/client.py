@@ -264,7 +264,7 @@ class JobHandle(JobView):
         """End the job for good; its history and last checkpoint are kept. A running job is CANCELLING at first.
 
         Raises:
-            WrongState: it has ended.
+            WrongState: it has succeeded or failed; a repeated cancel is no error.
         """
         return self._update(_calls.cancel(self.name), timeout)
 
@@ -272,7 +272,7 @@ class JobHandle(JobView):
         """Take the job out of its slot, to go on later from a checkpoint. A running job is PAUSING at first.
 
         Raises:
-            WrongState: it is neither queued nor running.
+            WrongState: it has ended or is being cancelled; a repeated pause is no error.
         """
         return self._update(_calls.pause(self.name), timeout)
 
@@ -280,7 +280,7 @@ class JobHandle(JobView):
         """Queue a paused job again.
 
         Raises:
-            WrongState: it is not paused.
+            WrongState: it has ended or is being cancelled; a repeated resume is no error.
         """
         return self._update(_calls.resume(self.name), timeout)
 
