@@ -70,6 +70,9 @@ class Executor(Protocol):
     def obstacle(self, spec: TrainingSpec) -> str | None:
         """Why the spec can never run here (too few GPUs), a sentence; None when it can."""
 
+    def device(self, spec: TrainingSpec) -> Literal["cpu", "cuda"]:
+        """The kind of slot that the spec takes; it looks at `spec.compute` alone."""
+
     def run(self, launch: Launch) -> AsyncGenerator[tuple[datetime, Payload] | Outcome, None]:
         """Run one attempt: its payloads, each with its time, and one Outcome as the last item.
 

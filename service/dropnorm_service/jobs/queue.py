@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from dropnorm.results import TrainingJob
 from dropnorm.spec import Compute, TrainingSpec
+from dropnorm_service.jobs.ports import Executor
 
 
 class _Place(NamedTuple):
@@ -28,7 +28,7 @@ class _Line:
 
 
 class JobQueue:
-    """Queued jobs. One line per kind of compute, so that a job whose slot is taken delays its like only."""
+    """Queued jobs. One line per kind of compute, of which only the first job can be next."""
 
     def __init__(self) -> None:
         self._lines: dict[Compute, _Line] = {}
@@ -51,12 +51,22 @@ class JobQueue:
         # Its place stays in the line until it comes to the front: `_clean`.
         self._places.pop(job_id, None)
 
-    def first(self, fits: Callable[[TrainingSpec], bool]) -> str | None:
-        """The first job that fits, which stays in the queue; None when none does."""
+    def first(self, executor: Executor) -> str | None:
+        """The first job for which the executor has room, which stays in the queue; None when it has for none.
+
+        A job that waits for slots, perhaps for several GPUs, is not overtaken by those behind it that
+        would take one of the same kind: it would wait for ever. One that can never run holds up nobody.
+        """
         self._clean()
+        awaited: set[str] = set()
         for line in sorted(self._lines.values(), key=lambda line: line.places[0]):
-            if fits(line.spec):
+            device = executor.device(line.spec)
+            if device in awaited:
+                continue
+            if executor.fits(line.spec):
                 return line.places[0].job_id
+            if executor.obstacle(line.spec) is None:
+                awaited.add(device)
         return None
 
     def _clean(self) -> None:

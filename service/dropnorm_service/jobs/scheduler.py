@@ -93,7 +93,7 @@ class Scheduler:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            while (job_id := self._queue.first(self._executor.fits)) is not None:
+            while (job_id := self._queue.first(self._executor)) is not None:
                 try:
                     await self._launch(job_id)
                 except Exception:

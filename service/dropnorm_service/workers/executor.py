@@ -16,7 +16,7 @@ from dropnorm_service.jobs.ports import Launch, Lost, Order, Outcome
 from dropnorm_service.workers.attempt import follow
 from dropnorm_service.workers.forks import Child, ForkServer, StartFailed
 from dropnorm_service.workers.messages import DataSettings, Gpu, Inventory, Ordered, Start
-from dropnorm_service.workers.slots import Seat, SlotTable
+from dropnorm_service.workers.slots import Device, Seat, SlotTable
 
 _CHILD = "dropnorm_service.workers.child"
 _WORKER = f"{_CHILD}.worker:main"
@@ -120,6 +120,10 @@ class LocalExecutor:
     def obstacle(self, spec: TrainingSpec) -> str | None:
         """Why the spec can never run here, a sentence; None when it can."""
         return self._table.obstacle(spec)
+
+    def device(self, spec: TrainingSpec) -> Device:
+        """The kind of slot that the spec takes."""
+        return self._table.need(spec).device
 
     def memory_limit(self, spec: TrainingSpec) -> int | None:
         """Memory in bytes of the device the spec would run on; None when it cannot run here."""

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
 from dropnorm.results import (
     CheckpointWritten,
@@ -35,11 +36,14 @@ Item = tuple[datetime, Payload] | Outcome
 PROMPT = RetryPolicy(limit=3, first_delay=0.0)
 
 SPEC = TrainingSpec(architecture=MLP(hidden=(8,)), data=Data(dataset="digits"))
-GPU_SPEC = TrainingSpec(
-    architecture=MLP(hidden=(8,)),
-    data=Data(dataset="digits"),
-    compute=Compute(device="cuda", gpus=1),
-)
+
+
+def on_gpus(count: int) -> TrainingSpec:
+    """A spec that takes so many GPUs."""
+    return SPEC.model_copy(update={"compute": Compute(device="cuda", gpus=count)})
+
+
+GPU_SPEC = on_gpus(1)
 
 DATASET = DatasetSummary(
     name="digits",
@@ -100,17 +104,21 @@ class BenchExecutor:
         ]
 
     def fits(self, spec: TrainingSpec) -> bool:
-        return self.free[_kind(spec)] > 0
+        return self.free[self.device(spec)] >= _slots(spec)
 
     def obstacle(self, spec: TrainingSpec) -> str | None:
-        return None if self.total[_kind(spec)] else "This service has no GPU."
+        enough = self.total[self.device(spec)] >= _slots(spec)
+        return None if enough else "This service has too few GPUs."
+
+    def device(self, spec: TrainingSpec) -> Literal["cpu", "cuda"]:
+        return "cuda" if spec.compute.device == "cuda" else "cpu"
 
     async def run(self, launch: Launch) -> AsyncGenerator[Item, None]:
-        kind = _kind(launch.spec)
-        assert self.free[kind] > 0, "launched without a free slot"
+        kind, slots = self.device(launch.spec), _slots(launch.spec)
+        assert self.free[kind] >= slots, "launched without a free slot"
         assert launch.job_id not in self.attempts, "two attempts of one job at a time"
         assert launch.folder.is_dir()
-        self.free[kind] -= 1
+        self.free[kind] -= slots
         attempt = self.attempts[launch.job_id] = Attempt(launch)
         self.started.put_nowait(attempt)
         try:
@@ -121,7 +129,7 @@ class BenchExecutor:
                     return
         finally:
             del self.attempts[launch.job_id]
-            self.free[kind] += 1
+            self.free[kind] += slots
             attempt.closed.set()
 
     def order(self, job_id: str, order: Order) -> None:
@@ -195,8 +203,8 @@ class Bench:
         return after
 
 
-def _kind(spec: TrainingSpec) -> str:
-    return "cuda" if spec.compute.device == "cuda" else "cpu"
+def _slots(spec: TrainingSpec) -> int:
+    return spec.compute.gpus or 1
 
 
 _METRICS = Metrics(samples=360, loss=0.1, accuracy=0.97)

@@ -86,7 +86,7 @@ async def test_what_can_never_run_is_refused(bench: Bench):
     with pytest.raises(CannotFit) as raised:
         await bench.create(GPU_SPEC)
     assert raised.value.problems == (
-        ("training_job.spec.compute.gpus", "This service has no GPU."),
+        ("training_job.spec.compute.gpus", "This service has too few GPUs."),
     )
 
 

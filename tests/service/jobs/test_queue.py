@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from tests.service.jobs.bench import GPU_SPEC, SPEC
+from tests.service.jobs.bench import GPU_SPEC, SPEC, BenchExecutor, on_gpus
 
 from dropnorm.results import State, TrainingJob
 from dropnorm.spec import TrainingSpec
@@ -30,7 +30,7 @@ def job(job_id: str, *, age: int = 0, priority: int = 0, spec: TrainingSpec = SP
 
 def drain(queue: JobQueue) -> list[str]:
     ids = []
-    while (job_id := queue.first(lambda spec: True)) is not None:
+    while (job_id := queue.first(BenchExecutor())) is not None:
         queue.discard(job_id)
         ids.append(job_id)
     return ids
@@ -52,9 +52,34 @@ def test_a_job_whose_slot_is_taken_does_not_hold_up_others():
     queue = JobQueue()
     queue.push(job("gpu", priority=9, spec=GPU_SPEC))
     queue.push(job("cpu"))
-    assert queue.first(lambda spec: spec.compute.device != "cuda") == "cpu"
-    assert queue.first(lambda spec: True) == "gpu"
-    assert queue.first(lambda spec: False) is None
+    executor = BenchExecutor(cpus=1, gpus=1)
+    assert queue.first(executor) == "gpu"
+    executor.free["cuda"] = 0
+    assert queue.first(executor) == "cpu"
+    executor.free["cpu"] = 0
+    assert queue.first(executor) is None
+
+
+def test_a_job_that_waits_for_several_gpus_is_not_overtaken_for_ever():
+    queue = JobQueue()
+    for each in [
+        job("both", spec=on_gpus(2), age=2),
+        job("one", spec=GPU_SPEC, age=1),
+        job("cpu"),
+    ]:
+        queue.push(each)
+    executor = BenchExecutor(cpus=1, gpus=2)
+    executor.free["cuda"] = 1
+    assert queue.first(executor) == "cpu"
+    executor.free["cuda"] = 2
+    assert queue.first(executor) == "both"
+
+
+def test_a_job_that_can_never_run_holds_up_nobody():
+    queue = JobQueue()
+    queue.push(job("eight", spec=on_gpus(8), priority=9))
+    queue.push(job("one", spec=GPU_SPEC))
+    assert queue.first(BenchExecutor(gpus=2)) == "one"
 
 
 def test_each_kind_of_compute_is_asked_for_once_however_many_jobs_wait():
@@ -64,11 +89,12 @@ def test_each_kind_of_compute_is_asked_for_once_however_many_jobs_wait():
         queue.push(job(f"cpu-{n}"))
     asked: list[TrainingSpec] = []
 
-    def no(spec: TrainingSpec) -> bool:
-        asked.append(spec)
-        return False
+    class Full(BenchExecutor):
+        def fits(self, spec: TrainingSpec) -> bool:
+            asked.append(spec)
+            return False
 
-    assert queue.first(no) is None
+    assert queue.first(Full(gpus=1)) is None
     assert len(asked) == 2
 
 

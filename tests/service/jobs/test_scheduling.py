@@ -345,7 +345,7 @@ async def test_a_waiting_job_whose_gpu_is_missing_after_a_restart_keeps_waiting_
     assert (await after.service.get(running.id)).state is State.QUEUED
     warning = (await after.journal(running))[-1].payload
     assert warning.kind == "warning"
-    assert (warning.code, warning.message) == ("CANNOT_FIT", "This service has no GPU.")
+    assert (warning.code, warning.message) == ("CANNOT_FIT", "This service has too few GPUs.")
     await after.service.stop(grace=0.0)
 
 
