@@ -10,7 +10,17 @@ from pathlib import Path
 
 import grpc
 import pytest
-from tests.e2e.servers import Server, after_epoch, check_journal, command, first, long, spec, states
+from tests.e2e.servers import (
+    Server,
+    after_epoch,
+    check_journal,
+    command,
+    eventually,
+    first,
+    long,
+    spec,
+    states,
+)
 
 import dropnorm as dn
 from dropnorm.results import State
@@ -77,29 +87,34 @@ def test_a_job_is_queued_while_the_service_is_away(make_server: MakeServer):
 
 
 def test_its_end_is_announced(make_server: MakeServer):
-    """Streams end with UNAVAILABLE, which tells a client to come back."""
-    server = make_server().start()
+    """Every stream gets a last event, then UNAVAILABLE, which tells a client to come back."""
+    server = make_server("--cpu-slots", "1").start()
     with server.client() as client:
-        job = client.train(long())
-        after_epoch(job)
+        jobs = [client.train(long(), priority=priority).name for priority in (1, 0)]
+        after_epoch(client.job(jobs[0]))
+    last: dict[str, str] = {}
     ended: list[grpc.StatusCode] = []
 
-    def watch() -> None:
+    def watch(name: str) -> None:
         with grpc.insecure_channel(server.address) as channel:
+            request = pb.WatchTrainingJobRequest(name=name)
             try:
-                for _ in TrainingServiceStub(channel).WatchTrainingJob(
-                    pb.WatchTrainingJobRequest(name=job.name), timeout=60
-                ):
-                    pass
+                for event in TrainingServiceStub(channel).WatchTrainingJob(request, timeout=60):
+                    last[name] = str(event.payload)
             except grpc.RpcError as error:
                 ended.append(error.code())
 
-    watching = threading.Thread(target=watch)
-    watching.start()
+    watching = [threading.Thread(target=watch, args=(name,)) for name in jobs]
+    for thread in watching:
+        thread.start()
+    eventually(lambda: len(last) == 2, "both are watched")
     assert server.stop() == 0
-    watching.join(60)
+    for thread in watching:
+        thread.join(60)
 
-    assert ended == [grpc.StatusCode.UNAVAILABLE]
+    assert ended == [grpc.StatusCode.UNAVAILABLE] * 2
+    assert "The service is stopping; the job goes on" in last[jobs[0]]
+    assert "The service is stopping; the job stays QUEUED" in last[jobs[1]]
 
 
 def test_two_services_never_share_a_folder(tracked: Server):

@@ -59,6 +59,10 @@ class Journal:
         """Call a function after each change, once it is on disk, with the job and its new events."""
         self._listeners.append(listener)
 
+    def watched(self) -> Sequence[LiveJob]:
+        """The jobs whose journals are being followed."""
+        return [live for live in self._jobs if live.watchers]
+
     async def close(self) -> None:
         """End all who follow a journal, and wait for changes under way."""
         self._closed = True
@@ -144,27 +148,35 @@ class Journal:
             if not 0 <= after <= newest:
                 text = f"must be 0 to {newest}, the number of the newest event, not {after}"
                 raise InvalidRequest([Problem("after_sequence", text)])
-            while True:
-                events = live.recent(after, _PAGE)
-                if events is None:
-                    events = await self._store.events(job_id, after=after, limit=_PAGE)
-                    if not events:  # purged under the reader's feet
-                        raise JobNotFound(job_id)
-                for event in events:
+            live.watchers += 1
+            try:
+                async for event in self._follow(live, after):
                     yield event
-                    after = event.sequence
-                if after < live.job.last_sequence:
-                    continue
-                if live.job.state.terminal:
-                    return
-                if self._closed:
-                    raise ShuttingDown
-                await live.news()
+            finally:
+                live.watchers -= 1
 
     def forget(self, job_ids: Sequence[str]) -> None:
         """Drop jobs from memory that are about to be purged."""
         for job_id in job_ids:
             self._jobs.discard(job_id)
+
+    async def _follow(self, live: LiveJob, after: int) -> AsyncGenerator[Event, None]:
+        while True:
+            events = live.recent(after, _PAGE)
+            if events is None:
+                events = await self._store.events(live.job.id, after=after, limit=_PAGE)
+                if not events:  # purged under the reader's feet
+                    raise JobNotFound(live.job.id)
+            for event in events:
+                yield event
+                after = event.sequence
+            if after < live.job.last_sequence:
+                continue
+            if live.job.state.terminal:
+                return
+            if self._closed:
+                raise ShuttingDown
+            await live.news()
 
     async def _create(self, job: TrainingJob, request: RequestRecord | None) -> TrainingJob:
         entry = Entry(job.create_time, StateChanged(state=State.QUEUED), 0)

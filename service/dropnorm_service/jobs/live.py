@@ -20,6 +20,7 @@ class LiveJob:
         deleted: hidden from callers.
         lock: held while the job changes.
         holders: who needs it in memory: its attempt, its watchers, a change under way.
+        watchers: how many follow its journal.
     """
 
     def __init__(self, job: TrainingJob, newest: Sequence[Event] = ()) -> None:
@@ -28,6 +29,7 @@ class LiveJob:
         self.deleted = False
         self.lock = asyncio.Lock()
         self.holders = 0
+        self.watchers = 0
         self._tail = list(newest)
         self._news = asyncio.Event()
 

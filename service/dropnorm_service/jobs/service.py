@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import socket
 from collections.abc import AsyncGenerator, Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from dropnorm.results import Event, Plan, StateChanged, Tracked, TrainingJob, Worker
+from dropnorm.results import Event, LogLine, Plan, StateChanged, Tracked, TrainingJob, Worker
 from dropnorm.spec import Submission, TrainingSpec
 from dropnorm_service.jobs import states
 from dropnorm_service.jobs.admission import Admission
@@ -16,9 +18,11 @@ from dropnorm_service.jobs.errors import (
     JobNotFound,
     RequestIdReused,
     ShuttingDown,
+    StoreUnavailable,
     WrongState,
 )
 from dropnorm_service.jobs.journal import Entry, Journal
+from dropnorm_service.jobs.live import LiveJob
 from dropnorm_service.jobs.ports import (
     Clock,
     Executor,
@@ -31,6 +35,8 @@ from dropnorm_service.jobs.ports import (
 from dropnorm_service.jobs.purging import Purger
 from dropnorm_service.jobs.retries import DEFAULT_POLICY, RetryPolicy
 from dropnorm_service.jobs.scheduler import Scheduler
+
+log = logging.getLogger(__name__)
 
 
 def utc_now() -> datetime:
@@ -85,12 +91,16 @@ class JobService:
     async def stop(self, grace: float) -> None:
         """Accept no job more, let workers write checkpoints, requeue their jobs, end all watches.
 
+        Every watcher is told a last event that says so.
+
         Args:
             grace: seconds that workers have for it.
         """
         self._stopping = True
+        since = self._clock()
         await self._purger.stop()
         await self._scheduler.stop(grace)
+        await asyncio.gather(*(self._bid_farewell(live, since) for live in self._journal.watched()))
         await self._journal.close()
 
     def on_growth(self, listener: Callable[[], None]) -> None:
@@ -250,6 +260,20 @@ class JobService:
                 await self._journal.change(live, decide)
         except JobNotFound:
             return
+
+    async def _bid_farewell(self, live: LiveJob, since: datetime) -> None:
+        """The last event for those who watch a job that has waited all the time and so had none."""
+
+        def decide(job: TrainingJob) -> Sequence[Entry]:
+            if job.state.terminal or job.update_time >= since:
+                return []
+            text = f"The service is stopping; the job stays {job.state.name} while it is away."
+            return [Entry(self._clock(), LogLine(message=text), job.attempt)]
+
+        try:
+            await self._journal.change(live, decide)
+        except StoreUnavailable as error:
+            log.error("who watches %s is not told of the end: %s", live.job.name, error)
 
     async def _ask(self, job_id: str, action: states.Action) -> TrainingJob:
         async with self._journal.holding(job_id) as live:

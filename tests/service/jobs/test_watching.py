@@ -6,7 +6,7 @@ import contextlib
 import pytest
 from tests.service.jobs.bench import Bench
 
-from dropnorm.results import LogLine, State, Tracked
+from dropnorm.results import Event, LogLine, State, StateChanged, Tracked, TrainingJob
 from dropnorm_service.jobs import live
 from dropnorm_service.jobs.errors import InvalidRequest, JobNotFound, ShuttingDown
 
@@ -100,20 +100,38 @@ async def test_there_is_nothing_to_watch(bench: Bench):
         await sequences(bench, "nobody")
 
 
-async def test_a_stopping_service_tells_all_it_has_and_ends_the_watch(bench: Bench):
-    job = await bench.create()
+async def test_a_stopping_service_tells_every_watcher_a_last_event(bench: Bench):
+    running = await bench.create()
+    paused = await bench.create()
+    for _ in range(2):
+        await bench.launched()
+    for job in (running, paused):
+        await bench.reached(job, State.RUNNING)
+    await bench.service.pause(paused.id)
+    await bench.executor.attempts[paused.id].obey()
+    await bench.reached(paused, State.PAUSED)
+    await bench.create()
     await bench.launched()
-    await bench.reached(job, State.RUNNING)
-    seen = []
+    queued, unwatched = [await bench.create() for _ in range(2)]
+    last: dict[str, Event] = {}
 
-    async def watch() -> None:
+    async def watch(job: TrainingJob) -> None:
         async for event in bench.service.watch(job.id):
-            seen.append(event.payload)
+            last[job.id] = event
 
-    watching = asyncio.create_task(watch())
+    watching = [asyncio.create_task(watch(job)) for job in (running, paused, queued, queued)]
     await asyncio.sleep(0.01)
     await bench.service.stop(grace=0.0)
-    with pytest.raises(ShuttingDown):
-        await watching
-    assert seen[-1].kind == "state"
-    assert seen[-1].state is State.QUEUED
+    ends = await asyncio.gather(*watching, return_exceptions=True)
+    assert [type(end) for end in ends] == [ShuttingDown] * 4
+    requeued = last[running.id].payload
+    assert isinstance(requeued, StateChanged)
+    assert requeued.state is State.QUEUED
+    assert "stopping" in requeued.message
+    for job, state in ((paused, "PAUSED"), (queued, "QUEUED")):
+        farewell = last[job.id].payload
+        assert isinstance(farewell, LogLine)
+        assert farewell.message.startswith(f"The service is stopping; the job stays {state}")
+        assert await bench.store.get(job.id) == await bench.service.get(job.id)
+        assert [event.sequence for event in await bench.journal(job)][-1] == last[job.id].sequence
+    assert len(await bench.journal(unwatched)) == 1, "nobody was there to be told"
