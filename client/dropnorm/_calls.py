@@ -17,7 +17,7 @@ from dropnorm import wire
 from dropnorm.errors import InvalidRequest, from_rpc_error
 from dropnorm.results import Plan, TrainingJob, Worker
 from dropnorm.spec import Problem, Submission, TrainingSpec
-from dropnorm.spec._base import join_path, problems_of
+from dropnorm.spec._base import problems_of
 from dropnorm.v1 import (
     plan_pb2,
     training_job_pb2,
@@ -142,10 +142,7 @@ def create(
             {"spec": spec} | {key: value for key, value in said.items() if value is not None}
         )
     except ValidationError as error:
-        problems = [
-            Problem(join_path("training_job", problem.field), problem.message)
-            for problem in problems_of(error)
-        ]
+        problems = [problem.below("training_job") for problem in problems_of(error)]
         raise InvalidRequest(problems=problems) from error
     return Call(
         method="CreateTrainingJob",

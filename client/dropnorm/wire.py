@@ -37,8 +37,8 @@ from dropnorm._codecs import (
     UnionCodec,
 )
 from dropnorm.results import JobError
-from dropnorm.spec import InvalidSpecError, Problem, SpecModel
-from dropnorm.spec._base import join_path, problems_of
+from dropnorm.spec import InvalidSpecError, SpecModel
+from dropnorm.spec._base import problems_of
 
 __all__ = ["ERROR_DOMAIN", "from_message", "to_message"]
 
@@ -91,12 +91,9 @@ def _read_strictly(codec: ModelCodec, message: Message, path: str) -> BaseModel:
     try:
         model = codec.model.model_validate(values)
     except ValidationError as error:
-        problems = [
-            Problem(join_path(path, field), text)
-            for field, text in problems_of(error)
-            if join_path(path, field) not in found.undecided
-        ]
-        raise InvalidSpecError([*found.problems, *problems]) from error
+        problems = [problem.below(path) for problem in problems_of(error)]
+        decided = [problem for problem in problems if problem.field not in found.undecided]
+        raise InvalidSpecError([*found.problems, *decided]) from error
     if found.problems:
         raise InvalidSpecError(found.problems)
     return model

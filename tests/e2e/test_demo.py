@@ -27,7 +27,11 @@ def check(out: str, folder: Path, dataset: str, jobs: int) -> None:
         assert f"\n {way} " in out
     assert f"{jobs} trainings in" in out
     assert (folder / f"learning-curves-{dataset}.png").read_bytes().startswith(PNG)
-    assert f"dropnorm ui --data-dir {folder}" in out
+    [ui] = [line for line in out.splitlines() if line.startswith("MLflow's page on these runs: ")]
+    command = ui.partition(": ")[2].partition("  and open ")[0].split()
+    assert command[1:] == ["ui", "--data-dir", str(folder)]
+    help_text = subprocess.run([command[0], "ui", "--help"], check=True, stdout=subprocess.PIPE)
+    assert b"MLflow's page" in help_text.stdout
     with sqlite3.connect(folder / "mlflow.db") as database:
         runs = database.execute("select status, count(*) from runs group by status").fetchall()
         models = database.execute("select count(*) from logged_models").fetchall()

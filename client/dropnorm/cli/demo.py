@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import shlex
+import shutil
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -236,8 +238,20 @@ def _say_where(data_dir: Path, experiment: str | None) -> None:
         if experiment
         else "http://127.0.0.1:5000"
     )
+    command = shlex.join([_own_command(), "ui", "--data-dir", str(data_dir)])
     stdout.print(
-        f"MLflow's page on these runs: [bold]dropnorm ui --data-dir {escape(shlex.quote(str(data_dir)))}[/]"
-        f"  and open {page}",
+        f"MLflow's page on these runs: [bold]{escape(command)}[/]  and open {page}",
         soft_wrap=True,
     )
+
+
+def _own_command() -> str:
+    """What a reader's shell calls this very program: a virtual environment need not be on its PATH."""
+    own = Path(sys.executable).with_name("dropnorm")
+    found = shutil.which("dropnorm")
+    if found is not None and own.exists() and Path(found).samefile(own):
+        return "dropnorm"
+    try:
+        return str(own.relative_to(Path.cwd()))
+    except ValueError:
+        return str(own)

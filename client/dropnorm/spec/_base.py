@@ -33,6 +33,10 @@ class Problem(NamedTuple):
     field: str
     message: str
 
+    def below(self, prefix: str) -> Problem:
+        """The same problem, of a part that stands at `prefix` in a whole."""
+        return Problem(join_path(prefix, self.field), self.message)
+
 
 class InvalidSpecError(ValueError):
     """A spec breaks one or more rules; `problems` names every field."""
@@ -86,7 +90,7 @@ def problems_of(error: ValidationError) -> list[Problem]:
         where = format_path(_field_parts(line["loc"]))
         ruled: Sequence[Problem] = line.get("ctx", {}).get("problems", ())
         if ruled:
-            problems += [Problem(join_path(where, field), text) for field, text in ruled]
+            problems += [problem.below(where) for problem in ruled]
         else:
             problems.append(Problem(where, _sentence(line)))
     return problems

@@ -53,12 +53,7 @@ class InvalidRequest(ServiceError):
     @classmethod
     def from_spec(cls, error: InvalidSpecError, prefix: str) -> Self:
         """The problems of a spec that stands at `prefix` in the request."""
-        return cls(
-            [
-                Problem(f"{prefix}.{field}" if field else prefix, text)
-                for field, text in error.problems
-            ]
-        )
+        return cls([problem.below(prefix) for problem in error.problems])
 
 
 class InvalidListRequest(InvalidRequest):
