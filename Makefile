@@ -14,7 +14,7 @@ PUBLISHED = $(shell git describe --tags --abbrev=0 --match 'v*' 2>/dev/null || e
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo venv test lint types imports check-protos unit e2e bench format protos lock clean
+.PHONY: help demo venv test lint types imports check-protos unit e2e bench format protos reference lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -26,10 +26,11 @@ venv: $(VENV)/.dev ## Set up .venv with everything that a developer needs
 
 test: lint types imports check-protos unit e2e ## Run every check and every test, as CI does
 
-lint: $(VENV)/.dev ## Check style and likely mistakes (ruff)
+lint: $(VENV)/.dev ## Check style and likely mistakes (ruff), and that the README's reference is current
 	@echo "== lint"
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
+	@$(BIN)/python docs/reference.py --check
 
 types: $(VENV)/.dev ## Check types (mypy)
 	@echo "== types"
@@ -69,6 +70,9 @@ format: $(VENV)/.dev ## Format the code and the protos
 
 protos: $(VENV)/.dev ## Generate client/dropnorm/v1 from the protos
 	@$(BIN)/python protos/generate.py
+
+reference: $(VENV)/.dev ## Write the README's reference tables from the models
+	@$(BIN)/python docs/reference.py
 
 # torch keeps its version: a new one is a decision of its own, and asked for by hand in constraints.txt.
 # Its CUDA libraries are left out: torch itself pins them, other builds of it have none.

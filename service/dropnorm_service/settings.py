@@ -63,7 +63,7 @@ class Settings(BaseSettings):
     """Port to listen on; 0 takes a free one and prints it."""
     data_dir: Folder = Field(default_factory=_default_data_dir)
     """Folder for the store, checkpoints, models, the data cache and MLflow's store, used by one service at a time;
-    absent: `~/.local/share/dropnorm`."""
+    absent: `$XDG_DATA_HOME/dropnorm`, else `~/.local/share/dropnorm`."""
     database_url: str | None = None
     """SQLAlchemy URL of the store; absent: SQLite in the data folder."""
     grace: Seconds = 30.0
