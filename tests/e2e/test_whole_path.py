@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -78,6 +79,17 @@ def test_a_training_from_its_spec_to_its_model_in_mlflow(
     assert accuracy_without_dropnorm(asked, run, tracked, tmp_path) == pytest.approx(
         evaluation.test.accuracy
     )
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_a_worker_compiles_its_model(client: dn.Client):
+    compute = dn.Compute(device="cpu", compile=True)
+    job = client.train(spec(epochs=20).model_copy(update={"compute": compute}))
+
+    accuracy = job.result().test.accuracy
+    assert accuracy is not None
+    assert accuracy > 0.7  # chance is 0.1
 
 
 def accuracy_without_dropnorm(

@@ -1,0 +1,53 @@
+"""torch.compile on the CPU: the same training within rounding, and nothing of it left in the model."""
+
+import shutil
+
+import pytest
+import torch
+from tests.service.training.made import classification, split_of
+from tests.service.training.shorthand import listed
+
+from dropnorm import spec as dn
+from dropnorm.spec import layers
+from dropnorm_service.training import FitResult, fit
+
+pytestmark = [
+    pytest.mark.slow,
+    # torch's compiler imports a part of torch that torch deprecates.
+    pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning"),
+    pytest.mark.skipif(
+        shutil.which("g++") is None,
+        reason="torch.compile needs a C++ compiler, and there is no g++",
+    ),
+]
+
+# Without dropout, whose masks a compiled model draws in another order, and without a bias that batch norm
+# takes away again: its gradient is rounding alone, which Adam makes a step of full size.
+NETWORK = (
+    layers.Conv(channels=4, bias=False),
+    layers.Activation(),
+    layers.Pool(),
+    layers.Flatten(),
+)
+NORMED = dn.Regularization(batch_norm=dn.BatchNorm())
+
+
+def trained(*, compile: bool) -> FitResult:
+    spec = listed(
+        *NETWORK,
+        optimization=dn.Optimization(epochs=3, batch_size=32),
+        regularization=NORMED,
+        compute=dn.Compute(device="cpu", compile=compile),
+    )
+    return fit(spec, split_of(spec, classification(2, 8, 8)))
+
+
+def test_the_same_training_within_rounding():
+    plain, compiled = trained(compile=False), trained(compile=True)
+
+    for expected, actual in zip(plain.evaluation.history, compiled.evaluation.history, strict=True):
+        assert actual.train_loss == pytest.approx(expected.train_loss, rel=1e-4)
+        assert actual.validation_loss == pytest.approx(expected.validation_loss, rel=1e-3)
+    assert compiled.model.state_dict().keys() == plain.model.state_dict().keys()
+    for name, weight in compiled.model.state_dict().items():
+        torch.testing.assert_close(weight, plain.model.state_dict()[name], rtol=1e-3, atol=1e-4)
