@@ -116,11 +116,6 @@ RULES: dict[str, tuple[dict[str, Any], str, str]] = {
         "optimization.warmup.epochs",
         "a warm-up of 5 epochs leaves nothing of the 5 epochs of training",
     ),
-    "no sample to train on": (
-        {"data": {"dataset": "digits", "validation_share": 0.5, "test_share": 0.5}},
-        "data.test_share",
-        "leave no sample to train on",
-    ),
     "GPUs for the cpu": (
         {"compute": {"device": "cpu", "gpus": 1}},
         "compute.gpus",

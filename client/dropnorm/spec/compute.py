@@ -22,7 +22,8 @@ class Compute(SpecModel):
     """Arithmetic of forward and backward pass; the 16-bit forms run under autocast with float32 weights, float16 with
     loss scaling on a GPU only."""
     compile: Bool = False
-    """Compile the model with torch.compile; pays off from minutes of training on."""
+    """Compile the model with torch.compile; pays off from minutes of training on. Dropout then draws other random
+    numbers, so a compiled training is not the numbers of one that is not."""
     deterministic: Bool = True
     """Use deterministic algorithms only, so that spec and seed give identical numbers on the same device."""
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from dropnorm.spec._base import Bool, Float, Int, Problem, SpecModel
+from dropnorm.spec._base import Bool, Float, Int, SpecModel
 
 OpenShare = Annotated[Float, Field(gt=0.0, lt=1.0)]
 
@@ -36,10 +35,3 @@ class Data(SpecModel):
     """Scale of the input, measured on the training split: `per_feature` gives each feature (each channel of an image)
     mean 0 and standard deviation 1; `global` uses one mean and deviation for all; `none` keeps raw values, but bytes
     become 0 to 1. Regression targets are standardised too, unless `none`; metrics are in the target's own unit."""
-
-    def _rules(self) -> Iterator[Problem]:
-        if self.validation_share + (self.test_share or 0.0) >= 1.0:
-            yield Problem(
-                "test_share",
-                "validation_share and test_share leave no sample to train on; together below 1",
-            )

@@ -162,7 +162,7 @@ class EarlyStopping(SpecModel):
     patience: Epochs = 5
     """Epochs without improvement before training ends."""
     min_delta: NonNegative = 0.0
-    """Smallest change of the metric that counts as an improvement, in the metric's own unit, 0 or more."""
+    """A change of the metric by more than this counts as an improvement, in the metric's own unit, 0 or more."""
 
 
 class Optimization(SpecModel):

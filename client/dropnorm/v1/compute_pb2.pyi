@@ -91,7 +91,9 @@ class Compute(google.protobuf.message.Message):
     precision: Global___Compute.Precision.ValueType
     """Arithmetic of the forward and the backward pass. Default: PRECISION_FLOAT32."""
     compile: builtins.bool
-    """Compile the model with torch.compile; pays off from minutes of training on. Default: false."""
+    """Compile the model with torch.compile; pays off from minutes of training on. Dropout then draws
+    other random numbers. Default: false.
+    """
     deterministic: builtins.bool
     """Use deterministic algorithms only, so that spec and seed give identical numbers on the same
     device. Default: true.

@@ -530,8 +530,8 @@ class EarlyStopping(google.protobuf.message.Message):
     patience: builtins.int
     """Epochs without improvement before training ends. Limits: 1 to 100,000. Default: 5."""
     min_delta: builtins.float
-    """Smallest change of the metric that counts as an improvement, in the metric's own unit. Limits:
-    0 to 1,000,000. Default: 0.
+    """A change of the metric by more than this counts as an improvement, in the metric's own unit.
+    Limits: 0 to 1,000,000. Default: 0.
     """
     def __init__(
         self,

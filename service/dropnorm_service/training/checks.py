@@ -26,6 +26,7 @@ def check(training: TrainingSpec, dataset: DatasetSummary) -> Design:
         paper = design(training, dataset.input_shape, dataset.outputs)
     except InvalidSpecError as error:
         raise InvalidSpecError([*error.problems, *problems]) from error
+    problems += _nothing_to_learn(paper)
     problems += _single_values_in_training(training, paper, dataset)
     problems += _single_values_in_evaluation(paper, dataset)
     if problems:
@@ -40,6 +41,12 @@ def _selection(training: TrainingSpec, dataset: DatasetSummary) -> Iterator[Prob
             "evaluation.selection",
             f"{dataset.name} is a regression, which has no accuracy; select by validation_loss",
         )
+
+
+def _nothing_to_learn(paper: Design) -> Iterator[Problem]:
+    if paper.parameters == 0:
+        text = "the network has no weights to learn; give it a linear or a conv layer"
+        yield Problem("architecture", text)
 
 
 def _single_values_in_training(

@@ -30,7 +30,11 @@ class Stepper:
         compute: Compute,
         clipping: GradientClipping | None,
     ) -> None:
-        self._forward = torch.compile(state.model) if compute.compile else state.model
+        # By static shapes, of which there are few: otherwise the code that a batch meets, and with it the last
+        # digits of its numbers, depends on which sizes this process saw before.
+        self._forward = (
+            torch.compile(state.model, dynamic=False) if compute.compile else state.model
+        )
         self._compiles = compute.compile
         self._parameters = list(state.model.parameters())
         self._optimizer, self._scaler = state.optimizer, state.scaler

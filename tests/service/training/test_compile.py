@@ -1,15 +1,18 @@
 """torch.compile on the CPU: the same training within rounding, and nothing of it left in the model."""
 
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
 from tests.service.training.made import classification, split_of
-from tests.service.training.shorthand import listed
+from tests.service.training.shorthand import listed, mlp
+from tests.service.training.test_fit import numbers
+from tests.service.training.test_resumption import Stop
 
 from dropnorm import spec as dn
 from dropnorm.spec import layers
-from dropnorm_service.training import FitResult, fit
+from dropnorm_service.training import Checkpoints, FitResult, Interrupted, fit
 
 pytestmark = [
     pytest.mark.slow,
@@ -51,3 +54,22 @@ def test_the_same_training_within_rounding():
     assert compiled.model.state_dict().keys() == plain.model.state_dict().keys()
     for name, weight in compiled.model.state_dict().items():
         torch.testing.assert_close(weight, plain.model.state_dict()[name], rtol=1e-3, atol=1e-4)
+
+
+def test_a_repeat_and_a_resumption_have_the_same_numbers(tmp_path: Path):
+    torch.compiler.reset()
+    spec = mlp(
+        16,
+        optimization=dn.Optimization(epochs=3, batch_size=32),  # the last batch is not full
+        regularization=dn.Regularization(dropout=dn.Dropout(rate=0.2), batch_norm=dn.BatchNorm()),
+        compute=dn.Compute(device="cpu", compile=True),
+    )
+    data = split_of(spec, classification(20, samples=220))
+    first, second = (fit(spec, data) for _ in range(2))
+    assert numbers(second) == numbers(first)
+
+    torch.compiler.reset()  # as a process that has compiled nothing yet
+    checkpoints = Checkpoints(tmp_path)
+    with pytest.raises(Interrupted):
+        fit(spec, data, orders=Stop(5), checkpoint=checkpoints)
+    assert numbers(fit(spec, data, checkpoint=checkpoints)) == numbers(first)

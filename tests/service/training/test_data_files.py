@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import os
 import struct
 import tarfile
 from pathlib import Path
@@ -187,6 +188,40 @@ def test_an_archive_that_is_cut_short_is_refused(tmp_path):
     (tmp_path / "cifar-10-binary.tar.gz").write_bytes(packed[: len(packed) // 2])
     facts = cifar_info(per_file=400)
     with pytest.raises(BadData, match="no whole gzipped tar archive"):
+        facts.source.parse(facts.source.find(tmp_path), facts)
+
+
+@pytest.mark.parametrize("bit", range(20))
+def test_an_archive_with_a_flipped_bit_is_refused(tmp_path, bit):
+    packed = bytearray(tar(cifar_files(per_file=400).items()))
+    header, footer = 10, 8  # gzip's own; most of the header says nothing that matters
+    place = header + (len(packed) - header - footer) * bit // 20
+    packed[place] ^= 1 << bit % 8
+    (tmp_path / "cifar-10-binary.tar.gz").write_bytes(packed)
+    facts = cifar_info(per_file=400)
+    with pytest.raises(BadData, match=r"cifar-10-binary\.tar\.gz|data_batch|test_batch"):
+        facts.source.parse(facts.source.find(tmp_path), facts)
+
+
+def test_an_archive_without_its_checksum_is_refused(tmp_path):
+    (tmp_path / "cifar-10-binary.tar.gz").write_bytes(tar(cifar_files().items())[:-8])
+    facts = cifar_info()
+    with pytest.raises(BadData, match="no whole gzipped tar archive"):
+        facts.source.parse(facts.source.find(tmp_path), facts)
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root may read every file")
+@pytest.mark.parametrize("form", ["idx", "cifar"])
+def test_a_file_that_may_not_be_read_is_named(tmp_path, form):
+    if form == "idx":
+        facts = idx_dataset(tmp_path)
+    else:
+        facts = cifar_info()
+        for name, content in cifar_files().items():
+            written(tmp_path, content, name)
+    path = facts.source.find(tmp_path)[0]
+    path.chmod(0)
+    with pytest.raises(BadData, match=f"may not read {path.name}"):
         facts.source.parse(facts.source.find(tmp_path), facts)
 
 

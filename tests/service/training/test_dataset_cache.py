@@ -185,6 +185,18 @@ def test_bundled_data_needs_no_folder_and_a_warm_cache_no_scikit_learn(tmp_path)
     assert done.stdout.split() == ["1797", "False"]
 
 
+@pytest.mark.skipif(os.getuid() == 0, reason="root may write everywhere")
+def test_a_copied_cache_can_be_read_in_a_folder_that_cannot_be_written(cache, tmp_path):
+    digest = cache.load("made").digest
+    entry = tmp_path / "cache" / "made"
+    os.utime(tensor_file(tmp_path))  # as a copy has other times
+    entry.chmod(0o500)
+    try:
+        assert cache.load("made").digest == digest
+    finally:
+        entry.chmod(0o700)
+
+
 def _load(cache, barrier, results):
     barrier.wait()
     results.put(cache.load("made").digest)

@@ -241,6 +241,13 @@ def test_accuracy_selects_only_in_classification() -> None:
     assert "select by validation_loss" in refused(spec, dataset)["evaluation.selection"]
 
 
+def test_a_network_without_weights_is_refused() -> None:
+    spec = listed(layers.Flatten(), output_layer=False)
+    with pytest.raises(dn.InvalidSpecError) as refused:
+        plan(spec, summary(3, outputs=3))
+    assert "no weights to learn" in problems(refused.value)["architecture"]
+
+
 def test_every_problem_is_named_at_once() -> None:
     spec = listed(
         layers.Conv(channels=2),

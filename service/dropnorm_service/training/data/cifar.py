@@ -6,6 +6,7 @@ read in place: none of its members is ever written to a disk.
 
 from __future__ import annotations
 
+import gzip
 import math
 import tarfile
 import zlib
@@ -15,12 +16,13 @@ from pathlib import Path, PurePosixPath
 
 import torch
 
-from dropnorm_service.training.data.idx import bad_byte
+from dropnorm_service.training.data.idx import bad_byte, readable
 from dropnorm_service.training.data.info import DatasetInfo, PinnedFile
 from dropnorm_service.training.errors import BadData
 
 _TRAIN = tuple(f"data_batch_{number}.bin" for number in range(1, 6))
 _TEST = "test_batch.bin"
+_BLOCK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -66,20 +68,21 @@ File = tuple[Path, bytearray]
 
 def _unpacked(paths: Sequence[Path], sizes: dict[str, int]) -> Iterator[tuple[str, File]]:
     for path in paths:
-        with path.open("rb") as file:
+        with readable(path), path.open("rb") as file:
             yield path.name, (path, bytearray(file.read(sizes[path.name] + 1)))
 
 
 def _members(archive: Path, sizes: dict[str, int]) -> Iterator[tuple[str, File]]:
     missing = set(sizes)
     try:
-        with tarfile.open(archive, "r|gz") as members:
+        with gzip.open(archive) as whole, tarfile.open(fileobj=whole, mode="r|") as members:
             for member in members:
                 name = _safe(archive, member)
                 if name not in missing or not (file := members.extractfile(member)):
                     continue
                 missing.remove(name)
                 yield name, (archive / name, bytearray(file.read(sizes[name] + 1)))
+            _read_to_the_end(whole)
     except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
         raise BadData(
             f"{archive.name} is no whole gzipped tar archive ({error}). Replace the file.",
@@ -91,6 +94,12 @@ def _members(archive: Path, sizes: dict[str, int]) -> Iterator[tuple[str, File]]
             "not the one for Python or Matlab.",
             file=archive,
         )
+
+
+def _read_to_the_end(whole: gzip.GzipFile) -> None:
+    """To where the checksum of all that was read is: tarfile stops before it, and takes damage for the end."""
+    while whole.read(_BLOCK):
+        pass
 
 
 def _safe(archive: Path, member: tarfile.TarInfo) -> str:

@@ -16,7 +16,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -92,7 +92,9 @@ class Entry:
             if content_digest(tensors) != index.digest:
                 _log.warning("%s is damaged and is made anew.", path)
                 return None
-            self._write_index(Index(index.digest, stamp, index.sources))
+            # Only spares the next look at the content; the folder may be one to read alone.
+            with suppress(OSError):
+                self._write_index(Index(index.digest, stamp, index.sources))
         return tensors
 
     def write(self, tensors: Tensors, sources: Sequence[Path]) -> tuple[str, Tensors]:

@@ -10,7 +10,8 @@ import gzip
 import math
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,6 +84,21 @@ def bad_byte(path: Path, byte: int, problem: str) -> BadData:
     )
 
 
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """A block that reads a file.
+
+    Raises:
+        BadData: the service may not read it.
+    """
+    try:
+        yield
+    except PermissionError as error:
+        raise BadData(
+            f"The service may not read {path.name}. Give its user the right to.", file=path
+        ) from error
+
+
 def _images(path: Path, samples: int, info: DatasetInfo) -> torch.Tensor:
     return read_idx(path, (samples, *info.input_shape[1:])).unsqueeze(1)
 
@@ -104,7 +120,7 @@ def _read(path: Path, limit: int) -> bytearray:
     """The first `limit` bytes, unpacked where the file is gzipped."""
     content = bytearray()
     try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        with readable(path), gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             while len(content) < limit and (part := file.read(min(1 << 20, limit - len(content)))):
                 content += part
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:

@@ -7,46 +7,49 @@ from dataclasses import dataclass, field
 
 from dropnorm.spec import layers as spec
 from dropnorm_service.training.design import Design, DesignedLayer
+from dropnorm_service.training.lowering import Element
 
-_Fields = frozenset[str]
-_NOTHING: _Fields = frozenset()
+_Dropouts = frozenset[Element]
+_NOTHING: _Dropouts = frozenset()
 
 
 @dataclass
 class DropoutBeforeNorm:
-    """Dropout that reaches a batch norm with running statistics, by the fields that asked for it.
+    """Dropout that reaches a batch norm with running statistics.
 
     Attributes:
-        direct: no weights in between.
-        upstream: with weights in between, and not direct anywhere.
+        direct: each such dropout with a norm that it reaches, no weights in between.
+        upstream: dropout that reaches one over weights.
     """
 
-    direct: list[str] = field(default_factory=list)
-    upstream: list[str] = field(default_factory=list)
+    direct: list[tuple[Element, Element]] = field(default_factory=list)
+    upstream: list[Element] = field(default_factory=list)
 
 
 def dropout_before_norm(paper: Design) -> DropoutBeforeNorm:
-    """Every dropout that some path takes into a batch norm; each field once, in order."""
+    """Every dropout that some path takes into a batch norm, in order."""
     found = DropoutBeforeNorm()
     _follow_dropout(paper.layers, _NOTHING, _NOTHING, found)
-    found.direct = list(dict.fromkeys(found.direct))
-    found.upstream = [name for name in dict.fromkeys(found.upstream) if name not in found.direct]
     return found
 
 
 def _follow_dropout(
-    layers: Sequence[DesignedLayer], direct: _Fields, upstream: _Fields, found: DropoutBeforeNorm
-) -> tuple[_Fields, _Fields]:
+    layers: Sequence[DesignedLayer],
+    direct: _Dropouts,
+    upstream: _Dropouts,
+    found: DropoutBeforeNorm,
+) -> tuple[_Dropouts, _Dropouts]:
     """What leaves the layers when `direct` and `upstream` dropout enters them."""
     for layer in layers:
-        kind = layer.element.layer
+        element = layer.element
+        kind = element.layer
         if isinstance(kind, spec.Dropout):
             if kind.rate:
-                direct |= {layer.element.field}
+                direct |= {element}
         elif isinstance(kind, spec.BatchNorm):
             if kind.track_running_stats:
-                found.direct += sorted(direct)
-                found.upstream += sorted(upstream)
+                found.direct += [(dropout, element) for dropout in _in_order(direct)]
+                found.upstream += _in_order(upstream)
         elif isinstance(kind, spec.Linear | spec.Conv):
             direct, upstream = _NOTHING, upstream | direct
         elif layer.branch:
@@ -54,6 +57,10 @@ def _follow_dropout(
             through = _follow_dropout(layer.branch, direct, upstream, found)
             direct, upstream = through[0] | beside[0], through[1] | beside[1]
     return direct, upstream
+
+
+def _in_order(dropouts: _Dropouts) -> list[Element]:
+    return sorted(dropouts, key=lambda element: element.field)
 
 
 def biases_before_norm(paper: Design) -> list[DesignedLayer]:

@@ -9,6 +9,7 @@ from dropnorm.spec import MLP
 from dropnorm.spec import layers as spec
 from dropnorm_service.training.lints.flow import biases_before_norm, dropout_before_norm
 from dropnorm_service.training.lints.subject import Subject, over_fields
+from dropnorm_service.training.lowering import Element
 
 HIGH_RATE = 0.8
 
@@ -17,22 +18,29 @@ def variance_shift(subject: Subject) -> Iterator[Lint]:
     """Dropout ahead of a batch norm that keeps running statistics (Li et al. 2018)."""
     found = dropout_before_norm(subject.paper)
     by_order = subject.training.regularization.order == "dropout_then_norm"
+    direct = [dropout.field for dropout, _ in found.direct]
     yield from over_fields(
         "DROPOUT_BEFORE_BATCH_NORM",
         [
-            "regularization.order" if by_order and field.startswith("regularization.") else field
-            for field in found.direct
+            "regularization.order" if by_order and _in_one_place(dropout, norm) else dropout.field
+            for dropout, norm in found.direct
         ],
         "dropout feeds a batch norm: it changes the variance in training only, and the running variance then "
         "misleads evaluation (variance shift, Li et al. 2018); put dropout after the norm",
     )
     yield from over_fields(
         "DROPOUT_UPSTREAM_OF_BATCH_NORM",
-        found.upstream,
+        [dropout.field for dropout in found.upstream if dropout.field not in direct],
         "a later batch norm, with weights in between, still sees the variance that this dropout changes in training "
         "only; the wider the layers the less it matters, and dropout after the last batch norm avoids it "
         "(Li et al. 2018)",
     )
+
+
+def _in_one_place(dropout: Element, norm: Element) -> bool:
+    """Whether the regularization put both around one activation, or both at the input or the output."""
+    placed = all(each.field.startswith("regularization.") for each in (dropout, norm))
+    return placed and dropout.name.rpartition(".")[0] == norm.name.rpartition(".")[0]
 
 
 def redundant_bias(subject: Subject) -> Iterator[Lint]:
@@ -42,8 +50,8 @@ def redundant_bias(subject: Subject) -> Iterator[Lint]:
     yield from over_fields(
         "BIAS_BEFORE_BATCH_NORM",
         ("architecture.mlp.bias" if mlp else field and f"{field}.bias" for field in fields),
-        "the batch norm that follows subtracts the bias with the mean, and learns a shift of its own; set bias to "
-        "false" + (", which in an MLP takes the output layer's bias too" if mlp else ""),
+        "the batch norm that follows subtracts the bias with the mean, so that it changes nothing; set bias to false"
+        + (", which in an MLP takes the output layer's bias too" if mlp else ""),
     )
 
 

@@ -76,12 +76,13 @@ def idle_early_stopping(subject: Subject) -> Iterator[Lint]:
     """Patience that outlasts the training."""
     optimization = subject.training.optimization
     stopping = optimization.early_stopping
-    if stopping and stopping.patience >= optimization.epochs:
+    # The first epoch is always an improvement, so the wait begins with the second.
+    if stopping and stopping.patience >= optimization.epochs - 1:
         yield Lint(
             code="EARLY_STOPPING_WITHOUT_EFFECT",
             field="optimization.early_stopping.patience",
-            message=f"a patience of {stopping.patience} cannot run out within {optimization.epochs} epochs; give less "
-            "patience or more epochs",
+            message=f"a patience of {stopping.patience} cannot run out before the last of {optimization.epochs} "
+            "epochs; give less patience or more epochs",
         )
 
 
