@@ -20,7 +20,7 @@ from dropnorm_service.jobs.service import JobService
 from dropnorm_service.lock import FolderInUse, exclusive
 from dropnorm_service.settings import Settings
 from dropnorm_service.store import SqlJobStore, StoreTooNew
-from dropnorm_service.tracking import Tracker, TrackingConfig
+from dropnorm_service.tracking import Tracker, TrackingConfig, UnsupportedTrackingUri
 from dropnorm_service.workers import (
     DataSettings,
     ForkServer,
@@ -29,7 +29,14 @@ from dropnorm_service.workers import (
     StartFailed,
 )
 
-STARTUP_ERRORS = (CannotListen, FolderInUse, StartFailed, StoreTooNew, StoreUnavailable)
+STARTUP_ERRORS = (
+    CannotListen,
+    FolderInUse,
+    StartFailed,
+    StoreTooNew,
+    StoreUnavailable,
+    UnsupportedTrackingUri,
+)
 """What can keep a service from starting; each message is for people."""
 
 _HEALTH_INTERVAL = 2.0

@@ -1,6 +1,7 @@
 """The MLflow mirror: follows the journal and writes it to MLflow, in processes of its own."""
 
 from dropnorm_service.tracking.config import TrackingConfig
+from dropnorm_service.tracking.errors import UnsupportedTrackingUri
 from dropnorm_service.tracking.tracker import Tracker
 
-__all__ = ["Tracker", "TrackingConfig"]
+__all__ = ["Tracker", "TrackingConfig", "UnsupportedTrackingUri"]

@@ -68,7 +68,7 @@ class Consumer:
             idle_limit: seconds without work after which its process is ended until there is some again; None: never,
                 and it is started at once.
         """
-        self.name = "mlflow" if role is Role.RUNS else f"mlflow-{role}"
+        self.name = role.cursor
         self.position = 0
         """Global position up to which everything is mirrored."""
         self._journal = journal
@@ -76,15 +76,7 @@ class Consumer:
         self._batch_size = batch_size
         self._upstream = upstream
         self._idle_limit = idle_limit
-        self._process = MirrorProcess(
-            Setup(
-                role=role,
-                tracking_uri=config.tracking_uri,
-                artifact_root=config.artifact_root,
-                lock_file=config.folder / f"{self.name}.lock",
-            ),
-            self._record,
-        )
+        self._process = MirrorProcess(Setup.of(role, config), self._record)
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._followers: list[Consumer] = []

@@ -3,3 +3,7 @@
 
 class MlflowUnavailable(Exception):
     """MLflow does not answer as it should; everything can be written again later, nothing is doubled."""
+
+
+class UnsupportedTrackingUri(Exception):
+    """A tracking URI at which MLflow has no store that can be written to; the message says which there are."""

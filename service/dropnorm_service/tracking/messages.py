@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from dropnorm.results import Event, TrainingJob
+from dropnorm_service.tracking.config import TrackingConfig
 
 
 class Role(StrEnum):
@@ -18,6 +19,11 @@ class Role(StrEnum):
     """Runs, parameters, metrics, tags, data sets: everything that goes to the tracking store, in milliseconds."""
     ARTIFACTS = "artifacts"
     """Files, pictures and the model of an ended job, which take seconds and go to the artifact store."""
+
+    @property
+    def cursor(self) -> str:
+        """Name of its cursor in the journal."""
+        return "mlflow" if self is Role.RUNS else f"mlflow-{self}"
 
 
 class Message(BaseModel):
@@ -33,6 +39,20 @@ class Setup(Message):
     tracking_uri: str
     artifact_root: Path | None
     lock_file: Path
+    """Held by the process as long as it lives: one of each role at a time."""
+    store_lock: Path
+    """Held while the store is opened."""
+
+    @classmethod
+    def of(cls, role: Role, config: TrackingConfig) -> Setup:
+        """A process of a role on a store."""
+        return cls(
+            role=role,
+            tracking_uri=config.tracking_uri,
+            artifact_root=config.artifact_root,
+            lock_file=config.folder / f"{role.cursor}.lock",
+            store_lock=config.store_lock,
+        )
 
 
 class JobContext(Message):
@@ -86,5 +106,5 @@ class LogRecord(Message):
     message: str
 
 
-Reply = Annotated[Ready | RunMade | Done | Unavailable | LogRecord, Field(discriminator="kind")]
-replies: TypeAdapter[Ready | RunMade | Done | Unavailable | LogRecord] = TypeAdapter(Reply)
+Reply: TypeAlias = Ready | RunMade | Done | Unavailable | LogRecord
+replies: TypeAdapter[Reply] = TypeAdapter(Annotated[Reply, Field(discriminator="kind")])

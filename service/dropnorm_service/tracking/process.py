@@ -14,6 +14,7 @@ from dropnorm_service.tracking.messages import (
     Batch,
     LogRecord,
     Message,
+    Reply,
     RunMade,
     Setup,
     Unavailable,
@@ -27,7 +28,7 @@ log = logging.getLogger(__name__)
 
 
 class ProcessEnded(Exception):
-    """The mirror process died, or was killed because it hung."""
+    """The mirror process died, or was killed because it hung or could not be understood."""
 
 
 class MirrorProcess:
@@ -41,7 +42,8 @@ class MirrorProcess:
 
         Args:
             setup: what it writes, and where.
-            on_run: called for each run as soon as it is made.
+            on_run: called for each run as soon as it is made. When it raises, the process is ended, and told of its
+                run again by the next one that gets the batch.
         """
         self._setup = setup
         self._on_run = on_run
@@ -63,6 +65,7 @@ class MirrorProcess:
         if self._process is None:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
+                "-P",  # the working folder may hold a module of any name
                 "-m",
                 "dropnorm_service.tracking.mirror",
                 stdin=asyncio.subprocess.PIPE,
@@ -100,22 +103,22 @@ class MirrorProcess:
 
     async def _exchange(self, process: asyncio.subprocess.Process, message: Message) -> None:
         try:
-            async with asyncio.timeout(_REPLY_TIMEOUT):
+            async with asyncio.timeout(_REPLY_TIMEOUT) as limit:
                 await self._converse(process, message)
-        except (TimeoutError, ConnectionError, EOFError) as error:
+        except MlflowUnavailable:
+            raise
+        except Exception as error:
+            # What it has yet to say would be taken for the answer to the next message.
             self._process, self._ready = None, False
-            if isinstance(error, TimeoutError):
-                await _kill(process)
-            code = await process.wait()
-            raise ProcessEnded(f"signal {-code}" if code < 0 else f"exit status {code}") from error
+            await _kill(process)
+            if limit.expired():
+                raise ProcessEnded("killed, since it did not answer") from error
+            raise
 
     async def _converse(self, process: asyncio.subprocess.Process, message: Message) -> None:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        process.stdin.write(message.model_dump_json().encode() + b"\n")
-        await process.stdin.drain()
-        while line := await process.stdout.readline():
-            reply = replies.validate_json(line)
+        await _send(process, message)
+        while True:
+            reply = await _receive(process)
             if isinstance(reply, LogRecord):
                 log.log(reply.level, "%s", reply.message)
             elif isinstance(reply, RunMade):
@@ -124,7 +127,32 @@ class MirrorProcess:
                 raise MlflowUnavailable(reply.reason)
             else:
                 return
-        raise EOFError
+
+
+async def _send(process: asyncio.subprocess.Process, message: Message) -> None:
+    assert process.stdin is not None
+    try:
+        process.stdin.write(message.model_dump_json().encode() + b"\n")
+        await process.stdin.drain()
+    except ConnectionError as error:
+        raise ProcessEnded(await _end_of(process)) from error
+
+
+async def _receive(process: asyncio.subprocess.Process) -> Reply:
+    assert process.stdout is not None
+    try:
+        if line := await process.stdout.readline():
+            return replies.validate_json(line)
+    except ConnectionError as error:
+        raise ProcessEnded(await _end_of(process)) from error
+    except ValueError as error:  # longer than a line may be, or not one of the replies
+        raise ProcessEnded(f"killed, since its reply cannot be read: {error}") from error
+    raise ProcessEnded(await _end_of(process))
+
+
+async def _end_of(process: asyncio.subprocess.Process) -> str:
+    code = await process.wait()
+    return f"signal {-code}" if code < 0 else f"exit status {code}"
 
 
 async def _kill(process: asyncio.subprocess.Process) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dropnorm_service.tracking.config import TrackingConfig
+from dropnorm_service.tracking.errors import UnsupportedTrackingUri
 
 DEFAULT_PORT = 5000
 
@@ -17,22 +18,24 @@ _ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # for language models: several processes more
+    "PYTHONSAFEPATH": "1",  # `-P` for the processes that the server starts
 }
 
 
-def ui_command(config: TrackingConfig, *, port: int = DEFAULT_PORT) -> list[str]:
-    """The command that serves the page on this machine only, until it is interrupted.
+def server_arguments(config: TrackingConfig, *, port: int = DEFAULT_PORT) -> list[str]:
+    """The arguments of `mlflow` that serve the page on this machine only, until it is interrupted.
 
     Args:
         config: the MLflow store; not one of a tracking server, which serves a page itself.
         port: where to listen on 127.0.0.1.
     """
-    command = [sys.executable, "-m", "mlflow", "server", "--workers", "1"]
-    command += ["--host", "127.0.0.1", "--port", str(port)]
-    command += ["--backend-store-uri", config.tracking_uri]
+    arguments = ["server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    # uvicorn puts the working folder on the path unless it is given another.
+    arguments += ["--uvicorn-opts", f"--app-dir {os.devnull}"]
+    arguments += ["--backend-store-uri", config.tracking_uri]
     if config.artifact_root is not None:
-        command += ["--default-artifact-root", config.artifact_root.as_uri()]
-    return command
+        arguments += ["--default-artifact-root", config.artifact_root.as_uri()]
+    return arguments
 
 
 def page_url(server: str) -> str:
@@ -40,26 +43,40 @@ def page_url(server: str) -> str:
     return f"{server.rstrip('/')}/#/experiments?workflowType=machine_learning"
 
 
-def ui_environment() -> dict[str, str]:
-    """The environment of that command: this one, without telemetry."""
+def server_environment() -> dict[str, str]:
+    """The environment of the server: this one, without telemetry."""
     return os.environ | _ENVIRONMENT
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Serve the page, or say where it is."""
+def parse(arguments: Sequence[str] | None = None) -> tuple[TrackingConfig, int]:
+    """The store and the port that a command line names; ends the process when it names none that can be.
+
+    Args:
+        arguments: the command line; absent: the process's own.
+    """
     parser = argparse.ArgumentParser(prog="dropnorm ui", description=__doc__)
     parser.add_argument("--data-dir", type=Path, required=True, help="data folder of the service")
     parser.add_argument("--tracking-uri", help="MLflow tracking URI; absent: the data folder's own")
     parser.add_argument("--port", type=int, default=DEFAULT_PORT, help="port on 127.0.0.1")
     options = parser.parse_args(arguments)
-    config = TrackingConfig.resolve(options.data_dir, options.tracking_uri)
+    try:
+        return TrackingConfig.resolve(options.data_dir, options.tracking_uri), options.port
+    except UnsupportedTrackingUri as error:
+        parser.error(str(error))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Serve the page, or say where it is."""
+    config, port = parse(arguments)
     if config.remote:
         print(f"MLflow's page is at {page_url(config.tracking_uri)}")
         return
-    page = page_url(f"http://127.0.0.1:{options.port}")
+    page = page_url(f"http://127.0.0.1:{port}")
     print(f"MLflow's page: {page} (Ctrl-C ends it)", flush=True)
-    command = ui_command(config, port=options.port)
-    os.execve(command[0], command, ui_environment())  # noqa: S606 - our own interpreter
+    command = [sys.executable, "-P", "-m", "dropnorm_service.tracking.mirror.page"]
+    command += ["--data-dir", str(config.folder), "--tracking-uri", config.tracking_uri]
+    command += ["--port", str(port)]
+    os.execve(command[0], command, server_environment())  # noqa: S606 - our own interpreter
 
 
 if __name__ == "__main__":

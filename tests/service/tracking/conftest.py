@@ -23,7 +23,7 @@ from dropnorm_service.tracking.mirror.store import open_store
 def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("mlflow")
     config = TrackingConfig.resolve(folder)
-    open_store(config.tracking_uri, config.artifact_root)
+    open_store(config.tracking_uri, config.artifact_root, config.store_lock)
     return folder / "mlflow.db"
 
 
@@ -35,7 +35,7 @@ def config(tmp_path: Path, empty_database: Path) -> TrackingConfig:
 
 @pytest.fixture
 def client(config: TrackingConfig) -> MlflowClient:
-    return open_store(config.tracking_uri, config.artifact_root)
+    return open_store(config.tracking_uri, config.artifact_root, config.store_lock)
 
 
 @pytest.fixture

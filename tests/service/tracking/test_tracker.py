@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import subprocess
 import sys
+from pathlib import Path
 
 import psutil
 import pytest
@@ -14,7 +15,7 @@ from mlflow.entities import Run
 from tests.service.tracking.story import Story, a_spec, epoch, moved
 
 from dropnorm.results import EpochCompleted, State
-from dropnorm_service.tracking import consumer, tracker
+from dropnorm_service.tracking import TrackingConfig, consumer, tracker
 
 
 def runs(client: MlflowClient) -> dict[str, Run]:
@@ -123,3 +124,20 @@ def test_the_server_side_loads_neither_mlflow_nor_torch():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert output.stdout.strip() == "[]"
+
+
+@pytest.mark.slow
+async def test_a_folder_is_written_to_where_mlflow_is_told_to_allow_it(
+    story: Story, tracked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    uri = (tmp_path / "mlruns").as_uri()
+    await story.whole("filed")
+    async with tracked(TrackingConfig.resolve(tmp_path, uri)) as mirror:
+        await mirror.caught_up()
+    folder = MlflowClient(uri)
+    [run] = runs(folder).values()
+    assert run.info.status == "FINISHED"
+    assert steps(folder, run) == [1, 2, 3]
+    files = {file.path for file in folder.list_artifacts(run.info.run_id)}
+    assert files >= {"evaluation.json", "plots", "spec.yaml"}

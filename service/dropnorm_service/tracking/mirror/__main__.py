@@ -39,7 +39,7 @@ _DEFAULTS = {
     "MLFLOW_LOGGING_LEVEL": "WARNING",
 }
 
-_MAX_LOG_LENGTH = 8000  # the server reads lines up to 64 KiB
+_MAX_TEXT_LENGTH = 8000  # the server reads lines up to 64 KiB
 
 
 class Recorder(Protocol):
@@ -70,7 +70,7 @@ class Replies(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Send a log record."""
-        self.send(LogRecord(level=record.levelno, message=self.format(record)[:_MAX_LOG_LENGTH]))
+        self.send(LogRecord(level=record.levelno, message=self.format(record)[:_MAX_TEXT_LENGTH]))
 
 
 def main() -> None:
@@ -104,7 +104,7 @@ def _serve(lines: BinaryIO, replies: Replies) -> None:
                 recorder.record(Batch.model_validate_json(line))
                 replies.send(Done())
         except MlflowUnavailable as error:
-            replies.send(Unavailable(reason=str(error)))
+            replies.send(Unavailable(reason=str(error)[:_MAX_TEXT_LENGTH]))
 
 
 def _open(setup: Setup, replies: Replies) -> Recorder:
@@ -112,15 +112,16 @@ def _open(setup: Setup, replies: Replies) -> Recorder:
     _wait_for_predecessor(setup.lock_file)
     if setup.role is Role.ARTIFACTS:
         os.nice(_NICENESS)
-        from dropnorm_service.tracking.mirror.artifacts import ArtifactRecorder
-        from dropnorm_service.tracking.mirror.store import open_store
-
-        return ArtifactRecorder(open_store(setup.tracking_uri, setup.artifact_root))
-
-    from dropnorm_service.tracking.mirror.runs import RunRecorder
     from dropnorm_service.tracking.mirror.store import open_store
 
-    client = open_store(setup.tracking_uri, setup.artifact_root)
+    client = open_store(setup.tracking_uri, setup.artifact_root, setup.store_lock)
+    if setup.role is Role.ARTIFACTS:
+        from dropnorm_service.tracking.mirror.artifacts import ArtifactRecorder
+
+        return ArtifactRecorder(client)
+
+    from dropnorm_service.tracking.mirror.runs import RunRecorder
+
     os.nice(_NICENESS)  # not sooner: the first job's run waits for it
     return RunRecorder(client, setup.artifact_root, replies.send)
 
