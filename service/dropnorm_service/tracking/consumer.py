@@ -22,7 +22,9 @@ _LINGER = (
 _UNSAVED_LIMIT = 1000
 _DEADLY = 3  # deaths of the process over one and the same event before that event is left out
 _SHORTEST_RETRY = 0.5
-_LONGEST_RETRY = 30.0
+_LONGEST_RESTART = (
+    30.0  # seconds between two starts of a process that dies; each takes seconds of a core
+)
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +55,7 @@ class Consumer:
         *,
         wants: Callable[[Event], bool],
         batch_size: int,
+        longest_retry: float,
         upstream: Consumer | None = None,
         idle_limit: float | None = None,
     ) -> None:
@@ -64,6 +67,7 @@ class Consumer:
             journal: the service around it.
             wants: which events its process is sent; the others are passed over.
             batch_size: events sent at once.
+            longest_retry: longest pause in seconds until MLflow is tried again when it is away.
             upstream: the consumer that this one must not overtake.
             idle_limit: seconds without work after which its process is ended until there is some again; None: never,
                 and it is started at once.
@@ -74,6 +78,7 @@ class Consumer:
         self._journal = journal
         self._wants = wants
         self._batch_size = batch_size
+        self._longest_retry = longest_retry
         self._upstream = upstream
         self._idle_limit = idle_limit
         self._process = MirrorProcess(Setup.of(role, config), self._record)
@@ -121,15 +126,14 @@ class Consumer:
         except MlflowUnavailable as error:
             level = logging.DEBUG if self._failures else logging.WARNING  # once per outage
             log.log(level, "%s: MLflow is unavailable, will try again: %s", self.name, error)
-            await self._back_off()
+            await self._back_off(self._longest_retry)
         except ProcessEnded as error:
-            self._deaths += 1
             log.error("%s: the process that writes to MLflow died: %s", self.name, error)
-            await self._back_off()
+            await self._back_off(_LONGEST_RESTART)
         except Exception:
             # Whatever it is, jobs must not notice, and the cursor has not moved.
             log.exception("%s: mirroring failed, will try again", self.name)
-            await self._back_off()
+            await self._back_off(_LONGEST_RESTART)
         else:
             return bool(entries)
         return True
@@ -146,6 +150,9 @@ class Consumer:
             # After a death one event at a time, to find the one that kills.
             size = 1 if self._deaths else self._batch_size
             batch, entries = entries[:size], entries[size:]
+            # The run is told of what is left out, unless the process dies of that too.
+            if self._deaths <= _DEADLY:
+                await self._write([event for _, event in batch], fatal=self._deaths == _DEADLY)
             if self._deaths >= _DEADLY:
                 event = batch[0][1]
                 log.error(
@@ -154,20 +161,26 @@ class Consumer:
                     event.sequence,
                     event.training_job,
                 )
-            else:
-                await self._process.deliver(await self._batch([event for _, event in batch]))
             if self._failures:
                 log.info("%s: goes on", self.name)
             self._deaths = self._failures = 0
             await self._advance(batch[-1][0], durable=True)
 
-    async def _batch(self, events: Sequence[Event]) -> Batch:
+    async def _write(self, events: Sequence[Event], *, fatal: bool) -> None:
+        await self._process.prepare()  # should it die of that, no event is to blame
+        try:
+            await self._process.deliver(await self._batch(events, fatal=fatal))
+        except ProcessEnded:
+            self._deaths += 1
+            raise
+
+    async def _batch(self, events: Sequence[Event], *, fatal: bool) -> Batch:
         jobs = {}
         for name in dict.fromkeys(event.training_job for event in events):
             job = await self._journal.store.get(name.rpartition("/")[2], deleted=True)
             if job is not None:
                 jobs[name] = JobContext(job=job, folder=self._journal.folder_of(job.id))
-        return Batch(events=tuple(events), jobs=jobs)
+        return Batch(events=tuple(events), jobs=jobs, fatal=fatal)
 
     async def _record(self, run: RunMade) -> None:
         await self._journal.record_tracking(
@@ -192,7 +205,7 @@ class Consumer:
             await self._process.close()
             await self._wake.wait()
 
-    async def _back_off(self) -> None:
-        delay = min(_SHORTEST_RETRY * 2**self._failures, _LONGEST_RETRY)
+    async def _back_off(self, longest: float) -> None:
+        delay = min(_SHORTEST_RETRY * 2**self._failures, longest)
         self._failures += 1
         await asyncio.sleep(delay)

@@ -68,6 +68,8 @@ class Batch(Message):
     events: tuple[Event, ...]
     jobs: dict[str, JobContext]
     """By resource name; nothing for a job that is gone for good."""
+    fatal: bool = False
+    """Processes have died of it. Nothing of it is to be written but that it is missing."""
 
 
 class Ready(Message):

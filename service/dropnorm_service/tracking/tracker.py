@@ -15,6 +15,8 @@ from dropnorm_service.tracking.messages import Role
 
 _RUN_EVENTS = frozenset({"state", "dataset", "epoch", "warning"})
 _RUNS_PER_BATCH = 200
+_RUNS_RETRY = 5.0  # an attempt costs next to nothing, and people wait for their runs
+_ARTIFACT_RETRY = 30.0  # each attempt draws and exports again
 _ARTIFACT_IDLE_LIMIT = 120.0
 
 
@@ -45,7 +47,12 @@ class Tracker:
         """
         journal = Journal(store=store, folder_of=folder_of, record_tracking=record_tracking)
         self._runs = Consumer(
-            Role.RUNS, config, journal, wants=_concerns_run, batch_size=_RUNS_PER_BATCH
+            Role.RUNS,
+            config,
+            journal,
+            wants=_concerns_run,
+            batch_size=_RUNS_PER_BATCH,
+            longest_retry=_RUNS_RETRY,
         )
         self._artifacts = Consumer(
             Role.ARTIFACTS,
@@ -53,6 +60,7 @@ class Tracker:
             journal,
             wants=_ends_job,
             batch_size=1,
+            longest_retry=_ARTIFACT_RETRY,
             upstream=self._runs,
             idle_limit=_ARTIFACT_IDLE_LIMIT,
         )

@@ -15,6 +15,7 @@ import pytest
 import torch
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from mlflow.utils.file_utils import local_file_uri_to_path
 from tests.service.tracking.story import Story, a_spec, moved
 
 from dropnorm.results import Evaluated, Evaluation, JobError, State, TrainingJob
@@ -30,6 +31,7 @@ from dropnorm.spec import (
 )
 from dropnorm_service.tracking import TrackingConfig
 from dropnorm_service.tracking.messages import Batch, JobContext, RunMade
+from dropnorm_service.tracking.mirror import artifacts
 from dropnorm_service.tracking.mirror.artifacts import ArtifactRecorder
 from dropnorm_service.tracking.mirror.model import ExportError, export
 from dropnorm_service.tracking.mirror.runs import RunRecorder
@@ -104,6 +106,12 @@ async def succeeded(story: Story, spec: TrainingSpec, evaluation: Evaluation) ->
     await story.start("trained")
     await story.train("trained", [1, 2, 3])
     return await story.tell("trained", Evaluated(evaluation=evaluation), moved(State.SUCCEEDED))
+
+
+def put_a_file_in_the_way(run: Run) -> None:
+    folder = Path(local_file_uri_to_path(run.info.artifact_uri))
+    folder.parent.mkdir(parents=True)
+    folder.touch()
 
 
 def files(client: MlflowClient, run: Run, folder: str | None = None) -> set[str]:
@@ -204,6 +212,36 @@ async def test_a_model_that_cannot_be_loaded_is_said_to_be_missing(
     assert run.data.tags["dropnorm.model"].startswith("failed: ")
     assert files(client, run) >= {"evaluation.json", "plots", "spec.yaml"}
     assert client.search_logged_models([run.info.experiment_id]) == []
+
+
+async def test_files_that_mlflow_does_not_take_are_said_to_be_missing_and_the_model_is_there(
+    story: Story,
+    client: MlflowClient,
+    config: TrackingConfig,
+    trained,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(artifacts, "_PATIENCE", 1)
+    spec, evaluation, folder = trained
+    await succeeded(story, spec, evaluation)
+    batch, run = await mirrored(story, client, config, "trained", folder)
+    put_a_file_in_the_way(run)
+    ArtifactRecorder(client).record(batch)
+    tags = client.get_run(run.info.run_id).data.tags
+    assert tags["dropnorm.files"].startswith("failed: files of trainingJobs/trained: ")
+    assert tags["dropnorm.model"] == "ready"
+
+
+async def test_a_job_that_kills_the_process_is_said_to_miss_its_files(
+    story: Story, client: MlflowClient, config: TrackingConfig, recorder: ArtifactRecorder
+):
+    await story.whole("deadly")
+    batch, run = await mirrored(story, client, config, "deadly", story.folder)
+    recorder.record(batch.model_copy(update={"fatal": True}))
+    tags = client.get_run(run.info.run_id).data.tags
+    assert tags["dropnorm.files"].startswith("failed: ")
+    assert tags["dropnorm.model"].startswith("failed: ")
+    assert files(client, run) == set()
 
 
 @pytest.mark.parametrize("rescaling", ["inverted", "at_inference", "l2_norm"])

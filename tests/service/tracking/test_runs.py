@@ -13,7 +13,9 @@ from mlflow.entities import Run, ViewType
 from tests.service.tracking.story import DIGITS, Story, a_spec, epoch, moved
 
 from dropnorm.results import EpochCompleted, JobError, State, Tracked, TrainingJob, Warned
+from dropnorm.spec import Compute
 from dropnorm_service.tracking.messages import Batch, JobContext, RunMade
+from dropnorm_service.tracking.mirror.artifacts import ArtifactRecorder
 from dropnorm_service.tracking.mirror.metrics import milliseconds
 from dropnorm_service.tracking.mirror.runs import RunRecorder
 
@@ -155,13 +157,15 @@ async def test_a_failure_closes_the_run_and_says_why(story: Story, mirror: Mirro
     error = JobError(code=10, reason="DIVERGED", message="The loss is NaN from epoch 2 on.")
     await story.submit("diverges")
     await story.start("diverges")
-    nan = epoch(a_spec(), 1).metrics.model_copy(update={"train_loss": math.nan})
-    await story.tell("diverges", EpochCompleted(metrics=nan))
+    first = epoch(a_spec(), 1)
+    nan = first.metrics.model_copy(update={"train_loss": math.nan})
+    await story.tell("diverges", first.model_copy(update={"metrics": nan}))
     await story.tell("diverges", moved(State.FAILED, error))
     await mirror.follow()
     [run] = mirror.runs()
     assert run.info.status == "FAILED"
     assert run.info.end_time is not None
+    assert run.data.tags["dropnorm.device"] == "cpu"
     assert run.data.tags["dropnorm.error"] == "DIVERGED: The loss is NaN from epoch 2 on."
     assert math.isnan(run.data.metrics["train_loss"])
     assert "dropnorm.model" not in run.data.tags
@@ -302,6 +306,82 @@ async def test_a_deleted_run_stays_deleted(story: Story, mirror: Mirror, made: l
         [made[0].experiment_id], run_view_type=ViewType.DELETED_ONLY
     )
     assert [run.info.run_id for run in everything] == [made[0].run_id]
+
+
+async def test_the_device_is_known_without_an_evaluation(story: Story, mirror: Mirror):
+    asked = a_spec().model_copy(update={"compute": Compute(device="cpu")})
+    await story.submit("asked", asked)
+    await story.start("asked")
+    await story.submit("told")
+    await story.start("told")
+    told = epoch(a_spec(), 1)
+    assert told.system is not None
+    on_gpu = told.system.model_copy(update={"gpu_memory_bytes": 1_000_000})
+    await story.tell("told", told.model_copy(update={"system": on_gpu}), moved(State.PAUSED))
+    await mirror.follow()
+    devices = {run.info.run_name: run.data.tags["dropnorm.device"] for run in mirror.runs()}
+    assert devices == {"asked": "cpu", "told": "cuda"}
+
+
+async def test_a_job_keeps_its_run_when_the_experiment_gets_another_name(
+    story: Story, mirror: Mirror, client: MlflowClient, config, made: list[RunMade]
+):
+    await story.submit("stays")
+    await story.start("stays")
+    await mirror.follow()
+    ids = Tracked(mlflow_experiment_id=made[0].experiment_id, mlflow_run_id=made[0].run_id)
+    await story.record_tracking("stays", ids)
+    client.rename_experiment(made[0].experiment_id, "another name")
+    mirror.recorder = RunRecorder(client, config.artifact_root, made.append)  # a new process
+    await story.train("stays", [1, 2, 3])
+    job = await story.succeed("stays")
+    await mirror.follow()
+    event = (await story.store.events("stays", after=0, limit=100))[-1]
+    ArtifactRecorder(client).record(
+        Batch(events=(event,), jobs={job.name: JobContext(job=job, folder=story.folder)})
+    )
+
+    assert len(made) == 1
+    assert mirror.runs() == []
+    [run] = mirror.runs("another name")
+    assert run.info.status == "FINISHED"
+    assert run.data.tags["dropnorm.model"].startswith("failed")  # the story has none
+    assert [step for step, _ in mirror.points(run, "train_loss")] == [1, 2, 3]
+    files = {file.path for file in client.list_artifacts(run.info.run_id)}
+    assert files >= {"evaluation.json", "plots", "spec.yaml"}
+
+
+@pytest.mark.parametrize("whole_experiment", [False, True])
+async def test_a_run_deleted_while_its_job_trains_is_missed_once_and_goes_on_when_restored(
+    whole_experiment: bool,
+    story: Story,
+    mirror: Mirror,
+    client: MlflowClient,
+    made: list[RunMade],
+    caplog: pytest.LogCaptureFixture,
+):
+    await story.submit("missed")
+    await story.start("missed")
+    await mirror.follow()
+    [run] = made
+    if whole_experiment:
+        client.delete_experiment(run.experiment_id)
+    else:
+        client.delete_run(run.run_id)
+    for number in (1, 2):
+        await story.train("missed", [number])
+        await mirror.follow()
+    [record] = [r for r in caplog.records if r.name.startswith("dropnorm")]
+    assert "the run of trainingJobs/missed was deleted" in record.message
+
+    if whole_experiment:
+        client.restore_experiment(run.experiment_id)
+    else:
+        client.restore_run(run.run_id)
+    await story.train("missed", [3])
+    await mirror.follow()
+    [restored] = mirror.runs()
+    assert [step for step, _ in mirror.points(restored, "train_loss")] == [3]
 
 
 async def test_what_mlflow_refuses_is_left_out_and_said_so(story: Story, mirror: Mirror):

@@ -112,6 +112,33 @@ async def test_an_event_that_kills_the_process_is_left_out(
     assert steps(client, runs(client)["deadly"]) == [2]
     assert runs(client)["next"].info.status == "RUNNING"
     assert "event 4 of trainingJobs/deadly is left out" in caplog.text
+    said = runs(client)["deadly"].data.tags["dropnorm.mirror_error"]
+    assert said.startswith("event 4 of trainingJobs/deadly: the process")
+
+
+@pytest.mark.slow
+async def test_a_process_that_cannot_start_costs_no_event(
+    story: Story,
+    tracked,
+    config: TrackingConfig,
+    client: MlflowClient,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(consumer, "_LONGEST_RESTART", 0.01)
+    monkeypatch.setattr(consumer, "_DEADLY", 2)
+    in_the_way = config.folder / "mlflow-artifacts.lock"
+    in_the_way.mkdir()
+    await story.whole("patient")
+    async with tracked() as mirror:
+        async with asyncio.timeout(60):
+            while caplog.text.count("died: exit status 1") < 4:  # noqa: ASYNC110 - a log has no event
+                await asyncio.sleep(0.05)
+        in_the_way.rmdir()
+        await mirror.caught_up()
+    run = runs(client)["patient"]
+    assert "spec.yaml" in {file.path for file in client.list_artifacts(run.info.run_id)}
+    assert "dropnorm.files" not in run.data.tags
 
 
 def test_the_server_side_loads_neither_mlflow_nor_torch():

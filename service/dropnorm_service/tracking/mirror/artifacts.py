@@ -28,6 +28,9 @@ _PATIENCE = (
     40  # about twenty minutes of the feed's retries: artifact stores have outages of their own
 )
 
+FILES_TAG = "dropnorm.files"
+"""Absent, or `failed` with the reason why some of the run's files are missing."""
+
 log = logging.getLogger(__name__)
 
 
@@ -53,31 +56,52 @@ class ArtifactRecorder:
         """
         for event in batch.events:
             context = batch.jobs.get(event.training_job)
-            if context is not None:
-                self._record(context, event.time)
+            if context is None:
+                continue
+            run = self._locate(context.job)
+            if run is not None and batch.fatal:
+                self._give_up(run, context.job)
+            elif run is not None:
+                self._record(run, context, event.time)
 
-    def _record(self, context: JobContext, ended: datetime) -> None:
-        job = context.job
+    def _locate(self, job: TrainingJob) -> RunRef | None:
         try:
             run = self._guard(f"the run of {job.name}", lambda: self._locator.find(job))
-            if run is None:
-                return
-            self._add_files(run, job)
-            if job.evaluation is not None:
-                verdict = self._add_model(run, context, final_metrics(job.evaluation, ended))
-                self._guard(
-                    f"the model's state of {job.name}",
-                    lambda: self._client.set_tag(run.run_id, MODEL_TAG, cut(verdict)),
-                )
+        except Refused as error:
+            log.error("left out in MLflow: %s", error)
+            return None
+        self._locator.forget(job)
+        return run
+
+    def _record(self, run: RunRef, context: JobContext, ended: datetime) -> None:
+        job = context.job
+        try:
+            self._guard(f"files of {job.name}", lambda: self._add_files(run, job))
+        except Refused as error:
+            log.error("left out in MLflow: %s", error)
+            self._tag(run, job, FILES_TAG, f"failed: {error}")
+        if job.evaluation is not None:
+            verdict = self._add_model(run, context, final_metrics(job.evaluation, ended))
+            self._tag(run, job, MODEL_TAG, verdict)
+
+    def _give_up(self, run: RunRef, job: TrainingJob) -> None:
+        reason = "failed: the process that writes it died, again and again"
+        self._tag(run, job, FILES_TAG, reason)
+        if job.evaluation is not None:
+            self._tag(run, job, MODEL_TAG, reason)
+
+    def _tag(self, run: RunRef, job: TrainingJob, tag: str, value: str) -> None:
+        try:
+            self._guard(
+                f"{tag} of {job.name}", lambda: self._client.set_tag(run.run_id, tag, cut(value))
+            )
         except Refused as error:
             log.error("left out in MLflow: %s", error)
 
     def _add_files(self, run: RunRef, job: TrainingJob) -> None:
         with tempfile.TemporaryDirectory(prefix="dropnorm-") as name:
             _write_files(job, Path(name))
-            self._guard(
-                f"files of {job.name}", lambda: self._client.log_artifacts(run.run_id, name)
-            )
+            self._client.log_artifacts(run.run_id, name)
 
     def _add_model(self, run: RunRef, context: JobContext, metrics: Sequence[Metric]) -> str:
         from dropnorm_service.tracking.mirror.model import ModelPublisher  # loads torch

@@ -29,11 +29,14 @@ from dropnorm.results import (
     TrainingJob,
     Warned,
 )
+from dropnorm.spec import Compute
 from dropnorm_service.tracking.mirror.metrics import epoch_metrics, final_metrics
 from dropnorm_service.tracking.mirror.parameters import parameters
 
 MODEL_TAG = "dropnorm.model"
 """`pending` from the end of the job until its model is logged, then `ready`, or `failed` with the reason."""
+DEVICE_TAG = "dropnorm.device"
+"""`cpu` or `cuda` as soon as that is known; with the evaluation the device's name takes its place."""
 
 _STATUS = {
     State.QUEUED: "SCHEDULED",  # between two attempts
@@ -83,6 +86,9 @@ class RunChanges:
                 self.tags["dropnorm.dataset_digest"] = dataset.digest or ""
             case EpochCompleted() as epoch:
                 self.metrics += epoch_metrics(epoch, event.time)
+                if epoch.system is not None:
+                    on_gpu = epoch.system.gpu_memory_bytes is not None
+                    self.tags[DEVICE_TAG] = "cuda" if on_gpu else "cpu"
             case Warned(code=code, message=message):
                 self.tags[f"dropnorm.warning.{code}"] = message
 
@@ -93,9 +99,11 @@ class RunChanges:
         self.tags["dropnorm.attempt"] = str(event.attempt)
         if state is State.RUNNING:
             self.parameters = parameters(job.spec)
+            if kind := _device(job.spec.compute):
+                self.tags[DEVICE_TAG] = kind
         elif job.evaluation is not None and state is State.SUCCEEDED:
             self.metrics += final_metrics(job.evaluation, event.time)
-            self.tags["dropnorm.device"] = job.evaluation.cost.device
+            self.tags[DEVICE_TAG] = job.evaluation.cost.device
             self.tags["dropnorm.stopped_early"] = json.dumps(job.evaluation.stopped_early)
             self.tags[MODEL_TAG] = "pending"
         elif change.error is not None and state is State.QUEUED:
@@ -107,6 +115,13 @@ class RunChanges:
 def cut(value: str) -> str:
     """A tag's value within MLflow's limit."""
     return value if len(value) <= _MAX_TAG_LENGTH else value[: _MAX_TAG_LENGTH - 1] + "…"
+
+
+def _device(compute: Compute) -> str | None:
+    """What a spec says of the device; None: any, and the first epoch will tell."""
+    if compute.gpus is not None:
+        return "cuda" if compute.gpus else "cpu"
+    return None if compute.device == "auto" else compute.device
 
 
 def _dataset_input(summary: DatasetSummary) -> DatasetInput:

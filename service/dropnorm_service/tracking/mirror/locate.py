@@ -13,6 +13,7 @@ from platform import python_version
 from mlflow import MlflowClient
 from mlflow.entities import Experiment, LifecycleStage, Run, ViewType
 from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 from mlflow.utils.mlflow_tags import MLFLOW_SOURCE_NAME, MLFLOW_SOURCE_TYPE, MLFLOW_USER
 
 from dropnorm.results import TrainingJob
@@ -47,25 +48,70 @@ class RunLocator:
         """
         self._client = client
         self._artifact_root = artifact_root
-        self._runs: dict[str, RunRef | None] = {}
+        self._runs: dict[str, RunRef] = {}
+        self._deleted: set[str] = set()
 
     def forget(self, job: TrainingJob) -> None:
         """Nothing more is expected of the job."""
         self._runs.pop(job.name, None)
+        self._deleted.discard(job.name)
 
     def find(self, job: TrainingJob) -> RunRef | None:
         """The job's run; None when there is none, or when somebody deleted it."""
-        experiment = self._client.get_experiment_by_name(job.experiment)
-        found = self._search(job, experiment) if experiment is not None else None
-        return _ref(found) if found is not None else None
+        return self._unless_deleted(job, self._find(job))
 
     def find_or_make(self, job: TrainingJob) -> RunRef | None:
         """The job's run, made when there is none; None when somebody deleted it, who will not want it back."""
         if job.name not in self._runs:
-            experiment = self._experiment(job.experiment)
-            found = self._search(job, experiment)
-            self._runs[job.name] = _ref(found or self._make(job, experiment))
+            found = self._find(job)
+            if found is None and job.name not in self._deleted:
+                found = self._make(job, self._experiment(job.experiment))
+            run = self._unless_deleted(job, found)
+            if run is None:
+                return None
+            self._runs[job.name] = run
         return self._runs[job.name]
+
+    def still_there(self, job: TrainingJob, run: RunRef) -> bool:
+        """Whether nobody has deleted a run that was there; when somebody has, it is looked for anew."""
+        self._runs.pop(job.name, None)
+        found = self._get(run.run_id)
+        if found is None:
+            self._note_deletion(job)
+        return self._unless_deleted(job, found) is not None
+
+    def _find(self, job: TrainingJob) -> Run | None:
+        # By its id first: its experiment may have got another name.
+        if job.mlflow_run_id is not None and (run := self._get(job.mlflow_run_id)):
+            return run
+        experiment = self._client.get_experiment_by_name(job.experiment)
+        return self._search(job, experiment) if experiment is not None else None
+
+    def _get(self, run_id: str) -> Run | None:
+        try:
+            return self._client.get_run(run_id)
+        except MlflowException as error:
+            # Removed for good, or from another store, which the service had before.
+            if error.error_code == ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
+                return None
+            raise
+
+    def _unless_deleted(self, job: TrainingJob, run: Run | None) -> RunRef | None:
+        if run is None:
+            return None
+        if run.info.lifecycle_stage == LifecycleStage.DELETED:
+            self._note_deletion(job)
+            return None
+        self._deleted.discard(job.name)
+        return RunRef(run.info.run_id, run.info.experiment_id)
+
+    def _note_deletion(self, job: TrainingJob) -> None:
+        if job.name not in self._deleted:
+            log.warning(
+                "the run of %s was deleted in MLflow; unless it is restored there, nothing more is written to it",
+                job.name,
+            )
+        self._deleted.add(job.name)
 
     def _search(self, job: TrainingJob, experiment: Experiment) -> Run | None:
         # The time tells a job from an earlier one of the same id, and from that of another service.
@@ -125,12 +171,6 @@ class RunLocator:
         readable = re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-")[:40]
         distinct = hashlib.sha256(name.encode()).hexdigest()[:8]
         return (self._artifact_root / f"{readable}-{distinct}".lstrip("-")).as_uri()
-
-
-def _ref(run: Run) -> RunRef | None:
-    if run.info.lifecycle_stage == LifecycleStage.DELETED:
-        return None
-    return RunRef(run.info.run_id, run.info.experiment_id)
 
 
 def _version(distribution: str) -> str:

@@ -11,14 +11,14 @@ from typing import NamedTuple
 from mlflow import MlflowClient
 from mlflow.entities import Param, RunTag
 
-from dropnorm.results import EpochCompleted, Event, TrainingJob
+from dropnorm.results import EpochCompleted, Event, StateChanged, TrainingJob
 from dropnorm_service.tracking.messages import Batch, RunMade
 from dropnorm_service.tracking.mirror.changes import RunChanges, cut
 from dropnorm_service.tracking.mirror.guard import Guard, Refused
 from dropnorm_service.tracking.mirror.locate import RunLocator, RunRef
 from dropnorm_service.tracking.mirror.metrics import milliseconds
 
-_PATIENCE = 8  # about two minutes of the feed's retries
+_PATIENCE = 28  # about two minutes of the feed's retries
 ERROR_TAG = "dropnorm.mirror_error"
 
 log = logging.getLogger(__name__)
@@ -52,6 +52,7 @@ class RunRecorder:
         self._guard = Guard(client, patience=_PATIENCE)
         self._on_run = on_run
         self._earlier: dict[str, _Earlier] = {}
+        self._tags: dict[str, dict[str, str]] = {}
 
     def record(self, batch: Batch) -> None:
         """Write a batch: first every run that is missing, so that its id is known soon, then what it holds.
@@ -64,8 +65,22 @@ class RunRecorder:
             by_job[event.training_job].append(event)
         located = [(context, self._locate(context.job)) for context in batch.jobs.values()]
         for context, run in located:
-            if run is not None:
-                self._write(run, context.job, by_job[context.job.name])
+            job, events = context.job, by_job[context.job.name]
+            if run is not None and batch.fatal:
+                self._leave_out(run, job, [_missing(event) for event in events])
+            elif run is not None:
+                self._write(run, job, events)
+            if any(
+                isinstance(e.payload, StateChanged) and e.payload.state.terminal for e in events
+            ):
+                self._locator.forget(job)
+                self._earlier.pop(job.name, None)
+
+    def _forget(self, job: TrainingJob, run: RunRef | None) -> None:
+        self._locator.forget(job)
+        if run is not None:
+            self._earlier.pop(run.run_id, None)
+            self._tags.pop(run.run_id, None)
 
     def _locate(self, job: TrainingJob) -> RunRef | None:
         try:
@@ -78,20 +93,19 @@ class RunRecorder:
         return run
 
     def _write(self, run: RunRef, job: TrainingJob, events: list[Event]) -> None:
-        new = [event for event in events if not self._repeats(run, event)]
-        changes = RunChanges.of(job, new)
         refused = []
-        for what, write in self._writes(run.run_id, changes):
+        try:
+            new = [event for event in events if not self._repeats(run, event)]
+        except Refused as error:
+            self._leave_out(run, job, [str(error)])
+            return
+        for what, write in self._writes(run.run_id, RunChanges.of(job, new)):
             try:
                 self._guard(f"{what} of {job.name}", write)
             except Refused as error:
-                log.error("left out in MLflow: %s", error)
                 refused.append(str(error))
         if refused:
-            self._confess(run, job, refused)
-        if changes.status is not None and changes.status.ended is not None:
-            self._locator.forget(job)
-            self._earlier.pop(run.run_id, None)
+            self._leave_out(run, job, refused)
 
     def _writes(
         self, run_id: str, changes: RunChanges
@@ -104,15 +118,19 @@ class RunRecorder:
             yield "metrics", lambda: client.log_batch(run_id, metrics=changes.metrics)
         if changes.datasets:
             yield "data set", lambda: client.log_inputs(run_id, changes.datasets)
-        if changes.tags:
-            tags = [RunTag(key, cut(value)) for key, value in changes.tags.items()]
-            yield "tags", lambda: client.log_batch(run_id, tags=tags)
+        has = self._tags.get(run_id, {})
+        if tags := {key: tag for key, tag in changes.tags.items() if has.get(key) != tag}:
+            yield "tags", lambda: self._set_tags(run_id, tags)
         if status := changes.status:
             if status.ended is None:
                 yield "state", lambda: client.update_run(run_id, status.name)
             else:
                 ended = milliseconds(status.ended)
                 yield "end", lambda: client.set_terminated(run_id, status.name, ended)
+
+    def _set_tags(self, run_id: str, tags: dict[str, str]) -> None:
+        self._client.log_batch(run_id, tags=[RunTag(key, cut(tag)) for key, tag in tags.items()])
+        self._tags.setdefault(run_id, {}).update(tags)
 
     def _repeats(self, run: RunRef, event: Event) -> bool:
         """Whether an attempt went back to a checkpoint and does an epoch again that the curves already have."""
@@ -129,13 +147,27 @@ class RunRecorder:
         recorded = self._earlier[run.run_id].times.get(event.payload.metrics.epoch)
         return recorded is not None and recorded != milliseconds(event.time)
 
-    def _confess(self, run: RunRef, job: TrainingJob, refused: list[str]) -> None:
-        """Say on the run's page that something is missing there."""
-        message = cut("; ".join(refused))
+    def _leave_out(self, run: RunRef, job: TrainingJob, missing: list[str]) -> None:
+        """Say in the log and on the run's page that something is missing there, unless there is no such page."""
         try:
+            if not self._guard(
+                f"the run of {job.name}", lambda: self._locator.still_there(job, run)
+            ):
+                return
+            for each in missing:
+                log.error("left out in MLflow: %s", each)
+            message = cut("; ".join(missing))
             self._guard(
                 f"error tag of {job.name}",
                 lambda: self._client.set_tag(run.run_id, ERROR_TAG, message),
             )
         except Refused as error:
             log.error("the run cannot say so itself: %s", error)
+
+
+def _ends_job(event: Event) -> bool:
+    return isinstance(event.payload, StateChanged) and event.payload.state.terminal
+
+
+def _missing(event: Event) -> str:
+    return f"event {event.sequence} of {event.training_job}: the process that writes it died of it"
