@@ -10,8 +10,8 @@ from datetime import datetime
 
 from dropnorm.results import JobError, Payload
 from dropnorm_service.jobs.ports import Broken, Finished, Launch, Lost, Outcome, Stopped
-from dropnorm_service.workers.forks import Child
 from dropnorm_service.workers.messages import End, Heartbeat, Ready, Report, Trace
+from dropnorm_service.workers.process import Child
 
 _ABORTED = 10
 

@@ -34,7 +34,11 @@ class Channel(asyncio.Protocol):
     @classmethod
     async def over(cls, connection: socket.socket) -> Self:
         """A channel over a connected socket, which it owns from now on."""
-        _, channel = await asyncio.get_running_loop().create_connection(cls, sock=connection)
+        try:
+            _, channel = await asyncio.get_running_loop().create_connection(cls, sock=connection)
+        except BaseException:
+            connection.close()
+            raise
         return channel
 
     def send(self, message: Message) -> None:

@@ -14,8 +14,9 @@ from dropnorm.results import JobError, Payload, Slot
 from dropnorm.spec import TrainingSpec
 from dropnorm_service.jobs.ports import Launch, Lost, Order, Outcome
 from dropnorm_service.workers.attempt import follow
-from dropnorm_service.workers.forks import Child, ForkServer, StartFailed
+from dropnorm_service.workers.forks import ForkServer, StartFailed
 from dropnorm_service.workers.messages import DataSettings, Gpu, Inventory, Ordered, Start
+from dropnorm_service.workers.process import Child
 from dropnorm_service.workers.slots import Device, Seat, SlotTable
 
 _CHILD = "dropnorm_service.workers.child"
@@ -205,13 +206,16 @@ class LocalExecutor:
                 await self._dismiss(seat)
             return await self._forks.fork(_WORKER, _environment(seats))
         seat = seats[0]
-        standby = await asyncio.shield(self._standbys[seat.id])
-        if not standby.gone:
-            del self._standbys[seat.id]
-            return standby
-        log.warning("a waiting worker had died", extra={"slot": seat.id})
-        self._stand_by(seat)
-        return await self._worker(seats)
+        while True:
+            task = self._standbys[seat.id]
+            await asyncio.wait({task})
+            # Whatever became of it, it is this slot's standby no longer, or no other would come.
+            self._standbys.pop(seat.id, None)
+            standby = task.result()
+            if not standby.gone:
+                return standby
+            log.warning("a waiting worker had died", extra={"slot": seat.id})
+            self._stand_by(seat)
 
     def _start(self, launch: Launch) -> Start:
         return Start(
@@ -246,10 +250,13 @@ class LocalExecutor:
         task = self._standbys.pop(seat.id, None)
         if task is None:
             return
-        if not task.done():
-            task.cancel()
-            await asyncio.wait({task})
-        if not task.cancelled():
+        task.cancel()
+        await asyncio.wait({task})
+        if task.cancelled():
+            return
+        if error := task.exception():
+            log.error("no worker stood by", extra={"slot": seat.id}, exc_info=error)
+        else:
             await task.result().end()
 
 

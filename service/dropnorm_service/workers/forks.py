@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import logging
 import os
-import signal
 import socket
 import sys
 from collections.abc import Mapping, Sequence
@@ -19,10 +17,13 @@ from dropnorm_service.workers.messages import (
     Exited,
     Fork,
     Forked,
-    Message,
+    ForkRefused,
+    Ping,
+    Pong,
     Up,
     encode,
 )
+from dropnorm_service.workers.process import Child
 
 _MODULE = "dropnorm_service.workers.child.forkserver"
 _PRELOADED = ("dropnorm_service.workers.child.preload",)
@@ -30,7 +31,7 @@ _PRELOADED = ("dropnorm_service.workers.child.preload",)
 # leaves the computing to torch, whose threads are counted per slot.
 _ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1"}
 _FIRST_PAUSE = 0.5
-_LONGEST_PAUSE = 30.0
+_LONGEST_PAUSE = 10.0
 _EXIT_TIME = 5.0
 
 log = logging.getLogger(__name__)
@@ -40,67 +41,23 @@ class StartFailed(Exception):
     """The fork server ended before it was ready; its own messages are on standard error."""
 
 
-class Child:
-    """A forked process: its connection, and how it ended."""
+class _Pauses:
+    """Seconds to wait between tries: each time twice as long, up to a limit."""
 
-    def __init__(self, pid: int, channel: Channel) -> None:
-        self.pid = pid
-        self._channel = channel
-        self._exited: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
+    def __init__(self) -> None:
+        self._next = _FIRST_PAUSE
 
-    @property
-    def gone(self) -> bool:
-        """Whether it has closed its connection or ended."""
-        known = self._exited.done() and self._exited.result() is not None
-        return known or self._channel.closed.is_set()
-
-    def send(self, message: Message) -> None:
-        """Send it a message; without effect when it is gone."""
-        self._channel.send(message)
-
-    async def receive(self) -> AnyMessage | None:
-        """Its next message; None when there will be none."""
-        return await self._channel.receive()
-
-    async def exit_status(self) -> int | None:
-        """Wait for its end: the exit status, or minus a signal's number; None when nobody knows."""
-        await self._channel.closed.wait()
-        try:
-            async with asyncio.timeout(_EXIT_TIME):
-                return await asyncio.shield(self._exited)
-        except TimeoutError:
-            return None
-
-    def kill(self) -> None:
-        """End it and the processes it started, at once."""
-        # While its connection is open it lives, so that its number cannot mean another process.
-        if not self.gone:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.pid, signal.SIGKILL)
-
-    async def end(self, within: float = 0.0) -> None:
-        """Wait for its end for some seconds, then kill it; returns when it is gone."""
-        try:
-            async with asyncio.timeout(within):
-                await self._channel.closed.wait()
-        except TimeoutError:
-            pass
-        finally:
-            self.kill()
-        await self.exit_status()
-        self._channel.close()
-
-    def note_exit(self, status: int | None) -> None:
-        """The fork server says how it ended, or (None) can no longer say."""
-        if not self._exited.done():
-            self._exited.set_result(status)
+    async def sleep(self) -> None:
+        pause, self._next = self._next, min(2 * self._next, _LONGEST_PAUSE)
+        await asyncio.sleep(pause)
 
 
 class ForkServer:
     """Keeps a fork server running, as an async context manager.
 
     Should the fork server die, another takes its place, and the processes it had forked live on:
-    they are connected to this process, and only the way in which they end remains unknown.
+    they are connected to this process, and only the way in which they end remains unknown. While the
+    system has no descriptors, processes or memory left, both it and its forks are tried again.
     """
 
     def __init__(self, preload: Sequence[str] = _PRELOADED) -> None:
@@ -112,6 +69,7 @@ class ForkServer:
         self._numbers = itertools.count(1)
         self._forking: dict[int, tuple[Channel, asyncio.Future[Child]]] = {}
         self._children: dict[int, Child] = {}
+        self._pong: asyncio.Future[None] | None = None
         self._keeper: asyncio.Task[None] | None = None
 
     @property
@@ -123,7 +81,7 @@ class ForkServer:
         """Start.
 
         Raises:
-            StartFailed: the fork server ended before it was ready.
+            StartFailed: the fork server could not be started, or ended before it was ready.
         """
         self._keeper = asyncio.create_task(self._keep(), name="fork server")
         up = asyncio.create_task(self._up.wait())
@@ -138,27 +96,52 @@ class ForkServer:
     async def __aexit__(self, *exc_info: object) -> None:
         """End everything that was forked, then the fork server."""
         await asyncio.gather(*(child.end() for child in list(self._children.values())))
+        if self._process is not None and self._process.returncode is None:
+            self._process.kill()  # it has nothing to lose, and a stopped one would not notice
         if self._keeper is not None:
             await _cancel(self._keeper)
+
+    async def answers(self, within: float) -> bool:
+        """Whether the fork server is ready and answers within some seconds."""
+        if self._control is None or not self._up.is_set():
+            return False
+        if self._pong is None:  # at most one is unanswered, so that none fill the connection
+            self._pong = asyncio.get_running_loop().create_future()
+            try:
+                self._control.send(encode(Ping()))
+            except OSError:
+                self._pong = None
+                return False
+        pong = self._pong
+        await asyncio.wait({pong}, timeout=within)
+        return pong.done() and not pong.cancelled()
 
     async def fork(self, entry: str, environment: Mapping[str, str]) -> Child:
         """Fork a process that calls `entry`, `package.module:function`, with its connection.
 
-        Waits for as long as there is no fork server.
+        Waits for as long as there is no fork server, or nothing to make a process of.
         """
+        pauses = _Pauses()
         while True:
             await self._up.wait()
-            ours, theirs = socket.socketpair()
-            with theirs:
-                channel = await Channel.over(ours)
-                answer = self._request(channel, entry, environment, theirs)
             try:
-                return await answer
-            except OSError:  # the fork server died; the next one will do it
-                channel.close()
-            except BaseException:
-                channel.close()
-                raise
+                return await self._fork(entry, environment)
+            except ConnectionError:
+                pass  # the fork server died; the next one will do it
+            except OSError as error:
+                log.warning("no process can be forked now, will try again: %s", error)
+                await pauses.sleep()
+
+    async def _fork(self, entry: str, environment: Mapping[str, str]) -> Child:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            channel = await Channel.over(ours)
+            answer = self._request(channel, entry, environment, theirs)
+        try:
+            return await answer
+        except BaseException:
+            channel.close()
+            raise
 
     def _request(
         self,
@@ -181,38 +164,23 @@ class ForkServer:
         return answer
 
     async def _keep(self) -> None:
-        pause = _FIRST_PAUSE
+        pauses = _Pauses()
         ever_up = False
         while True:
-            was_up, status = await self._run()
-            ever_up |= was_up
+            was_up, end = await self._run()
+            if was_up:
+                ever_up, pauses = True, _Pauses()
             if not ever_up:
-                raise StartFailed(
-                    f"the fork server ended with status {status} before it was ready; "
-                    "standard error says why"
-                )
-            log.error("the fork server ended; another takes its place", extra={"status": status})
-            await asyncio.sleep(pause)
-            pause = _FIRST_PAUSE if was_up else min(2 * pause, _LONGEST_PAUSE)
+                raise StartFailed(f"the fork server {end} before it was ready")
+            log.error("the fork server %s; another takes its place", end)
+            await pauses.sleep()
 
-    async def _run(self) -> tuple[bool, int]:
-        ours, theirs = socket.socketpair()
-        with theirs:
-            self._process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-P",  # the working folder may hold a module of any name
-                "-m",
-                _MODULE,
-                str(theirs.fileno()),
-                *self._preload,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=2,
-                pass_fds=(theirs.fileno(),),
-                start_new_session=True,  # out of reach of a terminal's ctrl-c
-                env=os.environ | _ENVIRONMENT,
-            )
-        channel = await Channel.over(ours)
-        self._control = ours
+    async def _run(self) -> tuple[bool, str]:
+        """Run a fork server to its end: whether it was ready, and how it ended."""
+        try:
+            self._process, self._control, channel = await self._launch()
+        except (OSError, RuntimeError) as error:  # RuntimeError: no thread to wait for it
+            return False, f"could not be started ({error})"
         try:
             while message := await channel.receive():
                 self._handle(message)
@@ -224,7 +192,33 @@ class ForkServer:
             self._forget()
             status = await _wait(self._process)
             self._process = None
-        return was_up, status
+        return was_up, f"ended with status {status}"
+
+    async def _launch(self) -> tuple[asyncio.subprocess.Process, socket.socket, Channel]:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    sys.executable,
+                    "-P",  # the working folder may hold a module of any name
+                    "-m",
+                    _MODULE,
+                    str(theirs.fileno()),
+                    *self._preload,
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=2,
+                    pass_fds=(theirs.fileno(),),
+                    start_new_session=True,  # out of reach of a terminal's ctrl-c
+                    env=os.environ | _ENVIRONMENT,
+                )
+            except BaseException:
+                ours.close()
+                raise
+        try:
+            return process, ours, await Channel.over(ours)
+        except BaseException:
+            await _wait(process)
+            raise
 
     def _handle(self, message: AnyMessage) -> None:
         match message:
@@ -237,6 +231,14 @@ class ForkServer:
                     channel.close()
                 else:
                     answer.set_result(child)
+            case ForkRefused():
+                _, answer = self._forking.pop(message.number)
+                if not answer.done():
+                    answer.set_exception(OSError(message.reason))
+            case Pong():
+                pong, self._pong = self._pong, None
+                if pong is not None:
+                    pong.set_result(None)
             case Exited():
                 self._children.pop(message.pid).note_exit(message.status)
             case _:
@@ -250,6 +252,9 @@ class ForkServer:
             if not answer.done():
                 answer.set_exception(ConnectionError("the fork server died"))
         self._forking.clear()
+        if self._pong is not None:
+            self._pong.cancel()
+            self._pong = None
 
 
 async def _wait(process: asyncio.subprocess.Process) -> int:

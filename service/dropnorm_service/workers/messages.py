@@ -56,6 +56,26 @@ class Forked(Message):
     pid: int
 
 
+class ForkRefused(Message):
+    """The system lets no process more be made now."""
+
+    kind: Literal["fork_refused"] = "fork_refused"
+    number: int
+    reason: str
+
+
+class Ping(Message):
+    """Say that you are there."""
+
+    kind: Literal["ping"] = "ping"
+
+
+class Pong(Message):
+    """The answer to a ping."""
+
+    kind: Literal["pong"] = "pong"
+
+
 class Exited(Message):
     """A forked process ended."""
 
@@ -181,6 +201,9 @@ AnyMessage = (
     Fork
     | Up
     | Forked
+    | ForkRefused
+    | Ping
+    | Pong
     | Exited
     | Start
     | Ordered

@@ -12,8 +12,9 @@ from typing import Self
 from dropnorm.results import Plan
 from dropnorm.spec import InvalidSpecError, TrainingSpec
 from dropnorm_service.jobs.errors import PlannerUnavailable
-from dropnorm_service.workers.forks import Child, ForkServer
+from dropnorm_service.workers.forks import ForkServer
 from dropnorm_service.workers.messages import DataSettings, PlanReply, PlanRequest
+from dropnorm_service.workers.process import Child
 
 _ENTRY = "dropnorm_service.workers.child.planner:main"
 _ENVIRONMENT = {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}

@@ -1,5 +1,7 @@
 import asyncio
+import contextlib
 import os
+import resource
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
@@ -95,3 +97,30 @@ def children_of(pid: int | None) -> set[int]:
 def threads_of(pid: int) -> int:
     """How many threads a process has."""
     return len(list(Path(f"/proc/{pid}/task").iterdir()))
+
+
+@contextlib.contextmanager
+def no_descriptors() -> Iterator[None]:
+    """This process has no file descriptor left, so it can start nothing."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    taken: list[int] = []
+    highest = max(int(number) for number in os.listdir("/proc/self/fd"))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 1, before[1]))
+    try:
+        with contextlib.suppress(OSError):
+            while True:
+                taken.append(os.dup(0))
+        yield
+    finally:
+        for number in taken:
+            os.close(number)
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+async def logged(caplog: pytest.LogCaptureFixture, text: str) -> None:
+    """Wait for a record in the log."""
+    for _ in range(1500):
+        if text in caplog.text:
+            return
+        await asyncio.sleep(0.02)
+    raise AssertionError(f"the log never said: {text}")

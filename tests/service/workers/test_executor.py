@@ -5,7 +5,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.service.workers.conftest import children_of, gone, threads_of, training
+from tests.service.workers.conftest import (
+    children_of,
+    gone,
+    logged,
+    no_descriptors,
+    threads_of,
+    training,
+)
 from tests.service.workers.conversation import running
 
 from dropnorm.results import (
@@ -264,6 +271,29 @@ async def test_a_standby_that_died_is_replaced(
             assert await gone(pid)
         async with running(executor, launch()) as attempt:
             assert await attempt.outcome() == Finished()
+
+
+async def test_a_slot_whose_standby_could_not_be_started_works_again_afterwards(
+    forks: ForkServer, data: DataSettings, launch: Launches, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with executor_of(forks, data) as executor:
+        job = launch(training(ENDLESS))
+        async with running(executor, job) as attempt:
+            await attempt.until(EpochCompleted)
+            executor.order("job", "pause")
+            with no_descriptors():
+                assert await attempt.outcome() == Stopped("pause")
+                await logged(caplog, "no process can be forked now")
+        async with running(executor, launch(job_id="next")) as attempt:
+            assert await attempt.outcome() == Finished()
+
+
+async def test_an_executor_ends_while_a_standby_cannot_be_started(
+    forks: ForkServer, data: DataSettings, caplog: pytest.LogCaptureFixture
+) -> None:
+    with no_descriptors():
+        async with executor_of(forks, data):
+            await logged(caplog, "no process can be forked now")
 
 
 async def test_attempts_outlive_the_fork_server(data: DataSettings, launch: Launches) -> None:

@@ -7,11 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.service.workers.conftest import alive, children_of, gone, threads_of
+from tests.service.workers.conftest import (
+    alive,
+    children_of,
+    gone,
+    logged,
+    no_descriptors,
+    threads_of,
+)
 
 from dropnorm_service.workers import ForkServer, StartFailed
-from dropnorm_service.workers.forks import Child
 from dropnorm_service.workers.messages import Trace
+from dropnorm_service.workers.process import Child
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -127,6 +134,63 @@ async def test_a_fork_server_that_cannot_start_says_so(capfd: pytest.CaptureFixt
         async with ForkServer(preload=["tests.there_is_no_such_module"]):
             pass
     assert "there_is_no_such_module" in capfd.readouterr().err
+
+
+async def test_a_fork_server_that_cannot_be_started_for_a_while_comes_when_it_can(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with ForkServer(preload=()) as forks:
+        assert forks.pid is not None
+        with no_descriptors():
+            os.kill(forks.pid, signal.SIGKILL)
+            await logged(caplog, "could not be started")
+            assert not await forks.answers(within=0.1)
+        child = await forks.fork(f"{CHILDREN}:hang", {})
+        await heard(child)
+        assert await forks.answers(within=30.0)
+
+
+async def test_nothing_can_be_started_from_the_beginning() -> None:
+    with no_descriptors(), pytest.raises(StartFailed, match="could not be started"):
+        async with ForkServer(preload=()):
+            pass
+
+
+async def test_it_ends_while_it_waits_for_descriptors(caplog: pytest.LogCaptureFixture) -> None:
+    async with ForkServer(preload=()) as forks:
+        assert forks.pid is not None
+        with no_descriptors():
+            os.kill(forks.pid, signal.SIGKILL)
+            await logged(caplog, "could not be started")
+            await forks.__aexit__()
+
+
+async def test_a_fork_that_the_system_refuses_is_tried_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with ForkServer(preload=["tests.service.workers.first_fork_fails"]) as forks:
+        server = forks.pid
+        child = await forks.fork(f"{CHILDREN}:hang", {})
+        await heard(child)
+        assert forks.pid == server
+    assert "Resource temporarily unavailable" in caplog.text
+
+
+async def test_a_fork_server_that_is_stopped_does_not_answer_and_can_be_ended() -> None:
+    async with ForkServer(preload=()) as forks:
+        assert await forks.answers(within=30.0)
+        child = await forks.fork(f"{CHILDREN}:hang", {})
+        await heard(child)
+        assert forks.pid is not None
+        os.kill(forks.pid, signal.SIGSTOP)
+        for _ in range(2):
+            assert not await forks.answers(within=0.1)
+        os.kill(forks.pid, signal.SIGCONT)
+        assert await forks.answers(within=30.0)
+        os.kill(forks.pid, signal.SIGSTOP)
+        server = forks.pid
+    assert not alive(server)
+    assert not alive(child.pid)
 
 
 async def test_the_real_fork_server_has_one_thread_and_no_gpu(forks: ForkServer) -> None:

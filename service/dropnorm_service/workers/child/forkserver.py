@@ -25,8 +25,11 @@ from dropnorm_service.workers.messages import (
     Exited,
     Fork,
     Forked,
+    ForkRefused,
     Frames,
     Message,
+    Ping,
+    Pong,
     Up,
     decode,
     encode,
@@ -66,14 +69,22 @@ class ForkServer:
         data, descriptors, _, _ = socket.recv_fds(self._control, 2**16, 16)
         self._descriptors.extend(descriptors)
         for body in self._frames.feed(data):
-            command = decode(body)
-            if not isinstance(command, Fork):
-                raise TypeError(f"a fork server cannot obey {command.kind}")
-            self._fork(command, self._descriptors.popleft())
+            match decode(body):
+                case Fork() as command:
+                    self._fork(command, self._descriptors.popleft())
+                case Ping():
+                    self._send(Pong())
+                case other:
+                    raise TypeError(f"a fork server cannot obey {other.kind}")
         return bool(data)
 
     def _fork(self, command: Fork, descriptor: int) -> None:
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError as error:  # no process or memory left
+            os.close(descriptor)
+            self._send(ForkRefused(number=command.number, reason=str(error)))
+            return
         if pid == 0:
             self._become(command, descriptor)
         os.close(descriptor)
