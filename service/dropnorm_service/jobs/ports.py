@@ -18,6 +18,10 @@ Order = Literal["checkpoint", "pause", "cancel"]
 """What a worker can be told between two steps."""
 
 
+CHECKPOINTS = "checkpoints"
+"""The part of a job's folder that its attempts leave to each other; it goes when the job has ended."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Launch:
     """One attempt to be run."""
@@ -26,7 +30,7 @@ class Launch:
     attempt: int
     spec: TrainingSpec
     folder: Path
-    """The job's own folder: its checkpoints and, in the end, its model."""
+    """The job's own folder: its CHECKPOINTS and, in the end, its model."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What becomes of deleted jobs: once nobody needs them any more, their files and rows go."""
+"""What nobody needs any more goes: checkpoints of jobs that have ended, files and rows of deleted jobs."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from dropnorm.results import Event
+from dropnorm.results import Event, StateChanged
 from dropnorm_service.jobs.errors import StoreUnavailable
 from dropnorm_service.jobs.journal import Journal
 from dropnorm_service.jobs.live import LiveJob
-from dropnorm_service.jobs.ports import JobStore
+from dropnorm_service.jobs.ports import CHECKPOINTS, JobStore
 
 _INTERVAL = 5.0
 
@@ -21,7 +21,9 @@ log = logging.getLogger(__name__)
 
 
 class Purger:
-    """Removes deleted jobs that have ended and whose journals everyone has read.
+    """Removes deleted jobs that have ended and whose journals everyone has read, and ended jobs' checkpoints.
+
+    Checkpoints go only when the end is on disk: until then another attempt may have to go on from them.
 
     Args:
         journal: the jobs in memory.
@@ -42,12 +44,13 @@ class Purger:
         self._store = store
         self._folder = folder
         self._read_up_to = read_up_to
+        self._ended: set[str] = set()
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         journal.listen(self._notice)
 
     def start(self) -> None:
-        """Begin with what was deleted before."""
+        """Begin with what was deleted, or ended, before."""
         self._task = asyncio.create_task(self._run(), name="purger")
 
     async def stop(self) -> None:
@@ -57,17 +60,46 @@ class Purger:
             await asyncio.wait([self._task])
 
     def _notice(self, live: LiveJob, events: Sequence[Event]) -> None:
+        if live.job.state.terminal and any(
+            isinstance(each.payload, StateChanged) for each in events
+        ):
+            self._ended.add(live.job.id)
+            self._wake.set()
         if live.deleted:
             self._wake.set()
 
     async def _run(self) -> None:
+        await self._find_ended()
         while True:
-            all_gone = await self._purge()
+            await self._remove_checkpoints()
+            all_gone = await self._purge() and not self._ended
             # Readers do not tell when they have come further, so they are asked again.
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(None if all_gone else _INTERVAL):
                     await self._wake.wait()
             self._wake.clear()
+
+    async def _find_ended(self) -> None:
+        """Find the checkpoints that the service before this one no longer came to remove."""
+        found = await asyncio.to_thread(self._with_checkpoints)
+        if not found:
+            return
+        try:
+            # In this order, so that a job made meanwhile is not among them.
+            found -= {job.id async for job in self._store.unfinished()}
+        except StoreUnavailable as error:
+            log.error("old checkpoints are removed after the next start: %s", error)
+        else:
+            self._ended |= found
+
+    async def _remove_checkpoints(self) -> None:
+        for job_id in tuple(self._ended):
+            try:
+                await asyncio.to_thread(_remove, self._folder / job_id / CHECKPOINTS)
+            except OSError as error:
+                log.error("cannot remove the checkpoints of %s yet: %s", job_id, error)
+            else:
+                self._ended.discard(job_id)
 
     async def _purge(self) -> bool:
         """Purge what can be purged; whether nothing is left."""
@@ -84,14 +116,21 @@ class Purger:
                 await asyncio.to_thread(self._remove_folders, ready)
                 # Out of memory before the ids are free, or a new job would find its predecessor there.
                 self._journal.forget(ready)
+                self._ended.difference_update(ready)
                 await self._store.purge(ready)
         except (OSError, StoreUnavailable) as error:
             log.error("cannot purge deleted jobs yet: %s", error)
             return False
         return len(ready) == len(deleted)
 
+    def _with_checkpoints(self) -> set[str]:
+        return {path.parent.name for path in self._folder.glob(f"*/{CHECKPOINTS}")}
+
     def _remove_folders(self, job_ids: Sequence[str]) -> None:
         for job_id in job_ids:
-            folder = self._folder / job_id
-            if folder.exists():
-                shutil.rmtree(folder)
+            _remove(self._folder / job_id)
+
+
+def _remove(folder: Path) -> None:
+    if folder.exists():
+        shutil.rmtree(folder)

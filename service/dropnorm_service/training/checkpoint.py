@@ -87,11 +87,6 @@ class Checkpoints:
                 problems.append(f"checkpoint {path.stem} is damaged ({error}) and is passed over")
         return None, problems
 
-    def remove(self) -> None:
-        """Remove all of them: the training is done."""
-        for number in self._numbers():
-            self._remove(number)
-
     def _numbers(self) -> list[int]:
         return sorted(int(path.stem) for path in self.folder.glob("[0-9]*.json"))
 

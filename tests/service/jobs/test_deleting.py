@@ -1,16 +1,17 @@
-"""Deleted jobs: hidden at once, removed when nobody needs them."""
+"""Deleted jobs: hidden at once, removed when nobody needs them. Checkpoints of ended jobs go too."""
 
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from tests.service.jobs.bench import SPEC, Bench
+from tests.service.jobs.bench import SPEC, Bench, lost
 
 from dropnorm.results import Event, State
 from dropnorm.spec import Submission
 from dropnorm_service.jobs import purging
 from dropnorm_service.jobs.errors import JobAlreadyExists, JobNotFound, WrongState
+from dropnorm_service.jobs.ports import CHECKPOINTS
 from dropnorm_service.jobs.service import JobService
 from dropnorm_service.store import SqlJobStore
 
@@ -112,3 +113,49 @@ async def test_what_was_deleted_before_a_restart_goes_after_it(
 
 async def _watch(bench: Bench, job_id: str) -> list[Event]:
     return [event async for event in bench.service.watch(job_id)]
+
+
+def leave_checkpoint(folder: Path) -> Path:
+    checkpoint = folder / CHECKPOINTS / "000001.json"
+    checkpoint.parent.mkdir(parents=True, exist_ok=True)
+    checkpoint.write_text("{}")
+    return checkpoint
+
+
+async def removed(checkpoint: Path) -> None:
+    for _ in range(1000):
+        if not checkpoint.parent.exists():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError(f"{checkpoint} is still there")
+
+
+async def test_checkpoints_stay_until_the_end_of_the_job_is_on_disk(bench: Bench):
+    job = await bench.create()
+    attempt = await bench.launched()
+    checkpoint = leave_checkpoint(attempt.launch.folder)
+    attempt.end(lost())
+    attempt = await bench.launched()
+    assert checkpoint.exists()
+    attempt.succeed()
+    await bench.reached(job, State.SUCCEEDED)
+    await removed(checkpoint)
+    assert attempt.launch.folder.exists()
+
+
+async def test_a_service_removes_what_the_one_before_did_not_come_to_remove(
+    store: SqlJobStore, tmp_path: Path
+):
+    first = Bench(store, tmp_path / "jobs", cpus=1)
+    await first.service.start()
+    ended, waiting = await first.create(), await first.create()
+    (await first.launched()).succeed()
+    await first.reached(ended, State.SUCCEEDED)
+    await first.service.stop(grace=0.0)
+    left, needed = (leave_checkpoint(first.folder / job.id) for job in (ended, waiting))
+
+    second = Bench(store, first.folder)
+    await second.service.start()
+    await removed(left)
+    assert needed.exists()
+    await second.service.stop(grace=0.0)

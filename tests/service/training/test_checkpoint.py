@@ -108,12 +108,6 @@ def test_files_hold_no_pickle(folder):
     assert json.loads((folder / "000003.json").read_text())["facts"]["number"] == 3
 
 
-def test_they_can_be_removed(folder):
-    Checkpoints(folder).remove()
-    assert list(folder.iterdir()) == []
-    assert read(folder) == (None, [])
-
-
 def test_a_periodic_one_is_due_after_the_interval_and_not_before_it_has_paid_off(tmp_path):
     checkpoints = Checkpoints(tmp_path, interval_seconds=0.0)
     assert checkpoints.due(time.perf_counter())

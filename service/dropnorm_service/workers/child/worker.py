@@ -15,6 +15,7 @@ import torch
 
 from dropnorm.results import DatasetSummary, EpochCompleted, Evaluated, JobError, Payload
 from dropnorm.spec import InvalidSpecError, TrainingSpec
+from dropnorm_service.jobs.ports import CHECKPOINTS
 from dropnorm_service.training import (
     Checkpoints,
     DatasetCache,
@@ -102,14 +103,13 @@ def _train(start: Start, link: Link) -> None:
         start.data.cache, datasets_dir=start.data.folder, mirrors=start.data.mirrors
     )
     checkpoints = Checkpoints(
-        start.folder / "checkpoints", interval_seconds=start.checkpoint_interval
+        start.folder / CHECKPOINTS, interval_seconds=start.checkpoint_interval
     )
     data = load_data(spec, cache, device, on_event=on_event, orders=link.order)
     torch.set_num_threads(_threads(spec, data.summary))
     result = fit(spec, data, on_event=on_event, orders=link.order, checkpoint=checkpoints)
     save_model(start.folder / "model", spec, data, result.model)
     link.report(Evaluated(evaluation=result.evaluation))
-    checkpoints.remove()
 
 
 def _threads(spec: TrainingSpec, data: DatasetSummary) -> int:
