@@ -41,8 +41,10 @@ STARTUP_ERRORS = (
 
 _HEALTH_INTERVAL = 2.0
 _PARENT_INTERVAL = 0.5
-# Of the grace time: what remains for open calls and the mirror after the workers wrote checkpoints.
+# Of the grace time: what remains for open calls and the mirror after the workers wrote checkpoints, and
+# what remains after these for the last processes and the store.
 _CLOSING_SHARE = 0.2
+_EXIT_SHARE = 0.05
 
 log = logging.getLogger(__name__)
 
@@ -166,7 +168,8 @@ async def _shut_down(
     await jobs.stop(grace * (1 - _CLOSING_SHARE))
     await server.stop(min(1.0, grace * _CLOSING_SHARE))
     if tracker is not None:
-        await tracker.stop(max(0.0, deadline - time.monotonic()))
+        left = deadline - time.monotonic() - grace * _EXIT_SHARE
+        await tracker.stop(max(0.0, left))
 
 
 @contextlib.contextmanager

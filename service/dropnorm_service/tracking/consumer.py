@@ -13,7 +13,7 @@ from dropnorm_service.jobs.ports import JobStore
 from dropnorm_service.tracking.config import TrackingConfig
 from dropnorm_service.tracking.errors import MlflowUnavailable
 from dropnorm_service.tracking.messages import Batch, JobContext, Role, RunMade, Setup
-from dropnorm_service.tracking.process import MirrorProcess, ProcessEnded
+from dropnorm_service.tracking.process import CLOSING_TIME, MirrorProcess, ProcessEnded
 
 _FEED_LIMIT = 500
 _LINGER = (
@@ -75,6 +75,8 @@ class Consumer:
         self.name = role.cursor
         self.position = 0
         """Global position up to which everything is mirrored."""
+        self.closing_time = CLOSING_TIME
+        """Seconds that its process has, at the end, to finish what it does."""
         self._journal = journal
         self._wants = wants
         self._batch_size = batch_size
@@ -84,6 +86,7 @@ class Consumer:
         self._process = MirrorProcess(Setup.of(role, config), self._record)
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
+        self._hindered = asyncio.Event()
         self._followers: list[Consumer] = []
         self._saved = 0
         self._failures = 0
@@ -100,6 +103,20 @@ class Consumer:
         """Wait until everything is mirrored that was in the journal at the last notification."""
         await self._idle.wait()
 
+    @property
+    def hindered(self) -> bool:
+        """Whether its last try failed, so that there is no telling when it will go on."""
+        return self._hindered.is_set()
+
+    async def settled(self) -> None:
+        """Wait until it has caught up, or is hindered."""
+        waits = [asyncio.create_task(event.wait()) for event in (self._idle, self._hindered)]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for each in waits:
+                each.cancel()
+
     async def run(self) -> None:
         """Deliver events until cancelled."""
         try:
@@ -112,7 +129,7 @@ class Consumer:
                     self._idle.set()
                     await self._wait_for_work()
         finally:
-            await self._process.close()
+            await self._process.close(self.closing_time)
 
     async def _step(self) -> bool:
         """Try to go on; False when there is nothing to do now."""
@@ -135,6 +152,7 @@ class Consumer:
             log.exception("%s: mirroring failed, will try again", self.name)
             await self._back_off(_LONGEST_RESTART)
         else:
+            self._hindered.clear()
             return bool(entries)
         return True
 
@@ -208,4 +226,5 @@ class Consumer:
     async def _back_off(self, longest: float) -> None:
         delay = min(_SHORTEST_RETRY * 2**self._failures, longest)
         self._failures += 1
+        self._hindered.set()
         await asyncio.sleep(delay)

@@ -22,7 +22,9 @@ from dropnorm_service.tracking.messages import (
 )
 
 _REPLY_TIMEOUT = 900.0
-_CLOSING_TIME = 5.0
+
+CLOSING_TIME = 5.0
+"""Seconds in which a process may finish what it does."""
 
 log = logging.getLogger(__name__)
 
@@ -88,15 +90,15 @@ class MirrorProcess:
         assert self._process is not None
         await self._exchange(self._process, batch)
 
-    async def close(self) -> None:
-        """Let the process end: it finishes what it does now, for a few seconds at most."""
+    async def close(self, within: float = CLOSING_TIME) -> None:
+        """Let the process end: it may finish what it does now, for some seconds, and is then killed."""
         process, self._process, self._ready = self._process, None, False
         if process is None:
             return
         assert process.stdin is not None
         process.stdin.close()
         try:
-            async with asyncio.timeout(_CLOSING_TIME):
+            async with asyncio.timeout(within):
                 await process.wait()
         except TimeoutError:
             await _kill(process)

@@ -12,6 +12,7 @@ from dropnorm_service.jobs.ports import JobStore
 from dropnorm_service.tracking.config import TrackingConfig
 from dropnorm_service.tracking.consumer import Consumer, Journal
 from dropnorm_service.tracking.messages import Role
+from dropnorm_service.tracking.process import CLOSING_TIME
 
 _RUN_EVENTS = frozenset({"state", "dataset", "epoch", "warning"})
 _RUNS_PER_BATCH = 200
@@ -89,15 +90,23 @@ class Tracker:
         self._artifacts.notify()
         await self._artifacts.caught_up()
 
-    async def stop(self, grace: float = 0.0) -> None:
+    async def stop(self, grace: float = CLOSING_TIME) -> None:
         """Stop; what is not yet mirrored is mirrored after the next start.
 
         Args:
-            grace: seconds to wait for MLflow to have everything.
+            grace: seconds it may take at most: MLflow shall have everything, unless it cannot be reached,
+                and the processes finish what they do. What is not done by then is broken off.
         """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + grace
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(grace):
-                await self.caught_up()
+            async with asyncio.timeout_at(deadline - min(CLOSING_TIME, grace / 2)):
+                for consumer in (self._runs, self._artifacts):
+                    consumer.notify()
+                    await consumer.settled()
+        for consumer in (self._runs, self._artifacts):
+            left = max(0.0, deadline - loop.time())
+            consumer.closing_time = 0.0 if consumer.hindered else left
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -90,6 +90,34 @@ async def test_a_killed_process_a_stop_and_a_lost_cursor_lose_and_double_nothing
     assert steps(client, runs(client)["survives"]) == [1, 2, 3, 4]
 
 
+async def test_a_stop_does_not_wait_for_an_mlflow_that_cannot_be_reached(
+    story: Story, tracked, config: TrackingConfig, caplog: pytest.LogCaptureFixture
+):
+    (config.folder / "mlflow.db").write_text("not a database")
+    await story.submit("later")
+    await story.start("later")
+    async with tracked() as mirror:
+        while "MLflow is unavailable" not in caplog.text:  # noqa: ASYNC110 - a log has no event
+            await asyncio.sleep(0.05)
+        await mirror.stop(grace=3600.0)
+    assert not mirror_processes()
+
+
+async def test_a_stop_kills_a_process_that_does_not_end_in_time(
+    story: Story, tracked, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(consumer, "CLOSING_TIME", 3600.0)
+    async with tracked() as mirror:
+        await story.submit("hangs")
+        await story.start("hangs")
+        await mirror.caught_up()
+        for process in mirror_processes():
+            process.suspend()
+        await story.train("hangs", [1])
+        await mirror.stop(grace=0.5)
+        assert not mirror_processes()
+
+
 @pytest.mark.slow
 async def test_an_event_that_kills_the_process_is_left_out(
     story: Story,
