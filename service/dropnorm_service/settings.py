@@ -76,7 +76,8 @@ class Settings(BaseSettings):
     gpus: Annotated[int, Field(ge=0, le=1024)] | None = None
     """GPUs to use, one slot each; absent: all there are."""
     heartbeat_timeout: Seconds = 60.0
-    """Seconds without a sign of life after which a worker counts as hung and is killed."""
+    """Seconds without a sign of life after which a worker counts as hung and is killed; while it uses the CPU, as
+    in one long operation, ten times as many."""
     checkpoint_interval: Seconds = 30.0
     """Seconds between two checkpoints of a running job."""
     max_attempts: Count = 3

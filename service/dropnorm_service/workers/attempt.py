@@ -7,35 +7,91 @@ import logging
 import signal
 from collections.abc import AsyncGenerator
 from datetime import datetime
+from typing import NamedTuple
 
 from dropnorm.results import JobError, Payload
 from dropnorm_service.jobs.ports import Broken, Finished, Launch, Lost, Outcome, Stopped
+from dropnorm_service.workers import machine
 from dropnorm_service.workers.messages import End, Heartbeat, Ready, Report, Trace
 from dropnorm_service.workers.process import Child
 
 _ABORTED = 10
+# A worker that computes uses far more; one that waits for what never comes, far less.
+_BUSY_SHARE = 0.01
 
 log = logging.getLogger(__name__)
 
 
+class Patience(NamedTuple):
+    """How long a worker may say nothing, in seconds."""
+
+    idle: float
+    """While it does nothing."""
+    busy: float
+    """While it uses the CPU."""
+
+
+class _Silence:
+    """Judges a worker that says nothing.
+
+    One operation may take longer than any heartbeat: a large matrix to be made orthogonal, a huge step, a
+    model to be saved. Until it is done the worker cannot speak, but it uses the CPU, which a worker that is
+    stopped, or waits for ever, does not. It is looked at twice within the patience for an idle one, since
+    what it used before it fell silent tells nothing.
+    """
+
+    def __init__(self, worker: Child, patience: Patience) -> None:
+        self._worker = worker
+        self._patience = patience
+        self.window = patience.idle / 2
+        """Seconds between two looks."""
+        self.seconds = 0.0
+        """How long it has said nothing."""
+        self.busy = False
+        """Whether it used the CPU since the last look but one."""
+        self._used: float | None = None
+
+    def broken(self) -> None:
+        """It has said something."""
+        self.seconds, self.busy, self._used = 0.0, False, None
+
+    def too_long(self) -> bool:
+        """Look at it after another window; whether it hangs."""
+        before, self._used = self._used, machine.cpu_seconds(self._worker.pid)
+        first = self.seconds == 0.0
+        self.seconds += self.window
+        if first:
+            return False
+        self.busy = (
+            before is not None
+            and self._used is not None
+            and self._used - before >= _BUSY_SHARE * self.window
+        )
+        return not self.busy or self.seconds >= self._patience.busy
+
+
 async def follow(
-    worker: Child, launch: Launch, patience: float
+    worker: Child, launch: Launch, patience: Patience
 ) -> AsyncGenerator[tuple[datetime, Payload] | Outcome, None]:
     """What a started worker says. A worker that says nothing for too long is killed.
 
     Args:
         worker: the process.
         launch: the attempt it runs.
-        patience: seconds; time in which nobody asks for the next item does not count.
+        patience: time in which nobody asks for the next item does not count.
     """
+    silence = _Silence(worker, patience)
     while True:
         try:
-            async with asyncio.timeout(patience):
+            async with asyncio.timeout(silence.window):
                 message = await worker.receive()
         except TimeoutError:
-            worker.kill()
-            yield Lost(_hung(patience))
-            return
+            if silence.too_long():
+                worker.kill()
+                yield Lost(_hung(silence))
+                return
+            continue
+        silence.broken()
         match message:
             case Report():
                 yield message.time, message.payload
@@ -62,12 +118,16 @@ def _outcome(end: End) -> Outcome:
     return Finished() if end.order is None else Stopped(end.order)
 
 
-def _hung(seconds: float) -> JobError:
+def _hung(silence: _Silence) -> JobError:
+    seconds = f"{silence.seconds:g}"
+    text = f"The worker gave no sign of life for {seconds} seconds and was killed."
+    if silence.busy:
+        text = (
+            f"The worker computed for {seconds} seconds without a step further and was killed; "
+            "if it needs so long for one step, raise the service's heartbeat_timeout."
+        )
     return JobError(
-        code=_ABORTED,
-        reason="WORKER_HUNG",
-        message=f"The worker gave no sign of life for {seconds:g} seconds and was killed.",
-        metadata={"seconds": f"{seconds:g}"},
+        code=_ABORTED, reason="WORKER_HUNG", message=text, metadata={"seconds": seconds}
     )
 
 

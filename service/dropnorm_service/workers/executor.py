@@ -13,7 +13,7 @@ from typing import Self
 from dropnorm.results import JobError, Payload, Slot
 from dropnorm.spec import TrainingSpec
 from dropnorm_service.jobs.ports import Launch, Lost, Order, Outcome
-from dropnorm_service.workers.attempt import follow
+from dropnorm_service.workers.attempt import Patience, follow
 from dropnorm_service.workers.forks import ForkServer, StartFailed
 from dropnorm_service.workers.messages import DataSettings, Gpu, Inventory, Ordered, Start
 from dropnorm_service.workers.process import Child
@@ -26,6 +26,8 @@ _START_TIME = 60.0
 _EXIT_TIME = 5.0
 # torch.compile may work for minutes between two steps, in which a worker cannot speak.
 _COMPILE_TIME = 600.0
+# A single operation may take long, but a worker that computes for so many timeouts is in an endless loop.
+_BUSY_FACTOR = 10.0
 _UNAVAILABLE = 14
 
 log = logging.getLogger(__name__)
@@ -78,7 +80,8 @@ class LocalExecutor:
             cpu_slots: shares of the CPU; None: one per four cores, at least one.
             threads_per_slot: CPU threads of each slot; None: the cores divided among them.
             gpus: GPUs to use, one slot each; None: all there are.
-            heartbeat_timeout: seconds without a sign of life after which a worker is killed.
+            heartbeat_timeout: seconds without a sign of life after which a worker is killed; ten
+                times as many while it uses the CPU.
             checkpoint_interval: seconds between two checkpoints of an attempt.
         """
         self._forks = forks
@@ -225,9 +228,12 @@ class LocalExecutor:
             checkpoint_interval=self._checkpoint_interval,
         )
 
-    def _patience(self, launch: Launch) -> float:
+    def _patience(self, launch: Launch) -> Patience:
         compiling = _COMPILE_TIME if launch.spec.compute.compile else 0.0
-        return self._heartbeat_timeout + compiling
+        return Patience(
+            idle=self._heartbeat_timeout + compiling,
+            busy=_BUSY_FACTOR * self._heartbeat_timeout + compiling,
+        )
 
     async def _release(self, running: _Running, patience: float) -> None:
         try:

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 
-from dropnorm_service.workers.messages import Trace, encode
+from dropnorm_service.workers.messages import End, Trace, encode
 
 
 def tell(connection: socket.socket, **facts: object) -> None:
@@ -47,6 +47,37 @@ def fail(connection: socket.socket) -> None:
 
 def hang(connection: socket.socket) -> None:
     tell(connection)
+    time.sleep(3600)
+
+
+def hang_silently(connection: socket.socket) -> None:
+    time.sleep(3600)
+
+
+def compute_for_a_while(connection: socket.socket) -> None:
+    """A single operation of some seconds, in which nothing can be said."""
+    end = time.process_time() + 2.0
+    while time.process_time() < end:
+        sum(range(1000))
+    connection.sendall(encode(End()))
+
+
+def compute_for_ever(connection: socket.socket) -> None:
+    while True:
+        sum(range(1000))
+
+
+def let_a_child_compute(connection: socket.socket) -> None:
+    """As a compiler does that works in processes of its own."""
+    program = "import time\nwhile time.process_time() < 2.0: sum(range(1000))"
+    subprocess.run([sys.executable, "-c", program], check=True)
+    connection.sendall(encode(End()))
+
+
+def compute_and_then_sleep(connection: socket.socket) -> None:
+    end = time.process_time() + 0.3
+    while time.process_time() < end:
+        sum(range(1000))
     time.sleep(3600)
 
 

@@ -1,4 +1,5 @@
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -36,3 +37,18 @@ def test_a_machine_without_quota_has_the_cores_of_its_affinity(
 def test_this_machine_has_a_processor_and_memory() -> None:
     assert machine.processor_name()
     assert machine.memory_bytes() > 2**28
+
+
+def test_cpu_time_of_a_group_grows_with_its_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = machine.cpu_seconds(os.getpgid(0))
+    end = time.process_time() + 0.1
+    while time.process_time() < end:
+        sum(range(1000))
+    after = machine.cpu_seconds(os.getpgid(0))
+    assert before is not None
+    assert after is not None
+    assert after - before > 0.05
+    monkeypatch.setattr(machine, "_PROCESSES", tmp_path)
+    assert machine.cpu_seconds(os.getpgid(0)) is None
