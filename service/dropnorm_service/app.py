@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from contextlib import AsyncExitStack
 
 from dropnorm_service.api.server import ApiServer, CannotListen
-from dropnorm_service.jobs.errors import ServiceError, StoreUnavailable
-from dropnorm_service.jobs.ports import JobQuery
+from dropnorm_service.health import HealthWatch
+from dropnorm_service.jobs.errors import StoreUnavailable
 from dropnorm_service.jobs.retries import RetryPolicy
 from dropnorm_service.jobs.service import JobService
 from dropnorm_service.lock import FolderInUse, exclusive
@@ -39,7 +39,6 @@ STARTUP_ERRORS = (
 )
 """What can keep a service from starting; each message is for people."""
 
-_HEALTH_INTERVAL = 2.0
 _PARENT_INTERVAL = 0.5
 # Of the grace time: what remains for open calls and the mirror after the workers wrote checkpoints, and
 # what remains after these for the last processes and the store.
@@ -128,7 +127,7 @@ async def _watch_over(
     stopping: asyncio.Event,
 ) -> None:
     """Keep the health report true until it is time to stop."""
-    duties = [asyncio.create_task(_report_health(server, forks, store))]
+    duties = [asyncio.create_task(HealthWatch(store, forks, server.report).run())]
     if settings.exit_with_parent:
         duties.append(asyncio.create_task(_notice_orphaned(stopping)))
     try:
@@ -137,17 +136,6 @@ async def _watch_over(
         for duty in duties:
             duty.cancel()
         await asyncio.gather(*duties, return_exceptions=True)
-
-
-async def _report_health(server: ApiServer, forks: ForkServer, store: SqlJobStore) -> None:
-    while True:
-        try:
-            await store.list(JobQuery(page_size=1))
-            healthy = forks.pid is not None
-        except ServiceError:
-            healthy = False
-        await server.report(healthy)
-        await asyncio.sleep(_HEALTH_INTERVAL)
 
 
 async def _notice_orphaned(stopping: asyncio.Event) -> None:

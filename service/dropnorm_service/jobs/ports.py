@@ -169,6 +169,13 @@ class JobPage:
 class JobStore(Protocol):
     """Durable jobs and journals. One server writes; a write that has returned survives a crash."""
 
+    async def check(self) -> None:
+        """Find out that jobs can be read and written; writes nothing.
+
+        Raises:
+            StoreUnavailable: the database does not answer or cannot be written.
+        """
+
     async def commit(self, change: Change) -> None:
         """Write a job and its events in one transaction.
 

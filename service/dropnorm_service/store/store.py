@@ -75,6 +75,15 @@ class SqlJobStore:
     async def __aexit__(self, *exception: object) -> None:
         await self.close()
 
+    async def check(self) -> None:
+        """See `JobStore.check`."""
+
+        async def look(connection: AsyncConnection) -> None:
+            await connection.execute(select(1))  # within a transaction that has the right to write
+
+        await self._writer.write(look)
+        await self._reader.read(select(cursors.c.position).limit(1))
+
     async def commit(self, change: Change) -> None:
         """See `JobStore.commit`."""
         await self._writer.write(change)
