@@ -98,15 +98,16 @@ class Server:
         ]
         return [each.pid for each in below if each.ppid() == forks]
 
-    def health(self) -> str:
-        """What the standard health service says."""
+    def health(self, service: str = "") -> str:
+        """What the standard health service says of a service, or of all."""
         with grpc.insecure_channel(self.address) as channel:
             check = channel.unary_unary(
                 "/grpc.health.v1.Health/Check",
                 health_pb2.HealthCheckRequest.SerializeToString,
                 health_pb2.HealthCheckResponse.FromString,
             )
-            reply = check(health_pb2.HealthCheckRequest(), timeout=PATIENCE)
+            request = health_pb2.HealthCheckRequest(service=service)
+            reply = check(request, timeout=PATIENCE)
         return str(health_pb2.HealthCheckResponse.ServingStatus.Name(reply.status))
 
 

@@ -9,7 +9,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import grpc
 from google.rpc import error_details_pb2
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
+    ProtoReflectionDescriptorDatabase,
+)
 from tests.e2e.servers import Server
 
 BUF = Path(sys.executable).parent / "buf"
@@ -92,3 +96,12 @@ def test_what_is_not_there(tracked: Server):
     done = call(tracked, "GetTrainingJob", {"name": "trainingJobs/nobody"})
 
     assert json.loads(done.stderr)["code"] == "not_found"
+
+
+def test_every_service_that_reflection_lists_has_its_health(tracked: Server):
+    with grpc.insecure_channel(tracked.address) as channel:
+        listed = ProtoReflectionDescriptorDatabase(channel).get_services()
+
+    assert {*listed} > {"dropnorm.v1.TrainingService", "grpc.health.v1.Health"}
+    for service in listed:
+        assert tracked.health(service) == "SERVING", service

@@ -56,6 +56,8 @@ class ApiServer:
                 f"cannot listen on {shown}:{port}: the port is taken, or the address is not this machine's; "
                 "choose another --port or --host"
             ) from error
+        for name in (HEALTH, reflection.SERVICE_NAME):  # these work for as long as the server does
+            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
         await self._server.start()
         return f"{shown}:{bound}"
 

@@ -78,6 +78,16 @@ class Attempts:
                 await self._listen(launch, inbox)
         except* Superseded:
             log.info("attempt %d of %s ends: the job moved on", launch.attempt, launch.job_id)
+        except* Exception:
+            log.exception("attempt %d of %s cannot be journaled", launch.attempt, launch.job_id)
+            await self._give_up(live, launch)
+
+    async def _give_up(self, live: LiveJob, launch: Launch) -> None:
+        """End an attempt that the service itself cannot go on with: its job must not run for ever."""
+        error = _internal("The service met an unexpected error over this attempt; see its log.")
+        may_retry = self._retries.lost(launch.job_id, checkpoint_step=0)
+        with contextlib.suppress(Superseded):  # it has not begun, or has ended
+            await self._write(live, self._append(launch, [], Lost(error), may_retry))
 
     async def _listen(self, launch: Launch, inbox: asyncio.Queue[Item]) -> None:
         try:

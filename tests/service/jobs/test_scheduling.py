@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from tests.service.jobs.bench import EVALUATION, GPU_SPEC, Bench, Item, lost
+from tests.service.jobs.bench import EVALUATION, GPU_SPEC, PROMPT, Bench, Item, lost
 
 from dropnorm.results import (
     Evaluated,
@@ -223,6 +223,22 @@ async def test_an_executor_that_breaks_loses_the_attempt_and_nothing_else(
     job = await bench.create()
     (await bench.launched()).succeed()
     await bench.reached(job, State.SUCCEEDED)
+
+
+async def test_an_attempt_whose_words_cannot_be_journaled_is_lost(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+):
+    job = await bench.create()
+    for _ in range(PROMPT.limit):
+        attempt = await bench.launched()
+        attempt.say(LogLine.model_construct(message="half a character: \ud800"))
+        await attempt.closed.wait()
+    error = (await bench.reached(job, State.FAILED)).error
+    assert error is not None
+    assert error.reason == "INTERNAL"
+    assert "unexpected error" in error.message
+    assert "cannot be journaled" in caplog.text
+    assert (await bench.states(job)).count(State.QUEUED) == PROMPT.limit
 
 
 async def test_a_job_that_cannot_be_read_does_not_stop_the_others(
