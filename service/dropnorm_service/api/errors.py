@@ -1,12 +1,13 @@
 """The error catalogue: which gRPC status each domain error becomes, and with which details (AIP-193).
 
-Exactly one ErrorInfo each; field problems as BadRequest. Whatever is not in the catalogue is INTERNAL and tells the
-caller nothing but the request id under which the log has the rest.
+Exactly one ErrorInfo each. Besides it wrong fields are a BadRequest, a job that is not there or whose id is taken a
+ResourceInfo, and a state that does not allow what is asked a PreconditionFailure. Whatever is not in the catalogue is
+INTERNAL and tells the caller nothing but the request id under which the log has the rest.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import grpc
 from google.protobuf import any_pb2
@@ -35,6 +36,8 @@ STATUS: dict[type[errors.ServiceError], grpc.StatusCode] = {
 _MAX_DETAIL_BYTES = 4096
 _MAX_TEXT_BYTES = 400
 
+_JOB_TYPE = f"{ERROR_DOMAIN}/TrainingJob"
+
 
 def to_status(error: Exception, request_id: str) -> status_pb2.Status:
     """The status an exception becomes."""
@@ -54,9 +57,28 @@ def to_status(error: Exception, request_id: str) -> status_pb2.Status:
         domain=ERROR_DOMAIN,
         metadata={key: _cut(value) for key, value in error.metadata.items()},
     )
-    if isinstance(error, errors.InvalidRequest):
-        return _status(code, error.message, info, _bad_request(error.problems))
-    return _status(code, error.message, info)
+    return _status(code, error.message, info, *_more_details(error))
+
+
+def _more_details(error: errors.ServiceError) -> Iterator[Message]:
+    """What the standard details of the error's kind say, besides the ErrorInfo."""
+    match error:
+        case errors.InvalidRequest():
+            yield _bad_request(error.problems)
+        case errors.JobNotFound() | errors.JobAlreadyExists():
+            yield error_details_pb2.ResourceInfo(
+                resource_type=_JOB_TYPE,
+                resource_name=error.metadata["training_job"],
+                description=_cut(error.message),
+            )
+        case errors.WrongState():
+            failure = error_details_pb2.PreconditionFailure()
+            failure.violations.add(
+                type="STATE",
+                subject=error.metadata["training_job"],
+                description=_cut(error.message),
+            )
+            yield failure
 
 
 def _bad_request(problems: Sequence[Problem]) -> error_details_pb2.BadRequest:

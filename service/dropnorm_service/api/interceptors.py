@@ -77,8 +77,8 @@ def _parse(parse: Parse, request: bytes) -> Any:
     try:
         message = parse(request)
     except DecodeError as error:
-        raise InvalidRequest(
-            [Problem("", "the request is not a valid protobuf message of this method's type")]
+        raise InvalidRequest.of(
+            "", "the request is not a valid protobuf message of this method's type"
         ) from error
     # Of the request itself; what it holds is read strictly by `wire`.
     unknown = UnknownFieldSet(message)

@@ -10,12 +10,14 @@ import grpc
 from google.protobuf import empty_pb2
 
 from dropnorm import wire
-from dropnorm.spec import Problem, Submission, TrainingSpec
+from dropnorm.results import TrainingJob
+from dropnorm.spec import Submission, TrainingSpec
 from dropnorm.v1 import plan_pb2, worker_pb2
 from dropnorm.v1 import training_service_pb2 as pb
 from dropnorm.v1.training_service_pb2_grpc import TrainingServiceServicer
 from dropnorm_service.api.replies import Replies
-from dropnorm_service.jobs.errors import InvalidRequest
+from dropnorm_service.jobs.admission import check_ids
+from dropnorm_service.jobs.errors import Collector, InvalidRequest, JobNotFound
 from dropnorm_service.jobs.ports import JobQuery
 from dropnorm_service.jobs.service import JobService
 
@@ -34,41 +36,60 @@ class TrainingServicer(TrainingServiceServicer):
     async def CreateTrainingJob(
         self, request: pb.CreateTrainingJobRequest, context: Context
     ) -> Any:
-        submission = wire.from_message(request.training_job, Submission, path="training_job")
+        job_id, request_id = request.training_job_id or None, request.request_id or None
+        wrong = Collector()
+        with wrong:
+            submission = wire.from_message(request.training_job, Submission, path="training_job")
+        with wrong:
+            check_ids(job_id, request_id)
+        wrong.settle()
         job = await self._jobs.create(
             submission,
-            job_id=request.training_job_id or None,
-            request_id=request.request_id or None,
+            job_id=job_id,
+            request_id=request_id,
             validate_only=request.validate_only,
         )
         return self._replies.job(job)
 
     async def GetTrainingJob(self, request: pb.GetTrainingJobRequest, context: Context) -> Any:
-        job = await self._jobs.get(_job_id(request.name))
-        return self._replies.job(job, full=request.view != pb.TRAINING_JOB_VIEW_BASIC)
+        wrong = Collector()
+        with wrong:
+            job_id = _job_id(request.name)
+        with wrong:
+            full = _is_full(request.view, default=True)
+        wrong.settle()
+        return self._replies.job(await self._jobs.get(job_id), full=full)
 
     async def ListTrainingJobs(self, request: pb.ListTrainingJobsRequest, context: Context) -> Any:
-        full = request.view == pb.TRAINING_JOB_VIEW_FULL
-        page = await self._jobs.list(
-            JobQuery(
-                filter=request.filter,
-                order_by=request.order_by,
-                page_size=request.page_size,
-                page_token=request.page_token,
-            )
+        query = JobQuery(
+            filter=request.filter,
+            order_by=request.order_by,
+            page_size=request.page_size,
+            page_token=request.page_token,
         )
+        wrong = Collector()
+        with wrong:
+            full = _is_full(request.view, default=False)
+        with wrong:
+            page = await self._jobs.list(query)
+        wrong.settle()
         reply = pb.ListTrainingJobsResponse(next_page_token=page.next_page_token)
-        for listed in page.jobs:
-            job = await self._jobs.get(listed.id) if full else listed
-            reply.training_jobs.add().MergeFromString(self._replies.job(job, full=full))
+        for job in page.jobs:
+            shown = await self._whole(job) if full else job
+            if shown is not None:
+                reply.training_jobs.add().MergeFromString(self._replies.job(shown, full=full))
         return reply
 
     async def WatchTrainingJob(
         self, request: pb.WatchTrainingJobRequest, context: Context
     ) -> AsyncIterator[Any]:
-        if request.after_sequence < 0:
-            raise InvalidRequest([Problem("after_sequence", "must be 0 or more")])
-        async for event in self._jobs.watch(_job_id(request.name), request.after_sequence):
+        wrong = Collector()
+        with wrong:
+            job_id = _job_id(request.name)
+        with wrong:
+            _check_not_negative("after_sequence", request.after_sequence)
+        wrong.settle()
+        async for event in self._jobs.watch(job_id, request.after_sequence):
             yield self._replies.event(event)
 
     async def CancelTrainingJob(
@@ -95,20 +116,40 @@ class TrainingServicer(TrainingServiceServicer):
         return wire.to_message(plan, plan_pb2.TrainingPlan)
 
     async def ListWorkers(self, request: pb.ListWorkersRequest, context: Context) -> Any:
-        if request.page_size < 0:
-            raise InvalidRequest([Problem("page_size", "must be 0 or more")])
-        if request.page_token:
-            raise InvalidRequest(
-                [Problem("page_token", "there is one page; leave the token empty")]
-            )
+        wrong = Collector()
+        with wrong:
+            _check_not_negative("page_size", request.page_size)
+        with wrong:
+            if request.page_token:
+                raise InvalidRequest.of("page_token", "there is one page; leave the token empty")
+        wrong.settle()
         workers = [wire.to_message(worker, worker_pb2.Worker) for worker in self._jobs.workers()]
         return pb.ListWorkersResponse(workers=workers)
+
+    async def _whole(self, listed: TrainingJob) -> TrainingJob | None:
+        """A listed job with its evaluation; None when it has been deleted since it was listed."""
+        try:
+            return await self._jobs.get(listed.id)
+        except JobNotFound:
+            return None
 
 
 def _job_id(name: str) -> str:
     match = _NAME.fullmatch(name)
     if match is None:
-        raise InvalidRequest(
-            [Problem("name", f"a job's name is trainingJobs/{{id}}, not {name[:80]!r}")]
-        )
+        raise InvalidRequest.of("name", f"a job's name is trainingJobs/{{id}}, not {name[:80]!r}")
     return match[1]
+
+
+def _is_full(view: int, *, default: bool) -> bool:
+    if view not in pb.TrainingJobView.values():
+        known = ", ".join(pb.TrainingJobView.keys())
+        raise InvalidRequest.of("view", f"there is no view of number {view}; choose one of {known}")
+    return (
+        default if view == pb.TRAINING_JOB_VIEW_UNSPECIFIED else view == pb.TRAINING_JOB_VIEW_FULL
+    )
+
+
+def _check_not_negative(field: str, number: int) -> None:
+    if number < 0:
+        raise InvalidRequest.of(field, f"must be 0 or more, not {number}")

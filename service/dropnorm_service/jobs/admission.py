@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from dropnorm.results import Plan, State, TrainingJob
 from dropnorm.spec import InvalidSpecError, Problem, Submission, TrainingSpec
 from dropnorm.spec.submission import JobId
-from dropnorm_service.jobs.errors import CannotFit, InvalidRequest
+from dropnorm_service.jobs.errors import CannotFit, Collector, InvalidRequest
 from dropnorm_service.jobs.ports import Clock, Executor, Planner, RequestRecord
 
 _JOB_ID: TypeAdapter[str] = TypeAdapter(JobId)
@@ -43,11 +43,15 @@ class Admission:
             CannotFit: it asks for more than the service has.
             PlannerUnavailable: the spec could not be checked in time.
         """
-        _check_ids(job_id, request_id)
-        plan = await self.plan(submission.spec, "training_job.spec")
-        obstacle = self._executor.obstacle(plan.spec)
-        if obstacle is not None:
-            raise CannotFit(obstacle)
+        wrong = Collector()
+        with wrong:
+            check_ids(job_id, request_id)
+        with wrong:
+            plan = await self.plan(submission.spec, "training_job.spec")
+            obstacle = self._executor.obstacle(plan.spec)
+            if obstacle is not None:
+                raise CannotFit.of("training_job.spec.compute.gpus", obstacle)
+        wrong.settle()
         job = self._draft(submission, plan, job_id)
         if request_id is None:
             return job, None
@@ -87,7 +91,12 @@ class Admission:
         )
 
 
-def _check_ids(job_id: str | None, request_id: str | None) -> None:
+def check_ids(job_id: str | None, request_id: str | None) -> None:
+    """Check the ids that a caller chose; None: none.
+
+    Raises:
+        InvalidRequest: an id is malformed.
+    """
     problems = []
     if job_id is not None:
         try:

@@ -4,10 +4,10 @@ ServiceError
 +-- InvalidRequest          fields are wrong; each is named
 |   +-- InvalidListRequest  page size, page token, filter or order
 |   +-- CannotFit           more GPUs than there are
+|   +-- RequestIdReused     the request_id was accepted for something else
 +-- JobNotFound
 +-- JobAlreadyExists
 +-- WrongState              the job's state does not allow it
-+-- RequestIdReused         the request_id was accepted for something else
 +-- PlannerUnavailable
 +-- StoreUnavailable
 +-- ShuttingDown
@@ -16,6 +16,7 @@ ServiceError
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import TracebackType
 from typing import ClassVar, Self
 
 from dropnorm.results import State
@@ -46,9 +47,17 @@ class InvalidRequest(ServiceError):
 
     reason = "INVALID_REQUEST"
 
-    def __init__(self, problems: Sequence[Problem]) -> None:
+    def __init__(
+        self, problems: Sequence[Problem], metadata: Mapping[str, str] | None = None
+    ) -> None:
         self.problems = tuple(problems)
-        super().__init__("; ".join(f"{field}: {text}" for field, text in self.problems))
+        texts = (f"{field}: {text}" if field else text for field, text in self.problems)
+        super().__init__("; ".join(texts), metadata)
+
+    @classmethod
+    def of(cls, field: str, message: str) -> Self:
+        """One field is wrong."""
+        return cls([Problem(field, message)])
 
     @classmethod
     def from_spec(cls, error: InvalidSpecError, prefix: str) -> Self:
@@ -61,17 +70,73 @@ class InvalidListRequest(InvalidRequest):
 
     reason = "INVALID_LIST_REQUEST"
 
-    def __init__(self, field: str, message: str) -> None:
-        super().__init__([Problem(field, message)])
-
 
 class CannotFit(InvalidRequest):
     """The job asks for more than the service has, so that it would wait for ever."""
 
     reason = "CANNOT_FIT"
 
-    def __init__(self, message: str) -> None:
-        super().__init__([Problem("training_job.spec.compute.gpus", message)])
+
+class RequestIdReused(InvalidRequest):
+    """The request_id was accepted before, for a request with other content."""
+
+    reason = "REQUEST_ID_REUSED"
+
+    def __init__(self, request_id: str, job_id: str) -> None:
+        name = f"trainingJobs/{job_id}"
+        text = (
+            f"{request_id} was used for another request, which made {name}; "
+            "use a new request_id for each new request"
+        )
+        super().__init__(
+            [Problem("request_id", text)], {"request_id": request_id, "training_job": name}
+        )
+
+
+class Collector:
+    """Wrong fields of several parts of a request, told in one error.
+
+    Each part is read in a `with` block of its own, which ends at what is wrong and keeps it for `settle`:
+
+        wrong = Collector()
+        with wrong:
+            name = read_name(request)
+        with wrong:
+            size = read_size(request)
+        wrong.settle()
+    """
+
+    def __init__(self) -> None:
+        self._errors: list[InvalidRequest] = []
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool:
+        if isinstance(error, InvalidSpecError):
+            error = InvalidRequest(error.problems)
+        if isinstance(error, InvalidRequest):
+            self._errors.append(error)
+            return True
+        return False
+
+    def settle(self) -> None:
+        """Go on if nothing was wrong.
+
+        Raises:
+            InvalidRequest: with the problems of every part, and of the class that they have in common.
+        """
+        if len(self._errors) == 1:
+            raise self._errors[0]
+        if self._errors:
+            kinds = {type(error) for error in self._errors}
+            kind = kinds.pop() if len(kinds) == 1 else InvalidRequest
+            raise kind([problem for error in self._errors for problem in error.problems])
 
 
 class JobNotFound(ServiceError):
@@ -105,20 +170,6 @@ class WrongState(ServiceError):
 
     def __init__(self, name: str, state: State, message: str) -> None:
         super().__init__(message, {"training_job": name, "state": state.name})
-
-
-class RequestIdReused(ServiceError):
-    """The request_id was accepted before, for a request with other content."""
-
-    reason = "REQUEST_ID_REUSED"
-
-    def __init__(self, request_id: str, job_id: str) -> None:
-        name = f"trainingJobs/{job_id}"
-        super().__init__(
-            f"The request_id {request_id} was used for another request, which made {name}; "
-            "use a new request_id for each new request.",
-            {"request_id": request_id, "training_job": name},
-        )
 
 
 class PlannerUnavailable(ServiceError):

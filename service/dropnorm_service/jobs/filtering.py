@@ -92,7 +92,7 @@ def parse_filter(text: str) -> Filter | None:
         InvalidListRequest: the filter cannot be understood; the message says where.
     """
     if len(text) > MAX_LENGTH:
-        raise InvalidListRequest("filter", f"at most {MAX_LENGTH} characters, not {len(text)}")
+        raise InvalidListRequest.of("filter", f"at most {MAX_LENGTH} characters, not {len(text)}")
     if not text.strip():
         return None
     return _Parser(text).parse()
@@ -292,4 +292,4 @@ class _Parser:
 
     def _fail(self, message: str, at: int | None = None) -> NoReturn:
         position = (self._at if at is None else at) + 1
-        raise InvalidListRequest("filter", f"at character {position}: {message}")
+        raise InvalidListRequest.of("filter", f"at character {position}: {message}")

@@ -9,7 +9,6 @@ from datetime import datetime
 from typing import Any, NamedTuple, TypeVar
 
 from dropnorm.results import Event, Payload, State, StateChanged, TrainingJob
-from dropnorm.spec import Problem
 from dropnorm_service.jobs.errors import InvalidRequest, JobNotFound, ShuttingDown
 from dropnorm_service.jobs.live import LiveJob, LiveJobs
 from dropnorm_service.jobs.ports import Change, JobStore, RequestRecord
@@ -147,7 +146,7 @@ class Journal:
             newest = live.job.last_sequence
             if not 0 <= after <= newest:
                 text = f"must be 0 to {newest}, the number of the newest event, not {after}"
-                raise InvalidRequest([Problem("after_sequence", text)])
+                raise InvalidRequest.of("after_sequence", text)
             live.watchers += 1
             try:
                 async for event in self._follow(live, after):

@@ -191,6 +191,9 @@ class JobStore(Protocol):
         None when there is no such job, or it is deleted and `deleted` is false.
         """
 
+    async def request(self, request_id: str) -> RequestRecord | None:
+        """What a request_id was accepted for; None when it was not, or its job is purged."""
+
     async def list(self, query: JobQuery) -> JobPage:
         """A page of jobs.
 

@@ -31,6 +31,7 @@ from dropnorm_service.jobs.ports import (
     JobStore,
     Planner,
     RequestAccepted,
+    RequestRecord,
 )
 from dropnorm_service.jobs.purging import Purger
 from dropnorm_service.jobs.retries import DEFAULT_POLICY, RetryPolicy
@@ -125,7 +126,8 @@ class JobService:
             submission: what to train, and as what.
             job_id: the id that the caller wants; None: the service makes one.
             request_id: makes a repeat safe: it returns the first one's job as it is now.
-            validate_only: check everything and create nothing.
+            validate_only: create nothing, and answer as without it: with the job that would have been
+                created, with the first one's job for a repeat, or with the same refusal.
 
         Raises:
             InvalidRequest: the ids are malformed, or the spec does not fit together or its data.
@@ -138,11 +140,9 @@ class JobService:
         if self._stopping:
             raise ShuttingDown
         job, request = await self._admission.admit(submission, job_id, request_id)
-        if validate_only:
-            if await self._store.get(job.id, deleted=True) is not None:
-                raise JobAlreadyExists(job.id)
-            return job
         try:
+            if validate_only:
+                return await self._rehearse(job, request)
             return await self._journal.create(job, request)
         except RequestAccepted as accepted:
             if request is None or accepted.record.digest != request.digest:
@@ -260,6 +260,16 @@ class JobService:
                 await self._journal.change(live, decide)
         except JobNotFound:
             return
+
+    async def _rehearse(self, job: TrainingJob, request: RequestRecord | None) -> TrainingJob:
+        """Refuse what `Journal.create` would refuse, in the same order, and write nothing."""
+        if request is not None:
+            record = await self._store.request(request.request_id)
+            if record is not None:
+                raise RequestAccepted(record)
+        if await self._store.get(job.id, deleted=True) is not None:
+            raise JobAlreadyExists(job.id)
+        return job
 
     async def _bid_farewell(self, live: LiveJob, since: datetime) -> None:
         """The last event for those who watch a job that has waited all the time and so had none."""

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from dropnorm_service.jobs.errors import JobAlreadyExists
 from dropnorm_service.jobs.ports import Change, RequestAccepted, RequestRecord
 from dropnorm_service.store import schema
-from dropnorm_service.store.rows import changing_values, event_values, fixed_values
+from dropnorm_service.store.rows import changing_values, event_values, fixed_values, to_request
 
 
 async def write_changes(
@@ -71,12 +71,7 @@ async def _taken_requests(
         return {}
     requests = schema.requests
     rows = await connection.execute(select(requests).where(requests.c.request_id.in_(request_ids)))
-    return {
-        row.request_id: RequestRecord(
-            request_id=row.request_id, digest=row.digest, job_id=row.job_id
-        )
-        for row in rows
-    }
+    return {row.request_id: to_request(row) for row in rows}
 
 
 async def _insert(connection: AsyncConnection, changes: Sequence[Change]) -> None:

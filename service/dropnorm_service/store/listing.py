@@ -12,6 +12,7 @@ from sqlalchemy import ColumnElement, Row, Select, and_, false, func, not_, or_,
 
 from dropnorm.results import State
 from dropnorm_service.jobs import filtering, paging
+from dropnorm_service.jobs.errors import Collector
 from dropnorm_service.jobs.paging import Key, Order
 from dropnorm_service.jobs.ports import JobQuery
 from dropnorm_service.store.rows import to_micros
@@ -54,11 +55,18 @@ class Listing:
 
     def __init__(self, query: JobQuery) -> None:
         self._query = query
-        self._orders = paging.parse_order(query.order_by)
-        self.page_size = paging.page_size(query)
-        self._tree = filtering.parse_filter(query.filter)
-        kinds: list[type[Key]] = [str if order.field in _TEXT else int for order in self._orders]
-        self._after = paging.read_token(query, kinds)
+        wrong = Collector()
+        with wrong:
+            self.page_size = paging.page_size(query)
+        with wrong:
+            self._tree = filtering.parse_filter(query.filter)
+        with wrong:
+            self._orders = paging.parse_order(query.order_by)
+            kinds: list[type[Key]] = [
+                str if order.field in _TEXT else int for order in self._orders
+            ]
+            self._after = paging.read_token(query, kinds)
+        wrong.settle()
 
     def select(self) -> Select[Any]:
         """The page's jobs with their specs, and one more if another page follows."""

@@ -11,6 +11,7 @@ from sqlalchemy import Row
 
 from dropnorm.results import Evaluated, Event, JobError, Payload, Progress, State, TrainingJob
 from dropnorm.spec import TrainingSpec
+from dropnorm_service.jobs.ports import RequestRecord
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -108,6 +109,11 @@ def to_event(row: Row[Any]) -> Event:
         attempt=row.attempt,
         payload=_payloads.validate_json(row.payload),
     )
+
+
+def to_request(row: Row[Any]) -> RequestRecord:
+    """The record of a row of `requests`."""
+    return RequestRecord(request_id=row.request_id, digest=row.digest, job_id=row.job_id)
 
 
 def _optional_time(micros: int | None) -> datetime | None:

@@ -9,18 +9,25 @@ from sqlalchemy import case, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from dropnorm.results import Event, State, TrainingJob
-from dropnorm_service.jobs.ports import Change, DeletedJob, JobPage, JobQuery
+from dropnorm_service.jobs.ports import (
+    Change,
+    DeletedJob,
+    JobPage,
+    JobQuery,
+    RequestRecord,
+)
 from dropnorm_service.store.engines import create_engines, translated
 from dropnorm_service.store.listing import Listing
 from dropnorm_service.store.migrate import upgrade
 from dropnorm_service.store.reader import Reader
-from dropnorm_service.store.rows import to_event, to_job
+from dropnorm_service.store.rows import to_event, to_job, to_request
 from dropnorm_service.store.schema import (
     IS_DELETED,
     IS_EVALUATION,
     cursors,
     events,
     jobs,
+    requests,
     specs,
 )
 from dropnorm_service.store.writer import Writer
@@ -107,6 +114,11 @@ class SqlJobStore:
             query = query.where(jobs.c.deleted == 0)
         rows = await self._reader.read(query)
         return to_job(rows[0], rows[0].evaluated) if rows else None
+
+    async def request(self, request_id: str) -> RequestRecord | None:
+        """See `JobStore.request`."""
+        rows = await self._reader.read(select(requests).where(requests.c.request_id == request_id))
+        return to_request(rows[0]) if rows else None
 
     async def list(self, query: JobQuery) -> JobPage:
         """See `JobStore.list`."""

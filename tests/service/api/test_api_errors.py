@@ -6,8 +6,8 @@ from typing import Any
 
 import grpc
 import pytest
-from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
+from tests.service.api.details import details, status_of, violations
 
 from dropnorm.results import State
 from dropnorm.spec import InvalidSpecError, Problem
@@ -20,25 +20,9 @@ METHOD = "/dropnorm.v1.TrainingService/GetTrainingJob"
 MAX_TRAILERS = 8192
 
 
-def details(status: status_pb2.Status, kind: type[Message]) -> list[Message]:
-    found = []
-    for detail in status.details:
-        message = kind()
-        if detail.Unpack(message):
-            found.append(message)
-    return found
-
-
 def error_info(status: status_pb2.Status) -> error_details_pb2.ErrorInfo:
     [info] = details(status, error_details_pb2.ErrorInfo)
-    assert isinstance(info, error_details_pb2.ErrorInfo)
     return info
-
-
-def violations(status: status_pb2.Status) -> list[Problem]:
-    [bad] = details(status, error_details_pb2.BadRequest)
-    assert isinstance(bad, error_details_pb2.BadRequest)
-    return [Problem(each.field, each.description) for each in bad.field_violations]
 
 
 async def failure(
@@ -65,12 +49,6 @@ async def failure(
     finally:
         await server.stop(None)
     return raised.value
-
-
-def status_of(error: grpc.aio.AioRpcError) -> status_pb2.Status:
-    packed = dict(error.trailing_metadata())["grpc-status-details-bin"]
-    assert isinstance(packed, bytes)
-    return status_pb2.Status.FromString(packed)
 
 
 def size_of_trailers(error: grpc.aio.AioRpcError) -> float:
@@ -109,6 +87,30 @@ async def test_an_error_arrives_with_its_reason_and_values(
     assert seen.details() == error.message
     assert (info.reason, info.domain) == (error.reason, "dropnorm.dev")
     assert info.metadata == metadata
+
+
+async def test_a_job_that_is_not_there_is_named_as_a_resource():
+    status = status_of(await failure(errors.JobNotFound("gone")))
+    [resource] = details(status, error_details_pb2.ResourceInfo)
+
+    assert resource.resource_type == "dropnorm.dev/TrainingJob"
+    assert resource.resource_name == "trainingJobs/gone"
+    assert resource.description == "There is no training job trainingJobs/gone."
+
+
+async def test_a_wrong_state_is_a_precondition_that_failed():
+    error = errors.WrongState("trainingJobs/done", State.FAILED, "It has ended.")
+    [found] = details(status_of(await failure(error)), error_details_pb2.PreconditionFailure)
+    [violation] = found.violations
+
+    assert (violation.type, violation.subject) == ("STATE", "trainingJobs/done")
+    assert violation.description == "It has ended."
+
+
+async def test_a_problem_of_the_request_as_a_whole_is_a_plain_sentence():
+    seen = await failure(errors.InvalidRequest.of("", "the request is empty"))
+
+    assert seen.details() == "the request is empty"
 
 
 async def test_an_unknown_error_tells_nothing_but_where_the_log_has_it(

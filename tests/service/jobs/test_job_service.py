@@ -120,6 +120,33 @@ async def test_a_request_id_with_other_content_is_refused(bench: Bench):
         assert raised.value.metadata == {"request_id": "r", "training_job": first.name}
 
 
+async def test_validate_only_answers_a_used_request_id_as_the_real_call_does(bench: Bench):
+    first = await bench.service.create(SUBMISSION, job_id="first", request_id="r")
+    await bench.service.cancel(first.id)
+    again = await bench.service.create(
+        SUBMISSION, job_id="first", request_id="r", validate_only=True
+    )
+    assert again == await bench.service.get(first.id)
+    for submission, job_id in [(Submission(spec=SPEC), "first"), (SUBMISSION, "other")]:
+        with pytest.raises(RequestIdReused) as raised:
+            await bench.service.create(
+                submission, job_id=job_id, request_id="r", validate_only=True
+            )
+        assert [problem.field for problem in raised.value.problems] == ["request_id"]
+    with pytest.raises(JobAlreadyExists):
+        await bench.service.create(SUBMISSION, job_id="first", request_id="s", validate_only=True)
+
+
+async def test_malformed_ids_do_not_hide_what_the_planner_finds(bench: Bench):
+    bench.planner.error = InvalidSpecError([Problem("data.dataset", "unknown")])
+    with pytest.raises(InvalidRequest) as raised:
+        await bench.service.create(SUBMISSION, job_id="First")
+    assert [problem.field for problem in raised.value.problems] == [
+        "training_job_id",
+        "training_job.spec.data.dataset",
+    ]
+
+
 async def test_labels_in_another_order_are_the_same_request(bench: Bench):
     pairs = [("a", "1"), ("b", "2")]
     jobs = [

@@ -85,6 +85,7 @@ BAD_TOKENS = [
     encoded([GOOD[0], True, "a"]),
     encoded([GOOD[0], 2**80, "a"]),
     encoded([GOOD[0], [3], {"a": 1}]),
+    base64.urlsafe_b64encode(b"[" * 3000).decode(),
 ]
 
 

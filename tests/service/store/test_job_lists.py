@@ -112,6 +112,20 @@ async def test_a_page_of_another_filter_is_refused(store: SqlJobStore):
         await store.list(JobQuery(page_token=token, filter="state = RUNNING"))
 
 
+async def test_all_that_is_wrong_with_a_query_is_told_at_once(store: SqlJobStore):
+    query = JobQuery(filter="colour = 1", order_by="colour", page_size=-1, page_token="x")
+    with pytest.raises(InvalidListRequest) as raised:
+        await store.list(query)
+    assert [problem.field for problem in raised.value.problems] == [
+        "page_size",
+        "filter",
+        "order_by",
+    ]
+    with pytest.raises(InvalidListRequest) as raised:
+        await store.list(JobQuery(page_size=-1, page_token="x"))
+    assert [problem.field for problem in raised.value.problems] == ["page_size", "page_token"]
+
+
 async def test_lists_leave_evaluations_out_and_bring_specs(store: SqlJobStore):
     [job] = (await store.list(JobQuery(filter="name = trainingJobs/plain"))).jobs
     assert job.evaluation is None

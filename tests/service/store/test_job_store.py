@@ -105,6 +105,8 @@ class TestJobStore:
                 await store.commit(change(draft(job_id), LOG, insert=True, request=other))
             assert raised.value.record == record
         assert await store.get("b") is None
+        assert await store.request("r") == record
+        assert await store.request("s") is None
 
     async def test_of_many_at_once_one_gets_the_id_and_the_others_are_refused(
         self, store: SqlJobStore

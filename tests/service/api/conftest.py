@@ -1,0 +1,24 @@
+"""The service of the jobs' bench behind its real gRPC edge."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+import pytest
+from tests.service.jobs.bench import Bench
+from tests.service.jobs.conftest import bench, store
+
+from dropnorm.v1.training_service_pb2_grpc import TrainingServiceStub
+from dropnorm_service.api.server import ApiServer
+
+__all__ = ["bench", "store", "stub"]
+
+
+@pytest.fixture
+async def stub(bench: Bench) -> AsyncIterator[Any]:
+    """Calls the service as any client does."""
+    server = ApiServer(bench.service)
+    address = await server.start("127.0.0.1", 0)
+    async with grpc.aio.insecure_channel(address) as channel:
+        yield TrainingServiceStub(channel)
+    await server.stop(grace=0.0)
