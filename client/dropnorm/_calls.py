@@ -14,9 +14,10 @@ from google.protobuf.message import Message
 from pydantic import ValidationError
 
 from dropnorm import wire
+from dropnorm._arguments import request, seconds, spec_problems, unfit
 from dropnorm.errors import InvalidRequest, from_rpc_error
 from dropnorm.results import Plan, TrainingJob, Worker
-from dropnorm.spec import Problem, Submission, TrainingSpec
+from dropnorm.spec import Submission, TrainingSpec
 from dropnorm.spec._base import problems_of
 from dropnorm.v1 import (
     plan_pb2,
@@ -79,13 +80,14 @@ class Attempts:
     def __init__(self, call: Call[Any], *, address: str, timeout: float) -> None:
         self._repeatable = call.repeatable
         self._address = address
-        self._deadline = time.monotonic() + timeout
+        limit = seconds("timeout", timeout)
+        self._deadline = None if limit is None else time.monotonic() + limit
         self._made = 0
 
     @property
-    def timeout(self) -> float:
-        """Seconds left for the next attempt."""
-        return max(self._deadline - time.monotonic(), 0.0)
+    def timeout(self) -> float | None:
+        """Seconds left for the next attempt; None: no limit."""
+        return None if self._deadline is None else max(self._deadline - time.monotonic(), 0.0)
 
     def pause_after(self, error: grpc.RpcError) -> float:
         """Seconds to wait before the next attempt.
@@ -95,11 +97,12 @@ class Attempts:
         """
         self._made += 1
         pause = backoff(self._made, first=self.FIRST_PAUSE, longest=self.LONGEST_PAUSE)
+        left = self.timeout
         if (
             error.code() is grpc.StatusCode.UNAVAILABLE
             and self._repeatable
             and self._made < self.LIMIT
-            and pause < self.timeout
+            and (left is None or pause < left)
         ):
             return pause
         raise from_rpc_error(error, address=self._address) from error
@@ -133,61 +136,69 @@ def create(
         "labels": labels,
         "priority": priority,
     }
-    if not isinstance(spec, TrainingSpec):
-        raise InvalidRequest(
-            problems=[Problem("spec", f"give a dropnorm.TrainingSpec, not {type(spec).__name__}")]
-        )
-    try:
-        submission = Submission.model_validate(
-            {"spec": spec} | {key: value for key, value in said.items() if value is not None}
-        )
-    except ValidationError as error:
-        problems = [problem.below("training_job") for problem in problems_of(error)]
-        raise InvalidRequest(problems=problems) from error
+    given = {key: value for key, value in said.items() if value is not None}
+    rest = {
+        "training_job_id": job_id,
+        "request_id": request_id or str(uuid.uuid4()),
+        "validate_only": validate_only,
+    }
+    kind = training_service_pb2.CreateTrainingJobRequest
+    problems = spec_problems(spec)
+    if not problems:
+        try:
+            submission = Submission.model_validate({"spec": spec} | given)
+        except ValidationError as error:
+            problems = [problem.below("training_job") for problem in problems_of(error)]
+    problems += unfit(kind, **rest)
+    if problems:
+        raise InvalidRequest(problems=problems)
+    message = wire.to_message(submission, training_job_pb2.TrainingJob, only_set=True)
     return Call(
         method="CreateTrainingJob",
-        request=training_service_pb2.CreateTrainingJobRequest(
-            training_job=wire.to_message(submission, training_job_pb2.TrainingJob, only_set=True),
-            training_job_id=job_id or "",
-            request_id=request_id or str(uuid.uuid4()),
-            validate_only=validate_only,
-        ),
+        request=request(kind, training_job=message, **rest),
         read=_read_job,
     )
 
 
 def get(name: str) -> Call[TrainingJob]:
     """GetTrainingJob, with its evaluation."""
-    request = training_service_pb2.GetTrainingJobRequest(name=name)
-    return Call(method="GetTrainingJob", request=request, read=_read_job)
+    asked = request(training_service_pb2.GetTrainingJobRequest, name=name)
+    return Call(method="GetTrainingJob", request=asked, read=_read_job)
 
 
 def cancel(name: str) -> Call[TrainingJob]:
     """CancelTrainingJob; on a cancelled job it has no effect, nor the next two on one that is paused or goes on."""
-    request = training_service_pb2.CancelTrainingJobRequest(name=name)
-    return Call(method="CancelTrainingJob", request=request, read=_read_job)
+    asked = request(training_service_pb2.CancelTrainingJobRequest, name=name)
+    return Call(method="CancelTrainingJob", request=asked, read=_read_job)
 
 
 def pause(name: str) -> Call[TrainingJob]:
     """PauseTrainingJob."""
-    request = training_service_pb2.PauseTrainingJobRequest(name=name)
-    return Call(method="PauseTrainingJob", request=request, read=_read_job)
+    asked = request(training_service_pb2.PauseTrainingJobRequest, name=name)
+    return Call(method="PauseTrainingJob", request=asked, read=_read_job)
 
 
 def resume(name: str) -> Call[TrainingJob]:
     """ResumeTrainingJob."""
-    request = training_service_pb2.ResumeTrainingJobRequest(name=name)
-    return Call(method="ResumeTrainingJob", request=request, read=_read_job)
+    asked = request(training_service_pb2.ResumeTrainingJobRequest, name=name)
+    return Call(method="ResumeTrainingJob", request=asked, read=_read_job)
 
 
 def delete(name: str, *, force: bool) -> Call[None]:
     """DeleteTrainingJob. A repeat would be told that there is no such job."""
-    request = training_service_pb2.DeleteTrainingJobRequest(name=name, force=force)
-    return Call(method="DeleteTrainingJob", request=request, read=lambda _: None, repeatable=False)
+    asked = request(training_service_pb2.DeleteTrainingJobRequest, name=name, force=force)
+    return Call(method="DeleteTrainingJob", request=asked, read=lambda _: None, repeatable=False)
 
 
 def plan(spec: TrainingSpec) -> Call[Plan]:
-    """PlanTrainingJob."""
+    """PlanTrainingJob.
+
+    Raises:
+        InvalidRequest: the spec is none.
+    """
+    problems = spec_problems(spec)
+    if problems:
+        raise InvalidRequest(problems=problems)
     message = wire.to_message(spec, training_spec_pb2.TrainingSpec, only_set=True)
     return Call(
         method="PlanTrainingJob",
@@ -207,27 +218,23 @@ def list_jobs(
     )
 
     def call(page_token: str) -> Call[Page[TrainingJob]]:
-        request = training_service_pb2.ListTrainingJobsRequest(
+        asked = request(
+            training_service_pb2.ListTrainingJobsRequest,
             filter=filter,
             order_by=order_by,
             page_size=page_size,
             page_token=page_token,
             view=view,
         )
-        return Call(method="ListTrainingJobs", request=request, read=_read_jobs)
+        return Call(method="ListTrainingJobs", request=asked, read=_read_jobs)
 
     return call
 
 
 def list_workers(page_token: str) -> Call[Page[Worker]]:
     """ListWorkers: the call for the page behind a token."""
-    request = training_service_pb2.ListWorkersRequest(page_token=page_token)
-    return Call(method="ListWorkers", request=request, read=_read_workers)
-
-
-def job_name(job: str) -> str:
-    """The resource name of a job given by name or id."""
-    return job if job.startswith("trainingJobs/") else f"trainingJobs/{job}"
+    asked = request(training_service_pb2.ListWorkersRequest, page_token=page_token)
+    return Call(method="ListWorkers", request=asked, read=_read_workers)
 
 
 def _read_job(message: training_job_pb2.TrainingJob) -> TrainingJob:

@@ -8,6 +8,7 @@ from typing import Any
 import grpc
 
 from dropnorm import wire
+from dropnorm._arguments import request, seconds
 from dropnorm._calls import backoff
 from dropnorm.errors import (
     Internal,
@@ -57,10 +58,11 @@ class Watching:
         """The event with the final state has been accepted; what fails now is no loss."""
         self._name = name
         self._last = after
+        self._request()  # so that an `after` that cannot be is refused before anything is sent
         self._address = address
         self._patience = patience
-        self._timeout = timeout
-        self._deadline = None if timeout is None else time.monotonic() + timeout
+        self._timeout = seconds("timeout", timeout)
+        self._deadline = None if self._timeout is None else time.monotonic() + self._timeout
         self._opened = 0.0
         self._lost_since: float | None = None
         self._failures = 0
@@ -68,9 +70,7 @@ class Watching:
     def open(self) -> training_service_pb2.WatchTrainingJobRequest:
         """What the next stream is asked: everything after the last event accepted."""
         self._opened = time.monotonic()
-        return training_service_pb2.WatchTrainingJobRequest(
-            name=self._name, after_sequence=self._last
-        )
+        return self._request()
 
     @property
     def timeout(self) -> float | None:
@@ -131,6 +131,13 @@ class Watching:
             ) from error
         left = self.timeout
         return pause if left is None else min(pause, left)
+
+    def _request(self) -> training_service_pb2.WatchTrainingJobRequest:
+        return request(
+            training_service_pb2.WatchTrainingJobRequest,
+            name=self._name,
+            after_sequence=self._last,
+        )
 
     def _contact(self) -> None:
         self._lost_since = None

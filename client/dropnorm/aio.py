@@ -12,6 +12,7 @@ from typing import Any, Self, TypeVar
 import grpc
 
 from dropnorm import _calls
+from dropnorm._arguments import job_name, seconds
 from dropnorm._calls import Attempts, Call, Page
 from dropnorm._following import Watching, final, follow, outcome, settled
 from dropnorm._job_view import JobView
@@ -40,6 +41,8 @@ class AsyncClient:
         self.address = address
         self.timeout = timeout
         self.patience = patience
+        seconds("timeout", timeout)
+        seconds("patience", patience)
         self._closed = False
         self._channel: grpc.aio.Channel | None = None
         self._methods: Any = None
@@ -97,7 +100,7 @@ class AsyncClient:
 
     async def job(self, job: str, *, timeout: float | None = None) -> AsyncJobHandle:
         """A job by its id or resource name; see `Client.job`."""
-        call = _calls.get(_calls.job_name(job))
+        call = _calls.get(job_name(job))
         return AsyncJobHandle(self, await self._call(call, timeout))
 
     async def jobs(
@@ -240,6 +243,8 @@ class AsyncJobHandle(JobView):
             patience=client.patience,
             timeout=timeout,
         )
+        if after > self.snapshot.last_sequence:
+            await self.refresh()  # nobody will tell what happened up to there
         while True:
             stream = client._method("WatchTrainingJob")(watching.open(), timeout=watching.timeout)
             try:

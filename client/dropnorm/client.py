@@ -10,6 +10,7 @@ from typing import Any, Self, TypeVar
 import grpc
 
 from dropnorm import _calls
+from dropnorm._arguments import job_name, seconds
 from dropnorm._calls import Attempts, Call, Page
 from dropnorm._following import Watching, final, follow, outcome, settled
 from dropnorm._job_view import JobView
@@ -31,7 +32,7 @@ class Client:
 
     Args:
         address: `host:port` of the service.
-        timeout: seconds each call may take, unless it is given a timeout of its own.
+        timeout: seconds each call may take, unless it is given a timeout of its own; infinite: no limit.
         patience: seconds after which `watch` and `result` give up a service that they lost and heard nothing of.
 
     Every method raises the exceptions of `dropnorm.errors`: InvalidRequest with every wrong field, NotFound,
@@ -48,6 +49,8 @@ class Client:
         self.address = address
         self.timeout = timeout
         self.patience = patience
+        seconds("timeout", timeout)
+        seconds("patience", patience)
         self._closed = False
         self._channel = grpc.insecure_channel(address, options=_calls.channel_options(address))
         self._methods: Any = training_service_pb2_grpc.TrainingServiceStub(self._channel)
@@ -133,7 +136,7 @@ class Client:
         Raises:
             NotFound: there is none.
         """
-        return JobHandle(self, self._call(_calls.get(_calls.job_name(job)), timeout))
+        return JobHandle(self, self._call(_calls.get(job_name(job)), timeout))
 
     def jobs(
         self,
@@ -243,7 +246,7 @@ class JobHandle(JobView):
 
         Args:
             progress: show a progress bar meanwhile (plain lines where rich is not installed or there is no terminal).
-            timeout: seconds to wait; absent: as long as it takes.
+            timeout: seconds to wait; absent or infinite: as long as it takes.
 
         Raises:
             JobFailed: the job ended by an error, which it carries.
@@ -309,6 +312,8 @@ class JobHandle(JobView):
             patience=client.patience,
             timeout=timeout,
         )
+        if after > self.snapshot.last_sequence:
+            self.refresh()  # nobody will tell what happened up to there
         while True:
             stream = client._method("WatchTrainingJob")(watching.open(), timeout=watching.timeout)
             try:

@@ -80,6 +80,32 @@ async def test_train_refuses_what_is_no_spec(kind, client, service):
     assert service.requests == []
 
 
+async def test_what_no_request_can_carry_is_refused_by_name(kind, client, service):
+    calls = {
+        "spec": kind.do(client.plan, {"a": 1}),
+        "training_job_id": kind.do(client.validate, samples.SPEC, job_id=5),
+        "request_id": kind.do(client.train, samples.SPEC, request_id=b"\xff"),
+        "name": kind.do(client.job, None),
+        "page_size": kind.items(client.jobs(page_size=2**40)),
+        "filter": kind.items(client.jobs(filter="\ud800")),
+    }
+    for field, call in calls.items():
+        with pytest.raises(dn.InvalidRequest, match=f"{field}: give .*, not ") as caught:
+            await call
+        assert [problem.field for problem in caught.value.problems] == [field]
+    assert service.requests == []
+
+
+async def test_train_names_wrong_ids_with_the_rest(kind, client, service):
+    with pytest.raises(dn.InvalidRequest) as caught:
+        await kind.do(client.train, samples.SPEC, name="", job_id=5)
+
+    assert [problem.field for problem in caught.value.problems] == [
+        "training_job.display_name",
+        "training_job_id",
+    ]
+
+
 async def test_validate_creates_nothing(kind, client, service):
     job = await kind.do(client.validate, samples.SPEC, name="would be")
 
@@ -194,6 +220,23 @@ async def test_a_call_has_a_deadline(kind, client, service):
 
     with pytest.raises(dn.DeadlineExceeded, match="did not answer in time"):
         await kind.do(client.job, "first", timeout=0.2)
+
+
+@pytest.mark.parametrize("seconds", [float("inf"), 1e30, 10**400])
+async def test_an_infinite_timeout_is_none(kind, client, service, seconds):
+    service.faults["ListWorkers"] = [fault(Code.UNAVAILABLE)]
+
+    assert await kind.do(client.workers, timeout=seconds) == (samples.WORKER,)
+
+
+@pytest.mark.parametrize("seconds", [float("nan"), -1, "5"])
+async def test_a_timeout_that_is_none_is_refused(kind, client, service, seconds):
+    with pytest.raises(dn.InvalidRequest, match=r"timeout: give a number of seconds, 0 or more"):
+        await kind.do(client.workers, timeout=seconds)
+    for limit in ("timeout", "patience"):
+        with pytest.raises(dn.InvalidRequest, match=f"{limit}: give a number of seconds"):
+            kind.open(service.address, **{limit: seconds})
+    assert service.requests == []
 
 
 async def test_nobody_there_says_where_and_what_to_do(kind):

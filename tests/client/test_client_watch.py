@@ -32,6 +32,27 @@ async def test_watch_after(kind, client, service):
     assert await kind.items(job.watch(after=9)) == []
 
 
+async def test_a_watch_that_begins_beyond_the_handle_brings_it_up_to_date(kind, client, service):
+    job = await kind.do(client.train, samples.SPEC)
+    await service.tell(job.name, *samples.story())
+
+    events = await kind.items(job.watch(after=5))
+
+    assert [event.sequence for event in events] == [6, 7, 8, 9]
+    assert job.state is State.SUCCEEDED
+    assert job.snapshot == service.jobs[job.name]
+    assert await kind.do(job.result) == samples.evaluation()
+
+
+async def test_a_number_that_no_event_has_is_refused(kind, client, service):
+    job = await kind.do(client.train, samples.SPEC)
+
+    for after in (2**70, "5"):
+        with pytest.raises(dn.InvalidRequest, match=r"after_sequence: give a whole number"):
+            await kind.items(job.watch(after=after))
+    assert len(service.requests) == 1
+
+
 async def test_watch_follows_what_happens(kind, client, service):
     service.add(samples.job("first"))
     job = await kind.do(client.job, "first")
@@ -231,6 +252,23 @@ async def test_result_has_a_timeout(kind, client, service):
         await kind.do(job.result, timeout=0.2)
     with pytest.raises(TimeoutError):
         await kind.do(job.result, timeout=0.0)
+
+
+@pytest.mark.parametrize("seconds", [float("inf"), 1e30])
+async def test_an_infinite_timeout_of_result_is_none(kind, client, service, seconds):
+    job = await kind.do(client.train, samples.SPEC)
+    waiting = asyncio.create_task(kind.do(job.result, timeout=seconds))
+    await service.tell(job.name, *samples.story())
+
+    assert await waiting == samples.evaluation()
+
+
+@pytest.mark.parametrize("seconds", [float("nan"), -1.0, "5"])
+async def test_a_timeout_of_result_that_is_none_is_refused(kind, client, service, seconds):
+    job = await kind.do(client.train, samples.SPEC)
+
+    with pytest.raises(dn.InvalidRequest, match=r"timeout: give a number of seconds, 0 or more"):
+        await kind.do(job.result, timeout=seconds)
 
 
 async def test_result_times_out_although_the_service_is_away(kind, service):
