@@ -96,6 +96,46 @@ async def test_a_missing_file(tmp_path):
     assert "There is no file or folder" in done.err
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "text"),
+    [
+        ("folder.yaml", None, "folder.yaml cannot be used: Is a directory."),
+        ("latin.yaml", b"seed: \xff", "is not text in UTF-8"),
+        ("deep.yaml", b"[" * 100_000, "nests too deep"),
+        ("deep.json", b"[" * 100_000, "nests too deep"),
+        ("empty.yaml", b"", "is empty"),
+    ],
+)
+async def test_a_file_that_is_no_spec(tmp_path, name, content, text):
+    path = tmp_path / name
+    if content is None:
+        path.mkdir()
+    else:
+        path.write_bytes(content)
+
+    done = await run("plan", path)
+
+    assert done.status == 2
+    assert text in done.err
+    assert "Traceback" not in done.err
+
+
+async def test_an_empty_name_is_refused_and_not_replaced(service, spec_file):
+    done = await run("train", spec_file, "--name", "", "--detach", address=service.address)
+
+    assert done.status == 2
+    assert "training_job.display_name" in done.err
+    assert service.jobs == {}
+
+
+async def test_a_number_beyond_any_journal_is_wrong_usage(service):
+    service.add(samples.job("first"))
+    done = await run("jobs", "watch", "first", "--after", "9" * 20, address=service.address)
+
+    assert done.status == 2
+    assert "after_sequence: give a whole number" in done.err
+
+
 async def test_wrong_usage(spec_file):
     assert (await run("train")).status == 2
     done = await run("train", spec_file, "--label", "nonsense")
@@ -236,6 +276,14 @@ async def test_jobs_are_steered(service):
     [job] = (await run("jobs", "cancel", "first", "--json", address=service.address)).objects
     assert job["state"] == "cancelled"
     assert "is deleted" in (await run("jobs", "delete", "first", address=service.address)).err
+    assert service.jobs == {}
+
+
+async def test_a_deleted_job_as_json_is_the_job_as_last_seen(service):
+    last = service.add(samples.job("first"), *samples.story(State.CANCELLED))
+    [job] = (await run("jobs", "delete", "first", "--json", address=service.address)).objects
+
+    assert dn.TrainingJob.model_validate(job) == last
     assert service.jobs == {}
 
 

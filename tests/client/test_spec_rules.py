@@ -79,7 +79,37 @@ RULES: dict[str, tuple[dict[str, Any], str, str]] = {
     "nothing kept": (
         dropout(keep_prob=0.0),
         "regularization.dropout.keep_prob",
-        "Input should be greater than 0, not 0.0",
+        "Input should be greater than or equal to 0.000000000001, not 0.0",
+    ),
+    "so little kept that the rate would be 1": (
+        dropout(keep_prob=1e-13),
+        "regularization.dropout.keep_prob",
+        "Input should be greater than or equal to 0.000000000001, not 1e-13",
+    ),
+    "nothing kept, and no rate": (
+        dropout(rate=None, keep_prob=0.0),
+        "regularization.dropout.keep_prob",
+        "Input should be greater than or equal to 0.000000000001",
+    ),
+    "a window over the whole image": (
+        sequential({"kind": "pool", "mode": "global_average", "kernel_size": 3}),
+        "architecture.sequential.layers[0].pool.kernel_size",
+        "global_average has no window; leave kernel_size out",
+    ),
+    "a stride over the whole image": (
+        sequential({"kind": "pool", "mode": "global_average", "stride": 2}),
+        "architecture.sequential.layers[0].pool.stride",
+        "global_average has no window; leave stride out",
+    ),
+    "a padding of the whole image": (
+        sequential({"kind": "pool", "mode": "global_average", "padding": 1}),
+        "architecture.sequential.layers[0].pool.padding",
+        "global_average has no window; leave padding out",
+    ),
+    "a distribution that the scheme has not": (
+        {"initialization": {"scheme": "orthogonal", "distribution": "uniform"}},
+        "initialization.distribution",
+        "orthogonal takes no distribution; leave it out, or choose xavier, kaiming or lecun",
     ),
     "a gain that the scheme has not": (
         {"initialization": {"scheme": "lecun", "gain": 2.0}},
@@ -134,14 +164,29 @@ RULES: dict[str, tuple[dict[str, Any], str, str]] = {
     "a data set of an impossible name": (
         {"data": {"dataset": "../etc/passwd"}},
         "data.dataset",
-        "String should match pattern",
+        "give small letters, digits, _ and -, at most 63, the first a letter, not '../etc/passwd'",
+    ),
+    "too wide a list": (
+        {"architecture": {"kind": "mlp", "hidden": [8] * 513}},
+        "architecture.mlp.hidden",
+        "give at most 512 items, not 513",
+    ),
+    "one number for a list": (
+        {"architecture": {"kind": "mlp", "hidden": 8}},
+        "architecture.mlp.hidden",
+        "give a list, not 8",
+    ),
+    "a name for a part": (
+        {"architecture": "mlp"},
+        "architecture",
+        "give a kind and its fields by name, not 'mlp'",
     ),
     "an unknown field": (
         {"learning_rate": 0.1},
         "learning_rate",
         "there is no such field; check the spelling or the version of the service",
     ),
-    "a missing part": ({"data": None}, "data", "Input should be a valid dictionary"),
+    "a missing part": ({"data": None}, "data", "give the fields of a Data by name, not None"),
     "an unknown kind": (
         {"architecture": {"kind": "transformer"}},
         "architecture",
@@ -214,6 +259,11 @@ def test_all_rules_speak_at_once():
         {"compute": {"device": "cpu", "gpus": 0}},
         {"compute": {"device": "cuda", "precision": "float16"}},
         {"initialization": {"scheme": "lecun", "std": 0.02}},
+        {"initialization": {"scheme": "lecun", "distribution": "uniform"}},
+        {"initialization": {"scheme": "orthogonal", "distribution": "normal"}},
+        sequential({"kind": "pool", "mode": "global_average", "kernel_size": 2, "stride": None}),
+        dropout(rate=None, keep_prob=0.5),
+        dropout(keep_prob=1e-12),
         {"architecture": {"kind": "mlp", "hidden": []}},
     ],
 )

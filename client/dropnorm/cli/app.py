@@ -55,7 +55,7 @@ def root(
 @app.command()
 def train(
     spec_file: SpecFile,
-    name: Annotated[str | None, typer.Option(help="Name for people.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name for people; absent: the file's.")] = None,
     experiment: Annotated[str | None, typer.Option(help="MLflow experiment of the run.")] = None,
     label: Annotated[
         list[str] | None, typer.Option(metavar="KEY=VALUE", help="For filtering; repeatable.")
@@ -76,7 +76,7 @@ def train(
     with Client(address) as client:
         job = client.train(
             spec,
-            name=name or spec_file.stem,
+            name=spec_file.stem if name is None else name,
             experiment=experiment,
             labels=_labels(label or []),
             priority=priority,

@@ -61,10 +61,15 @@ def errors_to_status() -> Iterator[None]:
         if error.request_id and not isinstance(error, errors.NotFound | errors.WrongState):
             stderr.print(f"[dim]request id {escape(error.request_id)}")
         sys.exit(status_of(error))
-    except FileNotFoundError as error:
-        stderr.print(
-            f"[bold red]There is no file or folder {escape(str(error.filename))}.", soft_wrap=True
-        )
+    except OSError as error:
+        if error.filename is None:  # not about a file that was named
+            raise
+        name = escape(str(error.filename))
+        if isinstance(error, FileNotFoundError):
+            text = f"There is no file or folder {name}."
+        else:
+            text = f"{name} cannot be used: {escape(error.strerror or str(error))}."
+        stderr.print(f"[bold red]{text}", soft_wrap=True)
         sys.exit(Exit.INVALID)
 
 

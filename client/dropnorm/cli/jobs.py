@@ -23,7 +23,7 @@ def list_jobs(
         str, typer.Option(help="AIP-160: 'state = RUNNING AND labels.team = \"vision\"'.")
     ] = "",
     order_by: Annotated[str, typer.Option(help="AIP-132: 'priority desc, create_time'.")] = "",
-    limit: Annotated[int, typer.Option(min=1, help="Jobs shown at most.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, max=10**9, help="Jobs shown at most.")] = 20,
     as_json: Json = False,
     address: Address = DEFAULT_ADDRESS,
 ) -> None:
@@ -98,13 +98,20 @@ def resume(job: JobId, as_json: Json = False, address: Address = DEFAULT_ADDRESS
 def delete(
     job: JobId,
     force: Annotated[bool, typer.Option("--force", help="End it first if need be.")] = False,
+    as_json: Json = False,
     address: Address = DEFAULT_ADDRESS,
 ) -> None:
-    """Delete a job, its journal and its files; its MLflow run stays."""
+    """Delete a job, its journal and its files; its MLflow run stays.
+
+    With --json: the job as it was last seen.
+    """
     with Client(address) as client:
         handle = client.job(job)
         handle.delete(force=force)
-    stderr.print(f"[bold]{handle.name}[/] is deleted")
+    if as_json:
+        print(handle.snapshot.model_dump_json())
+    else:
+        stderr.print(f"[bold]{handle.name}[/] is deleted")
 
 
 def _show(job: JobHandle, as_json: bool) -> None:

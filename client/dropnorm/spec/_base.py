@@ -14,9 +14,12 @@ from pydantic import (
     Field,
     Strict,
     ValidationError,
+    WithJsonSchema,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
+
+from dropnorm.spec._schema import SpecJsonSchema
 
 # What may stand in a path; a map's key may be any text, of any length.
 _NAME = re.compile(r"[\w-]{1,63}\Z", re.ASCII)
@@ -59,6 +62,13 @@ class SpecModel(BaseModel):
         allow_inf_nan=False,
         validate_default=False,
     )
+
+    @classmethod
+    def model_json_schema(cls, *arguments: Any, **options: Any) -> dict[str, Any]:
+        """The JSON Schema of this part; arguments as pydantic has them."""
+        return super().model_json_schema(
+            *arguments, **{"schema_generator": SpecJsonSchema, **options}
+        )
 
     def _rules(self) -> Iterator[Problem]:
         yield from ()
@@ -108,19 +118,53 @@ def join_path(prefix: str, field: str) -> str:
     return f"{prefix}.{field}" if prefix and field else prefix or field
 
 
+# What pydantic says in terms of Python, said in those of a spec: whole sentences by its code of an error,
+_SENTENCES: Mapping[str, str] = {
+    "extra_forbidden": "there is no such field; check the spelling or the version of the service",
+    "missing": "this field is required",
+    "union_tag_not_found": "say which one is meant by its kind",
+    "too_long": "give at most {max_length} items, not {actual_length}",
+}
+# and what was expected, to which what was given is added.
+_EXPECTED: Mapping[str, str] = {
+    "model_type": "give the fields of a {class_name} by name",
+    "model_attributes_type": "give a kind and its fields by name",
+    "dict_type": "give keys and values",
+    "tuple_type": "give a list",
+}
+_PATTERNS: dict[str, str] = {}
+
+
+def text_of(
+    pattern: str, meaning: str, *, min_length: int | None = None, max_length: int | None = None
+) -> Any:
+    """A pydantic Field of text that matches a pattern.
+
+    Args:
+        pattern: regular expression of the whole text.
+        meaning: what it asks for, to people: `give ...`.
+        min_length: characters at least.
+        max_length: characters at most.
+    """
+    _PATTERNS[pattern] = meaning
+    return Field(pattern=pattern, min_length=min_length, max_length=max_length)
+
+
 def _sentence(line: Mapping[str, Any]) -> str:
-    text = str(line["msg"]).removeprefix("Value error, ")
-    if line["type"] == "extra_forbidden":
-        return "there is no such field; check the spelling or the version of the service"
-    if line["type"] == "missing":
-        return "this field is required"
-    if line["type"] == "union_tag_not_found":
-        return "say which one is meant by its kind"
-    if line["type"] == "union_tag_invalid":
-        known = line["ctx"]["expected_tags"].replace("'", "")
-        return f"there is no kind {line['ctx']['tag']!r}; choose one of {known}"
+    kind, context = line["type"], line.get("ctx", {})
+    if kind in _SENTENCES:
+        return _SENTENCES[kind].format_map(context)
+    if kind == "union_tag_invalid":
+        known = context["expected_tags"].replace("'", "")
+        return f"there is no kind {context['tag']!r}; choose one of {known}"
+    if kind == "value_error":
+        return str(context["error"])
+    if kind == "string_pattern_mismatch":
+        text = _PATTERNS[context["pattern"]]
+    else:
+        text = _EXPECTED[kind].format_map(context) if kind in _EXPECTED else str(line["msg"])
     given = repr(line.get("input"))
-    return f"{text}, not {given}" if len(given) <= 60 and line["type"] != "value_error" else text
+    return f"{text}, not {given}" if len(given) <= 60 else text
 
 
 def _not_one(rate: float) -> float:
@@ -136,10 +180,22 @@ def _not_one(rate: float) -> float:
 Int = Annotated[int, Strict()]
 Float = Annotated[float, Strict()]
 Bool = Annotated[bool, Strict()]
+Name = Annotated[
+    str,
+    text_of(
+        r"^[a-z][a-z0-9_-]{0,62}$",
+        "give small letters, digits, _ and -, at most 63, the first a letter",
+    ),
+]
 Width = Annotated[Int, Field(ge=1, le=2**20)]
 Small = Annotated[Int, Field(ge=1, le=1024)]
 Epochs = Annotated[Int, Field(ge=1, le=100_000)]
 Share = Annotated[Float, Field(ge=0.0, lt=1.0)]
-Rate = Annotated[Float, Field(ge=0.0, le=1.0), AfterValidator(_not_one)]
+Rate = Annotated[
+    Float,
+    Field(ge=0.0, le=1.0),
+    AfterValidator(_not_one),
+    WithJsonSchema({"type": "number", "minimum": 0.0, "exclusiveMaximum": 1.0}),
+]
 Positive = Annotated[Float, Field(gt=0.0, le=1e6)]
 NonNegative = Annotated[Float, Field(ge=0.0, le=1e6)]

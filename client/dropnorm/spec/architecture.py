@@ -35,7 +35,9 @@ class Sequential(SpecModel):
     """
 
     kind: Literal["sequential"] = "sequential"
-    layers: Annotated[tuple[Layer, ...], Field(max_length=MAX_LAYERS)]
+    layers: Annotated[
+        tuple[Layer, ...], Field(max_length=MAX_LAYERS, json_schema_extra={"minItems": 1})
+    ]
     """The layers in order, 1 to 512; nested ones count."""
     output_layer: Bool = True
     """Append the output layer; when false the last layer itself must have one output per class or target."""

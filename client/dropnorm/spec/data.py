@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from dropnorm.spec._base import Bool, Float, Int, SpecModel
+from dropnorm.spec._base import Bool, Float, Int, Name, SpecModel
 
 OpenShare = Annotated[Float, Field(gt=0.0, lt=1.0)]
 
@@ -18,7 +18,7 @@ class Data(SpecModel):
     split of its own (mnist, fashion_mnist, cifar10), that one is used.
     """
 
-    dataset: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
+    dataset: Name
     """Name of the data set: digits, iris, wine, breast_cancer, diabetes, mnist, fashion_mnist or cifar10."""
     validation_share: OpenShare = 0.15
     """Share of the samples that are not test samples held out for validation, above 0 to below 1."""

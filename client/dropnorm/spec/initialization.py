@@ -39,6 +39,11 @@ class Initialization(SpecModel):
                 "gain",
                 f"{self.scheme} takes no gain; leave it out, or choose xavier, kaiming or orthogonal",
             )
+        if self.distribution != "normal" and self.scheme not in ("xavier", "kaiming", "lecun"):
+            yield Problem(
+                "distribution",
+                f"{self.scheme} takes no distribution; leave it out, or choose xavier, kaiming or lecun",
+            )
         if (
             "std" in self.model_fields_set
             and self.scheme != "truncated_normal"

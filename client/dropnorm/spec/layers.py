@@ -62,14 +62,18 @@ class Pool(SpecModel):
     mode: Literal["max", "average", "global_average"] = "max"
     """What a window becomes; `global_average` takes the mean over the image: `[C, 1, 1]`."""
     kernel_size: Small = 2
-    """Height and width of the window in pixels, 1 to 1024; not used by `global_average`."""
+    """Height and width of the window in pixels, 1 to 1024; not for `global_average`."""
     stride: Small | None = None
-    """Step of the window in pixels, 1 to 1024; absent: the kernel size."""
+    """Step of the window in pixels, 1 to 1024; absent: the kernel size; not for `global_average`."""
     padding: Annotated[Int, Field(ge=0, le=512)] = 0
-    """Implicit padding on each side in pixels, at most half the kernel size."""
+    """Implicit padding on each side in pixels, at most half the kernel size; not for `global_average`."""
 
     def _rules(self) -> Iterator[Problem]:
-        if self.padding * 2 > self.kernel_size:
+        if self.mode == "global_average":
+            for name in ("kernel_size", "stride", "padding"):
+                if getattr(self, name) != type(self).model_fields[name].default:
+                    yield Problem(name, f"global_average has no window; leave {name} out")
+        elif self.padding * 2 > self.kernel_size:
             yield Problem(
                 "padding",
                 f"pooling pads by at most half its kernel size, here {self.kernel_size // 2}",
@@ -110,7 +114,9 @@ class Residual(SpecModel):
     """
 
     kind: Literal["residual"] = "residual"
-    layers: Annotated[tuple[Layer, ...], Field(max_length=MAX_LAYERS)]
+    layers: Annotated[
+        tuple[Layer, ...], Field(max_length=MAX_LAYERS, json_schema_extra={"minItems": 1})
+    ]
     """The residual branch, 1 to 512 layers; residual blocks nest at most 8 deep."""
 
     def _rules(self) -> Iterator[Problem]:

@@ -5,18 +5,34 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from dropnorm.spec._base import Bool, Float, Positive, Rate, SpecModel
+
+_LEAST_KEPT = 1e-12
+"""The complement of less rounds to a rate of 1."""
+
+
+def _rate_or_keep_prob(schema: dict[str, Any]) -> None:
+    """One of the two may stand in a file, and the other be absent or null."""
+    rate = schema["properties"]["rate"]
+    rate["type"] = ["number", "null"]
+    number, null = {"type": "number"}, {"type": "null"}
+    schema["anyOf"] = [
+        {"properties": {"rate": number, "keep_prob": null}},
+        {"properties": {"rate": null, "keep_prob": number}, "required": ["keep_prob"]},
+    ]
 
 
 class DropoutSettings(SpecModel):
     """How units are dropped and how what is kept is rescaled."""
 
+    model_config = ConfigDict(json_schema_extra=_rate_or_keep_prob)
+
     rate: Rate = 0.5
     """Share of units dropped in training, from 0 (off) to below 1."""
-    keep_prob: Annotated[Float, Field(gt=0.0, le=1.0)] | None = None
-    """The complement of `rate`, as much literature writes it, above 0 to 1. Accepted instead of `rate`, never beside
+    keep_prob: Annotated[Float, Field(ge=_LEAST_KEPT, le=1.0)] | None = None
+    """The complement of `rate`, as much literature writes it, 1e-12 to 1. Accepted instead of `rate`, never beside
     it; a resolved spec carries `rate` alone."""
     rescaling: Literal["inverted", "at_inference", "l2_norm"] = "inverted"
     """What makes up for the dropped units: `inverted` divides the kept ones by `1 - rate` in training;
@@ -31,9 +47,11 @@ class DropoutSettings(SpecModel):
         if values.get("rate") is not None:
             raise ValueError("give either rate or keep_prob: each is one minus the other")
         keep = values["keep_prob"]
-        if isinstance(keep, bool) or not isinstance(keep, int | float) or not 0 < keep <= 1:
-            return values  # the field's own limits say what is wrong with it
-        rest = {key: value for key, value in values.items() if key != "keep_prob"}
+        rest = {key: value for key, value in values.items() if key not in ("rate", "keep_prob")}
+        if isinstance(keep, bool) or not isinstance(keep, int | float):
+            return rest | {"keep_prob": keep}  # the field's own limits say what is wrong with it
+        if not _LEAST_KEPT <= keep <= 1:
+            return rest | {"keep_prob": keep}
         return rest | {"rate": round(1.0 - keep, 12)}  # 1 - 0.8 is 0.2, not 0.19999999999999996
 
 

@@ -7,18 +7,27 @@ from typing import Annotated
 
 from pydantic import Field
 
-from dropnorm.spec._base import Int, Problem, SpecModel
+from dropnorm.spec._base import Int, Name, Problem, SpecModel, text_of
 from dropnorm.spec.training_spec import TrainingSpec
 
 MAX_LABELS = 64
 
 # Printable text on one line: names end up in log lines, terminals and MLflow's pages.
+_ONE_LINE = "give printable text on one line"
 Title = Annotated[
-    str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]+$")
+    str,
+    text_of(r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]+$", _ONE_LINE, min_length=1, max_length=200),
 ]
-LabelKey = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
-LabelValue = Annotated[str, Field(max_length=63, pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*$")]
-JobId = Annotated[str, Field(pattern=r"^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$")]
+LabelValue = Annotated[
+    str, text_of(r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*$", _ONE_LINE, max_length=63)
+]
+JobId = Annotated[
+    str,
+    text_of(
+        r"^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$",
+        "give small letters, digits and -, at most 63, the first a letter and the last no -",
+    ),
+]
 
 
 class Submission(SpecModel):
@@ -28,7 +37,7 @@ class Submission(SpecModel):
     """Name for people, 1 to 200 printable characters, need not be unique; absent: the job's id."""
     experiment: Title = "default"
     """MLflow experiment the run goes to, 1 to 200 printable characters; made when it is missing."""
-    labels: dict[LabelKey, LabelValue] = {}
+    labels: dict[Name, LabelValue] = {}
     """Up to 64 labels for filtering: keys `[a-z][a-z0-9_-]{0,62}`, values up to 63 printable characters."""
     priority: Annotated[Int, Field(ge=-1000, le=1000)] = 0
     """Order in the queue, -1000 to 1000: higher first, then older first."""

@@ -9,7 +9,8 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationError
 
-from dropnorm.spec._base import Int, InvalidSpecError, Problem, SpecModel, problems_of
+from dropnorm.spec import _files
+from dropnorm.spec._base import Int, InvalidSpecError, SpecModel, problems_of
 from dropnorm.spec.architecture import Architecture
 from dropnorm.spec.compute import Compute, EvaluationSettings
 from dropnorm.spec.data import Data
@@ -64,21 +65,11 @@ class TrainingSpec(SpecModel):
 
         Raises:
             InvalidSpecError: with every wrong field, or with the place where the text is no YAML or JSON.
-            FileNotFoundError: there is no such file.
+            OSError: the file cannot be read; FileNotFoundError when there is none.
+            ImportError: the file is YAML, and PyYAML is not installed; dropnorm[cli] brings it.
         """
-        return cls.parse(_read(Path(path)))
-
-
-def _read(path: Path) -> Any:
-    text = path.read_text(encoding="utf-8")
-    if path.suffix == ".json":
+        path = Path(path)
         try:
-            return json.loads(text)
-        except ValueError as error:
-            raise InvalidSpecError([Problem("", f"{path} is not JSON: {error}")]) from error
-    import yaml  # only the command line and YAML files need it; the base install does without
-
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise InvalidSpecError([Problem("", f"{path} is not YAML: {error}")]) from error
+            return cls.parse(_files.read(path))
+        except RecursionError as error:
+            raise _files.too_deep(path) from error
