@@ -115,6 +115,30 @@ def test_all_of_a_job_is_either_submitted_or_set_by_the_service():
         assert submitted != bool(set_by_service), field.name
 
 
+REQUEST_BEHAVIORS = {field_behavior_pb2.REQUIRED, field_behavior_pb2.OPTIONAL}
+SERVICE_BEHAVIORS = {field_behavior_pb2.OUTPUT_ONLY, field_behavior_pb2.IDENTIFIER}
+
+
+def test_every_field_says_who_sets_it():
+    """AIP-203: a caller may or must, or the service alone does."""
+    sent = {descriptor.full_name for model, descriptor in PAIRS if issubclass(model, SpecModel)}
+    told = {descriptor.full_name for _, descriptor in PAIRS} - sent
+    (service,) = training_service_pb2.DESCRIPTOR.services_by_name.values()
+    sent |= {method.input_type.full_name for method in service.methods}
+    told |= {method.output_type.full_name for method in service.methods} - sent
+    for parents in (sent, told):
+        parents |= unions_in(parents)
+
+    fields = [(name, field) for name in contract_messages() for field in message(name).fields]
+    assert len(fields) > 300
+    for name, field in fields:
+        of_caller, of_service = name in sent, name in told or name == "dropnorm.v1.TrainingJob"
+        allowed = REQUEST_BEHAVIORS if of_caller else set()
+        allowed |= SERVICE_BEHAVIORS if of_service else set()
+        assert len(behaviors(field)) == 1, field.full_name
+        assert behaviors(field) <= allowed, field.full_name
+
+
 def test_every_model_is_in_the_contract():
     paired = {model for model, _ in PAIRS}
     public = {
@@ -133,24 +157,35 @@ def test_every_model_is_in_the_contract():
 
 
 def test_every_message_is_a_model_a_union_or_part_of_a_request():
-    contract = {name for name in comments() if name.count(".") == 2 and is_message(name)}
     paired = {descriptor.full_name for _, descriptor in PAIRS}
-    unions = {
-        message_of(field).full_name
-        for _, descriptor in PAIRS
-        for field in descriptor.fields
-        if field.message_type is not None and "kind" in field.message_type.oneofs_by_name
-    }
+    unions = unions_in(paired)
     (service,) = training_service_pb2.DESCRIPTOR.services_by_name.values()
     calls = {method.input_type.full_name for method in service.methods}
     calls |= {method.output_type.full_name for method in service.methods}
 
-    assert contract <= paired | unions | calls
+    assert contract_messages() <= paired | unions | calls
+
+
+def contract_messages() -> set[str]:
+    return {name for name in comments() if name.count(".") == 2 and is_message(name)}
+
+
+def unions_in(names: set[str]) -> set[str]:
+    """The messages that only say which of several kinds a field of these messages is."""
+    return {
+        message_of(field).full_name
+        for name in names
+        for field in message(name).fields
+        if field.message_type is not None and "kind" in field.message_type.oneofs_by_name
+    }
+
+
+def message(name: str) -> Descriptor:
+    return training_service_pb2.DESCRIPTOR.pool.FindMessageTypeByName(name)
 
 
 def is_message(name: str) -> bool:
-    pool = training_service_pb2.DESCRIPTOR.pool
     try:
-        return bool(pool.FindMessageTypeByName(name))
+        return bool(message(name))
     except KeyError:
         return False

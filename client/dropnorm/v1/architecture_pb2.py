@@ -26,19 +26,31 @@ from dropnorm.v1 import layers_pb2 as dropnorm_dot_v1_dot_layers__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x64ropnorm/v1/architecture.proto\x12\x0b\x64ropnorm.v1\x1a\x18\x64ropnorm/v1/layers.proto\x1a\x1fgoogle/api/field_behavior.proto\"f\n\x0c\x41rchitecture\x12\x1f\n\x03mlp\x18\x01 \x01(\x0b\x32\x10.dropnorm.v1.MlpH\x00\x12-\n\nsequential\x18\x02 \x01(\x0b\x32\x17.dropnorm.v1.SequentialH\x00\x42\x06\n\x04kind\"z\n\x03Mlp\x12\x0e\n\x06hidden\x18\x01 \x03(\x03\x12\x38\n\nactivation\x18\x02 \x01(\x0e\x32\x1f.dropnorm.v1.ActivationFunctionH\x00\x88\x01\x01\x12\x11\n\x04\x62ias\x18\x03 \x01(\x08H\x01\x88\x01\x01\x42\r\n\x0b_activationB\x07\n\x05_bias\"b\n\nSequential\x12(\n\x06layers\x18\x01 \x03(\x0b\x32\x12.dropnorm.v1.LayerB\x04\xe2\x41\x01\x02\x12\x19\n\x0coutput_layer\x18\x02 \x01(\x08H\x00\x88\x01\x01\x42\x0f\n\r_output_layerb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x64ropnorm/v1/architecture.proto\x12\x0b\x64ropnorm.v1\x1a\x18\x64ropnorm/v1/layers.proto\x1a\x1fgoogle/api/field_behavior.proto\"r\n\x0c\x41rchitecture\x12%\n\x03mlp\x18\x01 \x01(\x0b\x32\x10.dropnorm.v1.MlpB\x04\xe2\x41\x01\x01H\x00\x12\x33\n\nsequential\x18\x02 \x01(\x0b\x32\x17.dropnorm.v1.SequentialB\x04\xe2\x41\x01\x01H\x00\x42\x06\n\x04kind\"\x8c\x01\n\x03Mlp\x12\x14\n\x06hidden\x18\x01 \x03(\x03\x42\x04\xe2\x41\x01\x01\x12>\n\nactivation\x18\x02 \x01(\x0e\x32\x1f.dropnorm.v1.ActivationFunctionB\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12\x17\n\x04\x62ias\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x01H\x01\x88\x01\x01\x42\r\n\x0b_activationB\x07\n\x05_bias\"h\n\nSequential\x12(\n\x06layers\x18\x01 \x03(\x0b\x32\x12.dropnorm.v1.LayerB\x04\xe2\x41\x01\x02\x12\x1f\n\x0coutput_layer\x18\x02 \x01(\x08\x42\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x42\x0f\n\r_output_layerb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'dropnorm.v1.architecture_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_ARCHITECTURE'].fields_by_name['mlp']._loaded_options = None
+  _globals['_ARCHITECTURE'].fields_by_name['mlp']._serialized_options = b'\342A\001\001'
+  _globals['_ARCHITECTURE'].fields_by_name['sequential']._loaded_options = None
+  _globals['_ARCHITECTURE'].fields_by_name['sequential']._serialized_options = b'\342A\001\001'
+  _globals['_MLP'].fields_by_name['hidden']._loaded_options = None
+  _globals['_MLP'].fields_by_name['hidden']._serialized_options = b'\342A\001\001'
+  _globals['_MLP'].fields_by_name['activation']._loaded_options = None
+  _globals['_MLP'].fields_by_name['activation']._serialized_options = b'\342A\001\001'
+  _globals['_MLP'].fields_by_name['bias']._loaded_options = None
+  _globals['_MLP'].fields_by_name['bias']._serialized_options = b'\342A\001\001'
   _globals['_SEQUENTIAL'].fields_by_name['layers']._loaded_options = None
   _globals['_SEQUENTIAL'].fields_by_name['layers']._serialized_options = b'\342A\001\002'
+  _globals['_SEQUENTIAL'].fields_by_name['output_layer']._loaded_options = None
+  _globals['_SEQUENTIAL'].fields_by_name['output_layer']._serialized_options = b'\342A\001\001'
   _globals['_ARCHITECTURE']._serialized_start=106
-  _globals['_ARCHITECTURE']._serialized_end=208
-  _globals['_MLP']._serialized_start=210
-  _globals['_MLP']._serialized_end=332
-  _globals['_SEQUENTIAL']._serialized_start=334
-  _globals['_SEQUENTIAL']._serialized_end=432
+  _globals['_ARCHITECTURE']._serialized_end=220
+  _globals['_MLP']._serialized_start=223
+  _globals['_MLP']._serialized_end=363
+  _globals['_SEQUENTIAL']._serialized_start=365
+  _globals['_SEQUENTIAL']._serialized_end=469
 # @@protoc_insertion_point(module_scope)

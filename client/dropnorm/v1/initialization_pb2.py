@@ -22,19 +22,30 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n dropnorm/v1/initialization.proto\x12\x0b\x64ropnorm.v1\"\x81\x04\n\x0eInitialization\x12\x37\n\x06scheme\x18\x01 \x01(\x0e\x32\".dropnorm.v1.Initialization.SchemeH\x00\x88\x01\x01\x12\x43\n\x0c\x64istribution\x18\x02 \x01(\x0e\x32(.dropnorm.v1.Initialization.DistributionH\x01\x88\x01\x01\x12\x11\n\x04gain\x18\x03 \x01(\x01H\x02\x88\x01\x01\x12\x10\n\x03std\x18\x04 \x01(\x01H\x03\x88\x01\x01\x12\x11\n\x04\x62ias\x18\x05 \x01(\x01H\x04\x88\x01\x01\"\xa1\x01\n\x06Scheme\x12\x16\n\x12SCHEME_UNSPECIFIED\x10\x00\x12\x12\n\x0eSCHEME_DEFAULT\x10\x01\x12\x11\n\rSCHEME_XAVIER\x10\x02\x12\x12\n\x0eSCHEME_KAIMING\x10\x03\x12\x10\n\x0cSCHEME_LECUN\x10\x04\x12\x15\n\x11SCHEME_ORTHOGONAL\x10\x05\x12\x1b\n\x17SCHEME_TRUNCATED_NORMAL\x10\x06\"_\n\x0c\x44istribution\x12\x1c\n\x18\x44ISTRIBUTION_UNSPECIFIED\x10\x00\x12\x17\n\x13\x44ISTRIBUTION_NORMAL\x10\x01\x12\x18\n\x14\x44ISTRIBUTION_UNIFORM\x10\x02\x42\t\n\x07_schemeB\x0f\n\r_distributionB\x07\n\x05_gainB\x06\n\x04_stdB\x07\n\x05_biasb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n dropnorm/v1/initialization.proto\x12\x0b\x64ropnorm.v1\x1a\x1fgoogle/api/field_behavior.proto\"\x9f\x04\n\x0eInitialization\x12=\n\x06scheme\x18\x01 \x01(\x0e\x32\".dropnorm.v1.Initialization.SchemeB\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12I\n\x0c\x64istribution\x18\x02 \x01(\x0e\x32(.dropnorm.v1.Initialization.DistributionB\x04\xe2\x41\x01\x01H\x01\x88\x01\x01\x12\x17\n\x04gain\x18\x03 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x02\x88\x01\x01\x12\x16\n\x03std\x18\x04 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x03\x88\x01\x01\x12\x17\n\x04\x62ias\x18\x05 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x04\x88\x01\x01\"\xa1\x01\n\x06Scheme\x12\x16\n\x12SCHEME_UNSPECIFIED\x10\x00\x12\x12\n\x0eSCHEME_DEFAULT\x10\x01\x12\x11\n\rSCHEME_XAVIER\x10\x02\x12\x12\n\x0eSCHEME_KAIMING\x10\x03\x12\x10\n\x0cSCHEME_LECUN\x10\x04\x12\x15\n\x11SCHEME_ORTHOGONAL\x10\x05\x12\x1b\n\x17SCHEME_TRUNCATED_NORMAL\x10\x06\"_\n\x0c\x44istribution\x12\x1c\n\x18\x44ISTRIBUTION_UNSPECIFIED\x10\x00\x12\x17\n\x13\x44ISTRIBUTION_NORMAL\x10\x01\x12\x18\n\x14\x44ISTRIBUTION_UNIFORM\x10\x02\x42\t\n\x07_schemeB\x0f\n\r_distributionB\x07\n\x05_gainB\x06\n\x04_stdB\x07\n\x05_biasb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'dropnorm.v1.initialization_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_INITIALIZATION']._serialized_start=50
-  _globals['_INITIALIZATION']._serialized_end=563
-  _globals['_INITIALIZATION_SCHEME']._serialized_start=251
-  _globals['_INITIALIZATION_SCHEME']._serialized_end=412
-  _globals['_INITIALIZATION_DISTRIBUTION']._serialized_start=414
-  _globals['_INITIALIZATION_DISTRIBUTION']._serialized_end=509
+  _globals['_INITIALIZATION'].fields_by_name['scheme']._loaded_options = None
+  _globals['_INITIALIZATION'].fields_by_name['scheme']._serialized_options = b'\342A\001\001'
+  _globals['_INITIALIZATION'].fields_by_name['distribution']._loaded_options = None
+  _globals['_INITIALIZATION'].fields_by_name['distribution']._serialized_options = b'\342A\001\001'
+  _globals['_INITIALIZATION'].fields_by_name['gain']._loaded_options = None
+  _globals['_INITIALIZATION'].fields_by_name['gain']._serialized_options = b'\342A\001\001'
+  _globals['_INITIALIZATION'].fields_by_name['std']._loaded_options = None
+  _globals['_INITIALIZATION'].fields_by_name['std']._serialized_options = b'\342A\001\001'
+  _globals['_INITIALIZATION'].fields_by_name['bias']._loaded_options = None
+  _globals['_INITIALIZATION'].fields_by_name['bias']._serialized_options = b'\342A\001\001'
+  _globals['_INITIALIZATION']._serialized_start=83
+  _globals['_INITIALIZATION']._serialized_end=626
+  _globals['_INITIALIZATION_SCHEME']._serialized_start=314
+  _globals['_INITIALIZATION_SCHEME']._serialized_end=475
+  _globals['_INITIALIZATION_DISTRIBUTION']._serialized_start=477
+  _globals['_INITIALIZATION_DISTRIBUTION']._serialized_end=572
 # @@protoc_insertion_point(module_scope)

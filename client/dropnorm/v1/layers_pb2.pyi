@@ -262,14 +262,16 @@ class PoolLayer(google.protobuf.message.Message):
     mode: Global___PoolLayer.Mode.ValueType
     """What a window becomes. Default: MODE_MAX."""
     kernel_size: builtins.int
-    """Height and width of the window in pixels; not used by MODE_GLOBAL_AVERAGE. Limits: 1 to 1,024.
+    """Height and width of the window in pixels; not for MODE_GLOBAL_AVERAGE. Limits: 1 to 1,024.
     Default: 2.
     """
     stride: builtins.int
-    """Step of the window in pixels. Limits: 1 to 1,024. Default: the kernel size."""
+    """Step of the window in pixels; not for MODE_GLOBAL_AVERAGE. Limits: 1 to 1,024. Default: the
+    kernel size.
+    """
     padding: builtins.int
-    """Implicit padding on each side in pixels, at most half the kernel size. Limits: 0 to 512.
-    Default: 0.
+    """Implicit padding on each side in pixels, at most half the kernel size; not for
+    MODE_GLOBAL_AVERAGE. Limits: 0 to 512. Default: 0.
     """
     def __init__(
         self,
@@ -337,7 +339,7 @@ class DropoutLayer(google.protobuf.message.Message):
     """Share of units dropped in training; 0 is off. Limits: 0 to below 1. Default: 0.5."""
     keep_prob: builtins.float
     """The complement of `rate`, as much literature writes it. Accepted instead of `rate`, never
-    beside it; what the service returns carries `rate` alone. Limits: above 0 to 1. Default: `rate`
+    beside it; what the service returns carries `rate` alone. Limits: 1e-12 to 1. Default: `rate`
     counts.
     """
     rescaling: dropnorm.v1.regularization_pb2.DropoutRescaling.ValueType

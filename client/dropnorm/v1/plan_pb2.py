@@ -24,21 +24,74 @@ _sym_db = _symbol_database.Default()
 
 from dropnorm.v1 import evaluation_pb2 as dropnorm_dot_v1_dot_evaluation__pb2
 from dropnorm.v1 import training_spec_pb2 as dropnorm_dot_v1_dot_training__spec__pb2
+from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x64ropnorm/v1/plan.proto\x12\x0b\x64ropnorm.v1\x1a\x1c\x64ropnorm/v1/evaluation.proto\x1a\x1f\x64ropnorm/v1/training_spec.proto\"\xe6\x02\n\x0cTrainingPlan\x12\'\n\x04spec\x18\x01 \x01(\x0b\x32\x19.dropnorm.v1.TrainingSpec\x12\x13\n\x0bspec_digest\x18\x02 \x01(\t\x12,\n\x07\x64\x61taset\x18\x03 \x01(\x0b\x32\x1b.dropnorm.v1.DatasetSummary\x12)\n\x06layers\x18\x04 \x03(\x0b\x32\x19.dropnorm.v1.PlannedLayer\x12\x12\n\nparameters\x18\x05 \x01(\x03\x12\x15\n\rforward_flops\x18\x06 \x01(\x03\x12\x17\n\x0fsteps_per_epoch\x18\x07 \x01(\x03\x12\x13\n\x0btotal_steps\x18\x08 \x01(\x03\x12\x17\n\x0flast_batch_size\x18\t \x01(\x03\x12+\n\x06memory\x18\n \x01(\x0b\x32\x1b.dropnorm.v1.MemoryEstimate\x12 \n\x05lints\x18\x0b \x03(\x0b\x32\x11.dropnorm.v1.Lint\"r\n\x0cPlannedLayer\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\x12\r\n\x05\x66ield\x18\x03 \x01(\t\x12\x14\n\x0coutput_shape\x18\x04 \x03(\x03\x12\x12\n\nparameters\x18\x05 \x01(\x03\x12\r\n\x05\x66lops\x18\x06 \x01(\x03\"|\n\x0eMemoryEstimate\x12\x12\n\nparameters\x18\x01 \x01(\x03\x12\x11\n\tgradients\x18\x02 \x01(\x03\x12\x11\n\toptimizer\x18\x03 \x01(\x03\x12\x13\n\x0b\x61\x63tivations\x18\x04 \x01(\x03\x12\x0c\n\x04\x64\x61ta\x18\x05 \x01(\x03\x12\r\n\x05total\x18\x06 \x01(\x03\"4\n\x04Lint\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\r\n\x05\x66ield\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x64ropnorm/v1/plan.proto\x12\x0b\x64ropnorm.v1\x1a\x1c\x64ropnorm/v1/evaluation.proto\x1a\x1f\x64ropnorm/v1/training_spec.proto\x1a\x1fgoogle/api/field_behavior.proto\"\xa8\x03\n\x0cTrainingPlan\x12-\n\x04spec\x18\x01 \x01(\x0b\x32\x19.dropnorm.v1.TrainingSpecB\x04\xe2\x41\x01\x03\x12\x19\n\x0bspec_digest\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x32\n\x07\x64\x61taset\x18\x03 \x01(\x0b\x32\x1b.dropnorm.v1.DatasetSummaryB\x04\xe2\x41\x01\x03\x12/\n\x06layers\x18\x04 \x03(\x0b\x32\x19.dropnorm.v1.PlannedLayerB\x04\xe2\x41\x01\x03\x12\x18\n\nparameters\x18\x05 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x1b\n\rforward_flops\x18\x06 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x1d\n\x0fsteps_per_epoch\x18\x07 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x19\n\x0btotal_steps\x18\x08 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x1d\n\x0flast_batch_size\x18\t \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x31\n\x06memory\x18\n \x01(\x0b\x32\x1b.dropnorm.v1.MemoryEstimateB\x04\xe2\x41\x01\x03\x12&\n\x05lints\x18\x0b \x03(\x0b\x32\x11.dropnorm.v1.LintB\x04\xe2\x41\x01\x03\"\x96\x01\n\x0cPlannedLayer\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04type\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x13\n\x05\x66ield\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1a\n\x0coutput_shape\x18\x04 \x03(\x03\x42\x04\xe2\x41\x01\x03\x12\x18\n\nparameters\x18\x05 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x13\n\x05\x66lops\x18\x06 \x01(\x03\x42\x04\xe2\x41\x01\x03\"\xa0\x01\n\x0eMemoryEstimate\x12\x18\n\nparameters\x18\x01 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x17\n\tgradients\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x17\n\toptimizer\x18\x03 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x19\n\x0b\x61\x63tivations\x18\x04 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x12\n\x04\x64\x61ta\x18\x05 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x13\n\x05total\x18\x06 \x01(\x03\x42\x04\xe2\x41\x01\x03\"F\n\x04Lint\x12\x12\n\x04\x63ode\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x13\n\x05\x66ield\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x15\n\x07message\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'dropnorm.v1.plan_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_TRAININGPLAN']._serialized_start=103
-  _globals['_TRAININGPLAN']._serialized_end=461
-  _globals['_PLANNEDLAYER']._serialized_start=463
-  _globals['_PLANNEDLAYER']._serialized_end=577
-  _globals['_MEMORYESTIMATE']._serialized_start=579
-  _globals['_MEMORYESTIMATE']._serialized_end=703
-  _globals['_LINT']._serialized_start=705
-  _globals['_LINT']._serialized_end=757
+  _globals['_TRAININGPLAN'].fields_by_name['spec']._loaded_options = None
+  _globals['_TRAININGPLAN'].fields_by_name['spec']._serialized_options = b'\342A\001\003'
+  _globals['_TRAININGPLAN'].fields_by_name['spec_digest']._loaded_options = None
+  _globals['_TRAININGPLAN'].fields_by_name['spec_digest']._serialized_options = b'\342A\001\003'
+  _globals['_TRAININGPLAN'].fields_by_name['dataset']._loaded_options = None
+  _globals['_TRAININGPLAN'].fields_by_name['dataset']._serialized_options = b'\342A\001\003'
+  _globals['_TRAININGPLAN'].fields_by_name['layers']._loaded_options = None
+  _globals['_TRAININGPLAN'].fields_by_name['layers']._serialized_options = b'\342A\001\003'
+  _globals['_TRAININGPLAN'].fields_by_name['parameters']._loaded_options = None
+  _globals['_TRAININGPLAN'].fields_by_name['parameters']._serialized_options = b'\342A\001\003'
+  _globals['_TRAININGPLAN'].fields_by_name['forward_flops']._loaded_options = None
+  _globals['_TRAININGPLAN'].fields_by_name['forward_flops']._serialized_options = b'\342A\001\003'
+  _globals['_TRAININGPLAN'].fields_by_name['steps_per_epoch']._loaded_options = None
+  _globals['_TRAININGPLAN'].fields_by_name['steps_per_epoch']._serialized_options = b'\342A\001\003'
+  _globals['_TRAININGPLAN'].fields_by_name['total_steps']._loaded_options = None
+  _globals['_TRAININGPLAN'].fields_by_name['total_steps']._serialized_options = b'\342A\001\003'
+  _globals['_TRAININGPLAN'].fields_by_name['last_batch_size']._loaded_options = None
+  _globals['_TRAININGPLAN'].fields_by_name['last_batch_size']._serialized_options = b'\342A\001\003'
+  _globals['_TRAININGPLAN'].fields_by_name['memory']._loaded_options = None
+  _globals['_TRAININGPLAN'].fields_by_name['memory']._serialized_options = b'\342A\001\003'
+  _globals['_TRAININGPLAN'].fields_by_name['lints']._loaded_options = None
+  _globals['_TRAININGPLAN'].fields_by_name['lints']._serialized_options = b'\342A\001\003'
+  _globals['_PLANNEDLAYER'].fields_by_name['name']._loaded_options = None
+  _globals['_PLANNEDLAYER'].fields_by_name['name']._serialized_options = b'\342A\001\003'
+  _globals['_PLANNEDLAYER'].fields_by_name['type']._loaded_options = None
+  _globals['_PLANNEDLAYER'].fields_by_name['type']._serialized_options = b'\342A\001\003'
+  _globals['_PLANNEDLAYER'].fields_by_name['field']._loaded_options = None
+  _globals['_PLANNEDLAYER'].fields_by_name['field']._serialized_options = b'\342A\001\003'
+  _globals['_PLANNEDLAYER'].fields_by_name['output_shape']._loaded_options = None
+  _globals['_PLANNEDLAYER'].fields_by_name['output_shape']._serialized_options = b'\342A\001\003'
+  _globals['_PLANNEDLAYER'].fields_by_name['parameters']._loaded_options = None
+  _globals['_PLANNEDLAYER'].fields_by_name['parameters']._serialized_options = b'\342A\001\003'
+  _globals['_PLANNEDLAYER'].fields_by_name['flops']._loaded_options = None
+  _globals['_PLANNEDLAYER'].fields_by_name['flops']._serialized_options = b'\342A\001\003'
+  _globals['_MEMORYESTIMATE'].fields_by_name['parameters']._loaded_options = None
+  _globals['_MEMORYESTIMATE'].fields_by_name['parameters']._serialized_options = b'\342A\001\003'
+  _globals['_MEMORYESTIMATE'].fields_by_name['gradients']._loaded_options = None
+  _globals['_MEMORYESTIMATE'].fields_by_name['gradients']._serialized_options = b'\342A\001\003'
+  _globals['_MEMORYESTIMATE'].fields_by_name['optimizer']._loaded_options = None
+  _globals['_MEMORYESTIMATE'].fields_by_name['optimizer']._serialized_options = b'\342A\001\003'
+  _globals['_MEMORYESTIMATE'].fields_by_name['activations']._loaded_options = None
+  _globals['_MEMORYESTIMATE'].fields_by_name['activations']._serialized_options = b'\342A\001\003'
+  _globals['_MEMORYESTIMATE'].fields_by_name['data']._loaded_options = None
+  _globals['_MEMORYESTIMATE'].fields_by_name['data']._serialized_options = b'\342A\001\003'
+  _globals['_MEMORYESTIMATE'].fields_by_name['total']._loaded_options = None
+  _globals['_MEMORYESTIMATE'].fields_by_name['total']._serialized_options = b'\342A\001\003'
+  _globals['_LINT'].fields_by_name['code']._loaded_options = None
+  _globals['_LINT'].fields_by_name['code']._serialized_options = b'\342A\001\003'
+  _globals['_LINT'].fields_by_name['field']._loaded_options = None
+  _globals['_LINT'].fields_by_name['field']._serialized_options = b'\342A\001\003'
+  _globals['_LINT'].fields_by_name['message']._loaded_options = None
+  _globals['_LINT'].fields_by_name['message']._serialized_options = b'\342A\001\003'
+  _globals['_TRAININGPLAN']._serialized_start=136
+  _globals['_TRAININGPLAN']._serialized_end=560
+  _globals['_PLANNEDLAYER']._serialized_start=563
+  _globals['_PLANNEDLAYER']._serialized_end=713
+  _globals['_MEMORYESTIMATE']._serialized_start=716
+  _globals['_MEMORYESTIMATE']._serialized_end=876
+  _globals['_LINT']._serialized_start=878
+  _globals['_LINT']._serialized_end=948
 # @@protoc_insertion_point(module_scope)

@@ -22,25 +22,58 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n dropnorm/v1/regularization.proto\x12\x0b\x64ropnorm.v1\"\xfe\x01\n\x0eRegularization\x12%\n\x07\x64ropout\x18\x01 \x01(\x0b\x32\x14.dropnorm.v1.Dropout\x12*\n\nbatch_norm\x18\x02 \x01(\x0b\x32\x16.dropnorm.v1.BatchNorm\x12\x35\n\x05order\x18\x03 \x01(\x0e\x32!.dropnorm.v1.Regularization.OrderH\x00\x88\x01\x01\"X\n\x05Order\x12\x15\n\x11ORDER_UNSPECIFIED\x10\x00\x12\x1b\n\x17ORDER_NORM_THEN_DROPOUT\x10\x01\x12\x1b\n\x17ORDER_DROPOUT_THEN_NORM\x10\x02\x42\x08\n\x06_order\"\xe2\x01\n\x07\x44ropout\x12\x11\n\x04rate\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x16\n\tkeep_prob\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x35\n\trescaling\x18\x03 \x01(\x0e\x32\x1d.dropnorm.v1.DropoutRescalingH\x02\x88\x01\x01\x12\x17\n\ninput_rate\x18\x04 \x01(\x01H\x03\x88\x01\x01\x12\x18\n\x0boutput_rate\x18\x05 \x01(\x01H\x04\x88\x01\x01\x42\x07\n\x05_rateB\x0c\n\n_keep_probB\x0c\n\n_rescalingB\r\n\x0b_input_rateB\x0e\n\x0c_output_rate\"\xab\x03\n\tBatchNorm\x12\x15\n\x08momentum\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x10\n\x03\x65ps\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x13\n\x06\x61\x66\x66ine\x18\x03 \x01(\x08H\x02\x88\x01\x01\x12 \n\x13track_running_stats\x18\x04 \x01(\x08H\x03\x88\x01\x01\x12\x12\n\x05input\x18\x05 \x01(\x08H\x04\x88\x01\x01\x12\x13\n\x06hidden\x18\x06 \x01(\x08H\x05\x88\x01\x01\x12\x13\n\x06output\x18\x07 \x01(\x08H\x06\x88\x01\x01\x12\x36\n\x08position\x18\x08 \x01(\x0e\x32\x1f.dropnorm.v1.BatchNorm.PositionH\x07\x88\x01\x01\"c\n\x08Position\x12\x18\n\x14POSITION_UNSPECIFIED\x10\x00\x12\x1e\n\x1aPOSITION_BEFORE_ACTIVATION\x10\x01\x12\x1d\n\x19POSITION_AFTER_ACTIVATION\x10\x02\x42\x0b\n\t_momentumB\x06\n\x04_epsB\t\n\x07_affineB\x16\n\x14_track_running_statsB\x08\n\x06_inputB\t\n\x07_hiddenB\t\n\x07_outputB\x0b\n\t_position*\x98\x01\n\x10\x44ropoutRescaling\x12!\n\x1d\x44ROPOUT_RESCALING_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x44ROPOUT_RESCALING_INVERTED\x10\x01\x12\"\n\x1e\x44ROPOUT_RESCALING_AT_INFERENCE\x10\x02\x12\x1d\n\x19\x44ROPOUT_RESCALING_L2_NORM\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n dropnorm/v1/regularization.proto\x12\x0b\x64ropnorm.v1\x1a\x1fgoogle/api/field_behavior.proto\"\x90\x02\n\x0eRegularization\x12+\n\x07\x64ropout\x18\x01 \x01(\x0b\x32\x14.dropnorm.v1.DropoutB\x04\xe2\x41\x01\x01\x12\x30\n\nbatch_norm\x18\x02 \x01(\x0b\x32\x16.dropnorm.v1.BatchNormB\x04\xe2\x41\x01\x01\x12;\n\x05order\x18\x03 \x01(\x0e\x32!.dropnorm.v1.Regularization.OrderB\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\"X\n\x05Order\x12\x15\n\x11ORDER_UNSPECIFIED\x10\x00\x12\x1b\n\x17ORDER_NORM_THEN_DROPOUT\x10\x01\x12\x1b\n\x17ORDER_DROPOUT_THEN_NORM\x10\x02\x42\x08\n\x06_order\"\x80\x02\n\x07\x44ropout\x12\x17\n\x04rate\x18\x01 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12\x1c\n\tkeep_prob\x18\x02 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x01\x88\x01\x01\x12;\n\trescaling\x18\x03 \x01(\x0e\x32\x1d.dropnorm.v1.DropoutRescalingB\x04\xe2\x41\x01\x01H\x02\x88\x01\x01\x12\x1d\n\ninput_rate\x18\x04 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x03\x88\x01\x01\x12\x1e\n\x0boutput_rate\x18\x05 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x04\x88\x01\x01\x42\x07\n\x05_rateB\x0c\n\n_keep_probB\x0c\n\n_rescalingB\r\n\x0b_input_rateB\x0e\n\x0c_output_rate\"\xdb\x03\n\tBatchNorm\x12\x1b\n\x08momentum\x18\x01 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12\x16\n\x03\x65ps\x18\x02 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x01\x88\x01\x01\x12\x19\n\x06\x61\x66\x66ine\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x01H\x02\x88\x01\x01\x12&\n\x13track_running_stats\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01H\x03\x88\x01\x01\x12\x18\n\x05input\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x01H\x04\x88\x01\x01\x12\x19\n\x06hidden\x18\x06 \x01(\x08\x42\x04\xe2\x41\x01\x01H\x05\x88\x01\x01\x12\x19\n\x06output\x18\x07 \x01(\x08\x42\x04\xe2\x41\x01\x01H\x06\x88\x01\x01\x12<\n\x08position\x18\x08 \x01(\x0e\x32\x1f.dropnorm.v1.BatchNorm.PositionB\x04\xe2\x41\x01\x01H\x07\x88\x01\x01\"c\n\x08Position\x12\x18\n\x14POSITION_UNSPECIFIED\x10\x00\x12\x1e\n\x1aPOSITION_BEFORE_ACTIVATION\x10\x01\x12\x1d\n\x19POSITION_AFTER_ACTIVATION\x10\x02\x42\x0b\n\t_momentumB\x06\n\x04_epsB\t\n\x07_affineB\x16\n\x14_track_running_statsB\x08\n\x06_inputB\t\n\x07_hiddenB\t\n\x07_outputB\x0b\n\t_position*\x98\x01\n\x10\x44ropoutRescaling\x12!\n\x1d\x44ROPOUT_RESCALING_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x44ROPOUT_RESCALING_INVERTED\x10\x01\x12\"\n\x1e\x44ROPOUT_RESCALING_AT_INFERENCE\x10\x02\x12\x1d\n\x19\x44ROPOUT_RESCALING_L2_NORM\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'dropnorm.v1.regularization_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_DROPOUTRESCALING']._serialized_start=966
-  _globals['_DROPOUTRESCALING']._serialized_end=1118
-  _globals['_REGULARIZATION']._serialized_start=50
-  _globals['_REGULARIZATION']._serialized_end=304
-  _globals['_REGULARIZATION_ORDER']._serialized_start=206
-  _globals['_REGULARIZATION_ORDER']._serialized_end=294
-  _globals['_DROPOUT']._serialized_start=307
-  _globals['_DROPOUT']._serialized_end=533
-  _globals['_BATCHNORM']._serialized_start=536
-  _globals['_BATCHNORM']._serialized_end=963
-  _globals['_BATCHNORM_POSITION']._serialized_start=763
-  _globals['_BATCHNORM_POSITION']._serialized_end=862
+  _globals['_REGULARIZATION'].fields_by_name['dropout']._loaded_options = None
+  _globals['_REGULARIZATION'].fields_by_name['dropout']._serialized_options = b'\342A\001\001'
+  _globals['_REGULARIZATION'].fields_by_name['batch_norm']._loaded_options = None
+  _globals['_REGULARIZATION'].fields_by_name['batch_norm']._serialized_options = b'\342A\001\001'
+  _globals['_REGULARIZATION'].fields_by_name['order']._loaded_options = None
+  _globals['_REGULARIZATION'].fields_by_name['order']._serialized_options = b'\342A\001\001'
+  _globals['_DROPOUT'].fields_by_name['rate']._loaded_options = None
+  _globals['_DROPOUT'].fields_by_name['rate']._serialized_options = b'\342A\001\001'
+  _globals['_DROPOUT'].fields_by_name['keep_prob']._loaded_options = None
+  _globals['_DROPOUT'].fields_by_name['keep_prob']._serialized_options = b'\342A\001\001'
+  _globals['_DROPOUT'].fields_by_name['rescaling']._loaded_options = None
+  _globals['_DROPOUT'].fields_by_name['rescaling']._serialized_options = b'\342A\001\001'
+  _globals['_DROPOUT'].fields_by_name['input_rate']._loaded_options = None
+  _globals['_DROPOUT'].fields_by_name['input_rate']._serialized_options = b'\342A\001\001'
+  _globals['_DROPOUT'].fields_by_name['output_rate']._loaded_options = None
+  _globals['_DROPOUT'].fields_by_name['output_rate']._serialized_options = b'\342A\001\001'
+  _globals['_BATCHNORM'].fields_by_name['momentum']._loaded_options = None
+  _globals['_BATCHNORM'].fields_by_name['momentum']._serialized_options = b'\342A\001\001'
+  _globals['_BATCHNORM'].fields_by_name['eps']._loaded_options = None
+  _globals['_BATCHNORM'].fields_by_name['eps']._serialized_options = b'\342A\001\001'
+  _globals['_BATCHNORM'].fields_by_name['affine']._loaded_options = None
+  _globals['_BATCHNORM'].fields_by_name['affine']._serialized_options = b'\342A\001\001'
+  _globals['_BATCHNORM'].fields_by_name['track_running_stats']._loaded_options = None
+  _globals['_BATCHNORM'].fields_by_name['track_running_stats']._serialized_options = b'\342A\001\001'
+  _globals['_BATCHNORM'].fields_by_name['input']._loaded_options = None
+  _globals['_BATCHNORM'].fields_by_name['input']._serialized_options = b'\342A\001\001'
+  _globals['_BATCHNORM'].fields_by_name['hidden']._loaded_options = None
+  _globals['_BATCHNORM'].fields_by_name['hidden']._serialized_options = b'\342A\001\001'
+  _globals['_BATCHNORM'].fields_by_name['output']._loaded_options = None
+  _globals['_BATCHNORM'].fields_by_name['output']._serialized_options = b'\342A\001\001'
+  _globals['_BATCHNORM'].fields_by_name['position']._loaded_options = None
+  _globals['_BATCHNORM'].fields_by_name['position']._serialized_options = b'\342A\001\001'
+  _globals['_DROPOUTRESCALING']._serialized_start=1095
+  _globals['_DROPOUTRESCALING']._serialized_end=1247
+  _globals['_REGULARIZATION']._serialized_start=83
+  _globals['_REGULARIZATION']._serialized_end=355
+  _globals['_REGULARIZATION_ORDER']._serialized_start=257
+  _globals['_REGULARIZATION_ORDER']._serialized_end=345
+  _globals['_DROPOUT']._serialized_start=358
+  _globals['_DROPOUT']._serialized_end=614
+  _globals['_BATCHNORM']._serialized_start=617
+  _globals['_BATCHNORM']._serialized_end=1092
+  _globals['_BATCHNORM_POSITION']._serialized_start=892
+  _globals['_BATCHNORM_POSITION']._serialized_end=991
 # @@protoc_insertion_point(module_scope)

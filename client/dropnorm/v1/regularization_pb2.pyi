@@ -125,7 +125,7 @@ class Dropout(google.protobuf.message.Message):
     """
     keep_prob: builtins.float
     """The complement of `rate`, as much literature writes it. Accepted instead of `rate`, never
-    beside it; what the service returns carries `rate` alone. Limits: above 0 to 1. Default: `rate`
+    beside it; what the service returns carries `rate` alone. Limits: 1e-12 to 1. Default: `rate`
     counts.
     """
     rescaling: Global___DropoutRescaling.ValueType

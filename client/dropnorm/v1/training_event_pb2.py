@@ -24,41 +24,112 @@ _sym_db = _symbol_database.Default()
 
 from dropnorm.v1 import evaluation_pb2 as dropnorm_dot_v1_dot_evaluation__pb2
 from dropnorm.v1 import training_job_pb2 as dropnorm_dot_v1_dot_training__job__pb2
+from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n dropnorm/v1/training_event.proto\x12\x0b\x64ropnorm.v1\x1a\x1c\x64ropnorm/v1/evaluation.proto\x1a\x1e\x64ropnorm/v1/training_job.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"\xa6\x01\n\rTrainingEvent\x12\x14\n\x0ctraining_job\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x03\x12(\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x61ttempt\x18\x04 \x01(\x03\x12\x32\n\x07payload\x18\x05 \x01(\x0b\x32!.dropnorm.v1.TrainingEventPayload\"\xaf\x03\n\x14TrainingEventPayload\x12*\n\x05state\x18\x01 \x01(\x0b\x32\x19.dropnorm.v1.StateChangedH\x00\x12+\n\x08progress\x18\x02 \x01(\x0b\x32\x17.dropnorm.v1.ProgressedH\x00\x12-\n\x07\x64\x61taset\x18\x03 \x01(\x0b\x32\x1a.dropnorm.v1.DatasetLoadedH\x00\x12,\n\x05\x65poch\x18\x04 \x01(\x0b\x32\x1b.dropnorm.v1.EpochCompletedH\x00\x12#\n\x03log\x18\x05 \x01(\x0b\x32\x14.dropnorm.v1.LogLineH\x00\x12&\n\x07warning\x18\x06 \x01(\x0b\x32\x13.dropnorm.v1.WarnedH\x00\x12\x34\n\ncheckpoint\x18\x07 \x01(\x0b\x32\x1e.dropnorm.v1.CheckpointWrittenH\x00\x12,\n\nevaluation\x18\x08 \x01(\x0b\x32\x16.dropnorm.v1.EvaluatedH\x00\x12(\n\x08tracking\x18\t \x01(\x0b\x32\x14.dropnorm.v1.TrackedH\x00\x42\x06\n\x04kind\"q\n\x0cStateChanged\x12-\n\x05state\x18\x01 \x01(\x0e\x32\x1e.dropnorm.v1.TrainingJob.State\x12\x0f\n\x07message\x18\x02 \x01(\t\x12!\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x12.google.rpc.Status\"5\n\nProgressed\x12\'\n\x08progress\x18\x01 \x01(\x0b\x32\x15.dropnorm.v1.Progress\"=\n\rDatasetLoaded\x12,\n\x07\x64\x61taset\x18\x01 \x01(\x0b\x32\x1b.dropnorm.v1.DatasetSummary\"h\n\x0e\x45pochCompleted\x12*\n\x07metrics\x18\x01 \x01(\x0b\x32\x19.dropnorm.v1.EpochMetrics\x12*\n\x06system\x18\x02 \x01(\x0b\x32\x1a.dropnorm.v1.SystemMetrics\"\x97\x01\n\x07LogLine\x12)\n\x05level\x18\x01 \x01(\x0e\x32\x1a.dropnorm.v1.LogLine.Level\x12\x0f\n\x07message\x18\x02 \x01(\t\"P\n\x05Level\x12\x15\n\x11LEVEL_UNSPECIFIED\x10\x00\x12\x0f\n\x0bLEVEL_DEBUG\x10\x01\x12\x0e\n\nLEVEL_INFO\x10\x02\x12\x0f\n\x0bLEVEL_ERROR\x10\x03\"6\n\x06Warned\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\r\n\x05\x66ield\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\"0\n\x11\x43heckpointWritten\x12\r\n\x05\x65poch\x18\x01 \x01(\x03\x12\x0c\n\x04step\x18\x02 \x01(\x03\"8\n\tEvaluated\x12+\n\nevaluation\x18\x01 \x01(\x0b\x32\x17.dropnorm.v1.Evaluation\">\n\x07Tracked\x12\x1c\n\x14mlflow_experiment_id\x18\x01 \x01(\t\x12\x15\n\rmlflow_run_id\x18\x02 \x01(\t\"\x98\x01\n\rSystemMetrics\x12\x13\n\x0b\x63pu_percent\x18\x01 \x01(\x01\x12\x14\n\x0cmemory_bytes\x18\x02 \x01(\x03\x12\x18\n\x0bgpu_percent\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x1d\n\x10gpu_memory_bytes\x18\x04 \x01(\x03H\x01\x88\x01\x01\x42\x0e\n\x0c_gpu_percentB\x13\n\x11_gpu_memory_bytesb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n dropnorm/v1/training_event.proto\x12\x0b\x64ropnorm.v1\x1a\x1c\x64ropnorm/v1/evaluation.proto\x1a\x1e\x64ropnorm/v1/training_job.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"\xc4\x01\n\rTrainingEvent\x12\x1a\n\x0ctraining_job\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x16\n\x08sequence\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12.\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x15\n\x07\x61ttempt\x18\x04 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x38\n\x07payload\x18\x05 \x01(\x0b\x32!.dropnorm.v1.TrainingEventPayloadB\x04\xe2\x41\x01\x03\"\xe5\x03\n\x14TrainingEventPayload\x12\x30\n\x05state\x18\x01 \x01(\x0b\x32\x19.dropnorm.v1.StateChangedB\x04\xe2\x41\x01\x03H\x00\x12\x31\n\x08progress\x18\x02 \x01(\x0b\x32\x17.dropnorm.v1.ProgressedB\x04\xe2\x41\x01\x03H\x00\x12\x33\n\x07\x64\x61taset\x18\x03 \x01(\x0b\x32\x1a.dropnorm.v1.DatasetLoadedB\x04\xe2\x41\x01\x03H\x00\x12\x32\n\x05\x65poch\x18\x04 \x01(\x0b\x32\x1b.dropnorm.v1.EpochCompletedB\x04\xe2\x41\x01\x03H\x00\x12)\n\x03log\x18\x05 \x01(\x0b\x32\x14.dropnorm.v1.LogLineB\x04\xe2\x41\x01\x03H\x00\x12,\n\x07warning\x18\x06 \x01(\x0b\x32\x13.dropnorm.v1.WarnedB\x04\xe2\x41\x01\x03H\x00\x12:\n\ncheckpoint\x18\x07 \x01(\x0b\x32\x1e.dropnorm.v1.CheckpointWrittenB\x04\xe2\x41\x01\x03H\x00\x12\x32\n\nevaluation\x18\x08 \x01(\x0b\x32\x16.dropnorm.v1.EvaluatedB\x04\xe2\x41\x01\x03H\x00\x12.\n\x08tracking\x18\t \x01(\x0b\x32\x14.dropnorm.v1.TrackedB\x04\xe2\x41\x01\x03H\x00\x42\x06\n\x04kind\"\x83\x01\n\x0cStateChanged\x12\x33\n\x05state\x18\x01 \x01(\x0e\x32\x1e.dropnorm.v1.TrainingJob.StateB\x04\xe2\x41\x01\x03\x12\x15\n\x07message\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\'\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x12.google.rpc.StatusB\x04\xe2\x41\x01\x03\";\n\nProgressed\x12-\n\x08progress\x18\x01 \x01(\x0b\x32\x15.dropnorm.v1.ProgressB\x04\xe2\x41\x01\x03\"C\n\rDatasetLoaded\x12\x32\n\x07\x64\x61taset\x18\x01 \x01(\x0b\x32\x1b.dropnorm.v1.DatasetSummaryB\x04\xe2\x41\x01\x03\"t\n\x0e\x45pochCompleted\x12\x30\n\x07metrics\x18\x01 \x01(\x0b\x32\x19.dropnorm.v1.EpochMetricsB\x04\xe2\x41\x01\x03\x12\x30\n\x06system\x18\x02 \x01(\x0b\x32\x1a.dropnorm.v1.SystemMetricsB\x04\xe2\x41\x01\x03\"\xa3\x01\n\x07LogLine\x12/\n\x05level\x18\x01 \x01(\x0e\x32\x1a.dropnorm.v1.LogLine.LevelB\x04\xe2\x41\x01\x03\x12\x15\n\x07message\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\"P\n\x05Level\x12\x15\n\x11LEVEL_UNSPECIFIED\x10\x00\x12\x0f\n\x0bLEVEL_DEBUG\x10\x01\x12\x0e\n\nLEVEL_INFO\x10\x02\x12\x0f\n\x0bLEVEL_ERROR\x10\x03\"H\n\x06Warned\x12\x12\n\x04\x63ode\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x13\n\x05\x66ield\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x15\n\x07message\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\"<\n\x11\x43heckpointWritten\x12\x13\n\x05\x65poch\x18\x01 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x12\n\x04step\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x03\">\n\tEvaluated\x12\x31\n\nevaluation\x18\x01 \x01(\x0b\x32\x17.dropnorm.v1.EvaluationB\x04\xe2\x41\x01\x03\"J\n\x07Tracked\x12\"\n\x14mlflow_experiment_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1b\n\rmlflow_run_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\"\xb0\x01\n\rSystemMetrics\x12\x19\n\x0b\x63pu_percent\x18\x01 \x01(\x01\x42\x04\xe2\x41\x01\x03\x12\x1a\n\x0cmemory_bytes\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x1e\n\x0bgpu_percent\x18\x03 \x01(\x01\x42\x04\xe2\x41\x01\x03H\x00\x88\x01\x01\x12#\n\x10gpu_memory_bytes\x18\x04 \x01(\x03\x42\x04\xe2\x41\x01\x03H\x01\x88\x01\x01\x42\x0e\n\x0c_gpu_percentB\x13\n\x11_gpu_memory_bytesb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'dropnorm.v1.training_event_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_TRAININGEVENT']._serialized_start=170
-  _globals['_TRAININGEVENT']._serialized_end=336
-  _globals['_TRAININGEVENTPAYLOAD']._serialized_start=339
-  _globals['_TRAININGEVENTPAYLOAD']._serialized_end=770
-  _globals['_STATECHANGED']._serialized_start=772
-  _globals['_STATECHANGED']._serialized_end=885
-  _globals['_PROGRESSED']._serialized_start=887
-  _globals['_PROGRESSED']._serialized_end=940
-  _globals['_DATASETLOADED']._serialized_start=942
-  _globals['_DATASETLOADED']._serialized_end=1003
-  _globals['_EPOCHCOMPLETED']._serialized_start=1005
-  _globals['_EPOCHCOMPLETED']._serialized_end=1109
-  _globals['_LOGLINE']._serialized_start=1112
-  _globals['_LOGLINE']._serialized_end=1263
-  _globals['_LOGLINE_LEVEL']._serialized_start=1183
-  _globals['_LOGLINE_LEVEL']._serialized_end=1263
-  _globals['_WARNED']._serialized_start=1265
-  _globals['_WARNED']._serialized_end=1319
-  _globals['_CHECKPOINTWRITTEN']._serialized_start=1321
-  _globals['_CHECKPOINTWRITTEN']._serialized_end=1369
-  _globals['_EVALUATED']._serialized_start=1371
-  _globals['_EVALUATED']._serialized_end=1427
-  _globals['_TRACKED']._serialized_start=1429
-  _globals['_TRACKED']._serialized_end=1491
-  _globals['_SYSTEMMETRICS']._serialized_start=1494
-  _globals['_SYSTEMMETRICS']._serialized_end=1646
+  _globals['_TRAININGEVENT'].fields_by_name['training_job']._loaded_options = None
+  _globals['_TRAININGEVENT'].fields_by_name['training_job']._serialized_options = b'\342A\001\003'
+  _globals['_TRAININGEVENT'].fields_by_name['sequence']._loaded_options = None
+  _globals['_TRAININGEVENT'].fields_by_name['sequence']._serialized_options = b'\342A\001\003'
+  _globals['_TRAININGEVENT'].fields_by_name['time']._loaded_options = None
+  _globals['_TRAININGEVENT'].fields_by_name['time']._serialized_options = b'\342A\001\003'
+  _globals['_TRAININGEVENT'].fields_by_name['attempt']._loaded_options = None
+  _globals['_TRAININGEVENT'].fields_by_name['attempt']._serialized_options = b'\342A\001\003'
+  _globals['_TRAININGEVENT'].fields_by_name['payload']._loaded_options = None
+  _globals['_TRAININGEVENT'].fields_by_name['payload']._serialized_options = b'\342A\001\003'
+  _globals['_TRAININGEVENTPAYLOAD'].fields_by_name['state']._loaded_options = None
+  _globals['_TRAININGEVENTPAYLOAD'].fields_by_name['state']._serialized_options = b'\342A\001\003'
+  _globals['_TRAININGEVENTPAYLOAD'].fields_by_name['progress']._loaded_options = None
+  _globals['_TRAININGEVENTPAYLOAD'].fields_by_name['progress']._serialized_options = b'\342A\001\003'
+  _globals['_TRAININGEVENTPAYLOAD'].fields_by_name['dataset']._loaded_options = None
+  _globals['_TRAININGEVENTPAYLOAD'].fields_by_name['dataset']._serialized_options = b'\342A\001\003'
+  _globals['_TRAININGEVENTPAYLOAD'].fields_by_name['epoch']._loaded_options = None
+  _globals['_TRAININGEVENTPAYLOAD'].fields_by_name['epoch']._serialized_options = b'\342A\001\003'
+  _globals['_TRAININGEVENTPAYLOAD'].fields_by_name['log']._loaded_options = None
+  _globals['_TRAININGEVENTPAYLOAD'].fields_by_name['log']._serialized_options = b'\342A\001\003'
+  _globals['_TRAININGEVENTPAYLOAD'].fields_by_name['warning']._loaded_options = None
+  _globals['_TRAININGEVENTPAYLOAD'].fields_by_name['warning']._serialized_options = b'\342A\001\003'
+  _globals['_TRAININGEVENTPAYLOAD'].fields_by_name['checkpoint']._loaded_options = None
+  _globals['_TRAININGEVENTPAYLOAD'].fields_by_name['checkpoint']._serialized_options = b'\342A\001\003'
+  _globals['_TRAININGEVENTPAYLOAD'].fields_by_name['evaluation']._loaded_options = None
+  _globals['_TRAININGEVENTPAYLOAD'].fields_by_name['evaluation']._serialized_options = b'\342A\001\003'
+  _globals['_TRAININGEVENTPAYLOAD'].fields_by_name['tracking']._loaded_options = None
+  _globals['_TRAININGEVENTPAYLOAD'].fields_by_name['tracking']._serialized_options = b'\342A\001\003'
+  _globals['_STATECHANGED'].fields_by_name['state']._loaded_options = None
+  _globals['_STATECHANGED'].fields_by_name['state']._serialized_options = b'\342A\001\003'
+  _globals['_STATECHANGED'].fields_by_name['message']._loaded_options = None
+  _globals['_STATECHANGED'].fields_by_name['message']._serialized_options = b'\342A\001\003'
+  _globals['_STATECHANGED'].fields_by_name['error']._loaded_options = None
+  _globals['_STATECHANGED'].fields_by_name['error']._serialized_options = b'\342A\001\003'
+  _globals['_PROGRESSED'].fields_by_name['progress']._loaded_options = None
+  _globals['_PROGRESSED'].fields_by_name['progress']._serialized_options = b'\342A\001\003'
+  _globals['_DATASETLOADED'].fields_by_name['dataset']._loaded_options = None
+  _globals['_DATASETLOADED'].fields_by_name['dataset']._serialized_options = b'\342A\001\003'
+  _globals['_EPOCHCOMPLETED'].fields_by_name['metrics']._loaded_options = None
+  _globals['_EPOCHCOMPLETED'].fields_by_name['metrics']._serialized_options = b'\342A\001\003'
+  _globals['_EPOCHCOMPLETED'].fields_by_name['system']._loaded_options = None
+  _globals['_EPOCHCOMPLETED'].fields_by_name['system']._serialized_options = b'\342A\001\003'
+  _globals['_LOGLINE'].fields_by_name['level']._loaded_options = None
+  _globals['_LOGLINE'].fields_by_name['level']._serialized_options = b'\342A\001\003'
+  _globals['_LOGLINE'].fields_by_name['message']._loaded_options = None
+  _globals['_LOGLINE'].fields_by_name['message']._serialized_options = b'\342A\001\003'
+  _globals['_WARNED'].fields_by_name['code']._loaded_options = None
+  _globals['_WARNED'].fields_by_name['code']._serialized_options = b'\342A\001\003'
+  _globals['_WARNED'].fields_by_name['field']._loaded_options = None
+  _globals['_WARNED'].fields_by_name['field']._serialized_options = b'\342A\001\003'
+  _globals['_WARNED'].fields_by_name['message']._loaded_options = None
+  _globals['_WARNED'].fields_by_name['message']._serialized_options = b'\342A\001\003'
+  _globals['_CHECKPOINTWRITTEN'].fields_by_name['epoch']._loaded_options = None
+  _globals['_CHECKPOINTWRITTEN'].fields_by_name['epoch']._serialized_options = b'\342A\001\003'
+  _globals['_CHECKPOINTWRITTEN'].fields_by_name['step']._loaded_options = None
+  _globals['_CHECKPOINTWRITTEN'].fields_by_name['step']._serialized_options = b'\342A\001\003'
+  _globals['_EVALUATED'].fields_by_name['evaluation']._loaded_options = None
+  _globals['_EVALUATED'].fields_by_name['evaluation']._serialized_options = b'\342A\001\003'
+  _globals['_TRACKED'].fields_by_name['mlflow_experiment_id']._loaded_options = None
+  _globals['_TRACKED'].fields_by_name['mlflow_experiment_id']._serialized_options = b'\342A\001\003'
+  _globals['_TRACKED'].fields_by_name['mlflow_run_id']._loaded_options = None
+  _globals['_TRACKED'].fields_by_name['mlflow_run_id']._serialized_options = b'\342A\001\003'
+  _globals['_SYSTEMMETRICS'].fields_by_name['cpu_percent']._loaded_options = None
+  _globals['_SYSTEMMETRICS'].fields_by_name['cpu_percent']._serialized_options = b'\342A\001\003'
+  _globals['_SYSTEMMETRICS'].fields_by_name['memory_bytes']._loaded_options = None
+  _globals['_SYSTEMMETRICS'].fields_by_name['memory_bytes']._serialized_options = b'\342A\001\003'
+  _globals['_SYSTEMMETRICS'].fields_by_name['gpu_percent']._loaded_options = None
+  _globals['_SYSTEMMETRICS'].fields_by_name['gpu_percent']._serialized_options = b'\342A\001\003'
+  _globals['_SYSTEMMETRICS'].fields_by_name['gpu_memory_bytes']._loaded_options = None
+  _globals['_SYSTEMMETRICS'].fields_by_name['gpu_memory_bytes']._serialized_options = b'\342A\001\003'
+  _globals['_TRAININGEVENT']._serialized_start=203
+  _globals['_TRAININGEVENT']._serialized_end=399
+  _globals['_TRAININGEVENTPAYLOAD']._serialized_start=402
+  _globals['_TRAININGEVENTPAYLOAD']._serialized_end=887
+  _globals['_STATECHANGED']._serialized_start=890
+  _globals['_STATECHANGED']._serialized_end=1021
+  _globals['_PROGRESSED']._serialized_start=1023
+  _globals['_PROGRESSED']._serialized_end=1082
+  _globals['_DATASETLOADED']._serialized_start=1084
+  _globals['_DATASETLOADED']._serialized_end=1151
+  _globals['_EPOCHCOMPLETED']._serialized_start=1153
+  _globals['_EPOCHCOMPLETED']._serialized_end=1269
+  _globals['_LOGLINE']._serialized_start=1272
+  _globals['_LOGLINE']._serialized_end=1435
+  _globals['_LOGLINE_LEVEL']._serialized_start=1355
+  _globals['_LOGLINE_LEVEL']._serialized_end=1435
+  _globals['_WARNED']._serialized_start=1437
+  _globals['_WARNED']._serialized_end=1509
+  _globals['_CHECKPOINTWRITTEN']._serialized_start=1511
+  _globals['_CHECKPOINTWRITTEN']._serialized_end=1571
+  _globals['_EVALUATED']._serialized_start=1573
+  _globals['_EVALUATED']._serialized_end=1635
+  _globals['_TRACKED']._serialized_start=1637
+  _globals['_TRACKED']._serialized_end=1711
+  _globals['_SYSTEMMETRICS']._serialized_start=1714
+  _globals['_SYSTEMMETRICS']._serialized_end=1890
 # @@protoc_insertion_point(module_scope)

@@ -29,7 +29,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x64ropnorm/v1/training_job.proto\x12\x0b\x64ropnorm.v1\x1a\x1c\x64ropnorm/v1/evaluation.proto\x1a\x1f\x64ropnorm/v1/training_spec.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"\xc7\x08\n\x0bTrainingJob\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x19\n\x0c\x64isplay_name\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\x17\n\nexperiment\x18\x03 \x01(\tH\x01\x88\x01\x01\x12\x34\n\x06labels\x18\x04 \x03(\x0b\x32$.dropnorm.v1.TrainingJob.LabelsEntry\x12\x15\n\x08priority\x18\x05 \x01(\x03H\x02\x88\x01\x01\x12-\n\x04spec\x18\x06 \x01(\x0b\x32\x19.dropnorm.v1.TrainingSpecB\x04\xe2\x41\x01\x02\x12\x19\n\x0bspec_digest\x18\x07 \x01(\tB\x04\xe2\x41\x01\x03\x12\x33\n\x05state\x18\x08 \x01(\x0e\x32\x1e.dropnorm.v1.TrainingJob.StateB\x04\xe2\x41\x01\x03\x12\x15\n\x07\x61ttempt\x18\t \x01(\x03\x42\x04\xe2\x41\x01\x03\x12-\n\x08progress\x18\n \x01(\x0b\x32\x15.dropnorm.v1.ProgressB\x04\xe2\x41\x01\x03\x12\'\n\x05\x65rror\x18\x0b \x01(\x0b\x32\x12.google.rpc.StatusB\x04\xe2\x41\x01\x03\x12\x31\n\nevaluation\x18\x0c \x01(\x0b\x32\x17.dropnorm.v1.EvaluationB\x04\xe2\x41\x01\x03\x12\'\n\x14mlflow_experiment_id\x18\r \x01(\tB\x04\xe2\x41\x01\x03H\x03\x88\x01\x01\x12 \n\rmlflow_run_id\x18\x0e \x01(\tB\x04\xe2\x41\x01\x03H\x04\x88\x01\x01\x12\x35\n\x0b\x63reate_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x34\n\nstart_time\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x32\n\x08\x65nd_time\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0bupdate_time\x18\x12 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x1b\n\rlast_sequence\x18\x13 \x01(\x03\x42\x04\xe2\x41\x01\x03\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xba\x01\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x10\n\x0cSTATE_QUEUED\x10\x01\x12\x11\n\rSTATE_RUNNING\x10\x02\x12\x11\n\rSTATE_PAUSING\x10\x03\x12\x10\n\x0cSTATE_PAUSED\x10\x04\x12\x14\n\x10STATE_CANCELLING\x10\x05\x12\x13\n\x0fSTATE_SUCCEEDED\x10\x06\x12\x10\n\x0cSTATE_FAILED\x10\x07\x12\x13\n\x0fSTATE_CANCELLED\x10\x08\x42\x0f\n\r_display_nameB\r\n\x0b_experimentB\x0b\n\t_priorityB\x17\n\x15_mlflow_experiment_idB\x10\n\x0e_mlflow_run_id\"\xfc\x01\n\x08Progress\x12*\n\x05phase\x18\x01 \x01(\x0e\x32\x1b.dropnorm.v1.Progress.Phase\x12\r\n\x05\x65poch\x18\x02 \x01(\x03\x12\x0e\n\x06\x65pochs\x18\x03 \x01(\x03\x12\x0c\n\x04step\x18\x04 \x01(\x03\x12\r\n\x05steps\x18\x05 \x01(\x03\"\x87\x01\n\x05Phase\x12\x15\n\x11PHASE_UNSPECIFIED\x10\x00\x12\x16\n\x12PHASE_LOADING_DATA\x10\x01\x12\x12\n\x0ePHASE_BUILDING\x10\x02\x12\x12\n\x0ePHASE_TRAINING\x10\x03\x12\x14\n\x10PHASE_VALIDATING\x10\x04\x12\x11\n\rPHASE_TESTING\x10\x05\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x64ropnorm/v1/training_job.proto\x12\x0b\x64ropnorm.v1\x1a\x1c\x64ropnorm/v1/evaluation.proto\x1a\x1f\x64ropnorm/v1/training_spec.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"\xdf\x08\n\x0bTrainingJob\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x1f\n\x0c\x64isplay_name\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12\x1d\n\nexperiment\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01H\x01\x88\x01\x01\x12:\n\x06labels\x18\x04 \x03(\x0b\x32$.dropnorm.v1.TrainingJob.LabelsEntryB\x04\xe2\x41\x01\x01\x12\x1b\n\x08priority\x18\x05 \x01(\x03\x42\x04\xe2\x41\x01\x01H\x02\x88\x01\x01\x12-\n\x04spec\x18\x06 \x01(\x0b\x32\x19.dropnorm.v1.TrainingSpecB\x04\xe2\x41\x01\x02\x12\x19\n\x0bspec_digest\x18\x07 \x01(\tB\x04\xe2\x41\x01\x03\x12\x33\n\x05state\x18\x08 \x01(\x0e\x32\x1e.dropnorm.v1.TrainingJob.StateB\x04\xe2\x41\x01\x03\x12\x15\n\x07\x61ttempt\x18\t \x01(\x03\x42\x04\xe2\x41\x01\x03\x12-\n\x08progress\x18\n \x01(\x0b\x32\x15.dropnorm.v1.ProgressB\x04\xe2\x41\x01\x03\x12\'\n\x05\x65rror\x18\x0b \x01(\x0b\x32\x12.google.rpc.StatusB\x04\xe2\x41\x01\x03\x12\x31\n\nevaluation\x18\x0c \x01(\x0b\x32\x17.dropnorm.v1.EvaluationB\x04\xe2\x41\x01\x03\x12\'\n\x14mlflow_experiment_id\x18\r \x01(\tB\x04\xe2\x41\x01\x03H\x03\x88\x01\x01\x12 \n\rmlflow_run_id\x18\x0e \x01(\tB\x04\xe2\x41\x01\x03H\x04\x88\x01\x01\x12\x35\n\x0b\x63reate_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x34\n\nstart_time\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x32\n\x08\x65nd_time\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0bupdate_time\x18\x12 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x1b\n\rlast_sequence\x18\x13 \x01(\x03\x42\x04\xe2\x41\x01\x03\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xba\x01\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x10\n\x0cSTATE_QUEUED\x10\x01\x12\x11\n\rSTATE_RUNNING\x10\x02\x12\x11\n\rSTATE_PAUSING\x10\x03\x12\x10\n\x0cSTATE_PAUSED\x10\x04\x12\x14\n\x10STATE_CANCELLING\x10\x05\x12\x13\n\x0fSTATE_SUCCEEDED\x10\x06\x12\x10\n\x0cSTATE_FAILED\x10\x07\x12\x13\n\x0fSTATE_CANCELLED\x10\x08\x42\x0f\n\r_display_nameB\r\n\x0b_experimentB\x0b\n\t_priorityB\x17\n\x15_mlflow_experiment_idB\x10\n\x0e_mlflow_run_id\"\x9a\x02\n\x08Progress\x12\x30\n\x05phase\x18\x01 \x01(\x0e\x32\x1b.dropnorm.v1.Progress.PhaseB\x04\xe2\x41\x01\x03\x12\x13\n\x05\x65poch\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x14\n\x06\x65pochs\x18\x03 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x12\n\x04step\x18\x04 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x13\n\x05steps\x18\x05 \x01(\x03\x42\x04\xe2\x41\x01\x03\"\x87\x01\n\x05Phase\x12\x15\n\x11PHASE_UNSPECIFIED\x10\x00\x12\x16\n\x12PHASE_LOADING_DATA\x10\x01\x12\x12\n\x0ePHASE_BUILDING\x10\x02\x12\x12\n\x0ePHASE_TRAINING\x10\x03\x12\x14\n\x10PHASE_VALIDATING\x10\x04\x12\x11\n\rPHASE_TESTING\x10\x05\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,6 +40,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TRAININGJOB_LABELSENTRY']._serialized_options = b'8\001'
   _globals['_TRAININGJOB'].fields_by_name['name']._loaded_options = None
   _globals['_TRAININGJOB'].fields_by_name['name']._serialized_options = b'\342A\001\010'
+  _globals['_TRAININGJOB'].fields_by_name['display_name']._loaded_options = None
+  _globals['_TRAININGJOB'].fields_by_name['display_name']._serialized_options = b'\342A\001\001'
+  _globals['_TRAININGJOB'].fields_by_name['experiment']._loaded_options = None
+  _globals['_TRAININGJOB'].fields_by_name['experiment']._serialized_options = b'\342A\001\001'
+  _globals['_TRAININGJOB'].fields_by_name['labels']._loaded_options = None
+  _globals['_TRAININGJOB'].fields_by_name['labels']._serialized_options = b'\342A\001\001'
+  _globals['_TRAININGJOB'].fields_by_name['priority']._loaded_options = None
+  _globals['_TRAININGJOB'].fields_by_name['priority']._serialized_options = b'\342A\001\001'
   _globals['_TRAININGJOB'].fields_by_name['spec']._loaded_options = None
   _globals['_TRAININGJOB'].fields_by_name['spec']._serialized_options = b'\342A\001\002'
   _globals['_TRAININGJOB'].fields_by_name['spec_digest']._loaded_options = None
@@ -68,14 +76,24 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TRAININGJOB'].fields_by_name['update_time']._serialized_options = b'\342A\001\003'
   _globals['_TRAININGJOB'].fields_by_name['last_sequence']._loaded_options = None
   _globals['_TRAININGJOB'].fields_by_name['last_sequence']._serialized_options = b'\342A\001\003'
+  _globals['_PROGRESS'].fields_by_name['phase']._loaded_options = None
+  _globals['_PROGRESS'].fields_by_name['phase']._serialized_options = b'\342A\001\003'
+  _globals['_PROGRESS'].fields_by_name['epoch']._loaded_options = None
+  _globals['_PROGRESS'].fields_by_name['epoch']._serialized_options = b'\342A\001\003'
+  _globals['_PROGRESS'].fields_by_name['epochs']._loaded_options = None
+  _globals['_PROGRESS'].fields_by_name['epochs']._serialized_options = b'\342A\001\003'
+  _globals['_PROGRESS'].fields_by_name['step']._loaded_options = None
+  _globals['_PROGRESS'].fields_by_name['step']._serialized_options = b'\342A\001\003'
+  _globals['_PROGRESS'].fields_by_name['steps']._loaded_options = None
+  _globals['_PROGRESS'].fields_by_name['steps']._serialized_options = b'\342A\001\003'
   _globals['_TRAININGJOB']._serialized_start=202
-  _globals['_TRAININGJOB']._serialized_end=1297
-  _globals['_TRAININGJOB_LABELSENTRY']._serialized_start=975
-  _globals['_TRAININGJOB_LABELSENTRY']._serialized_end=1020
-  _globals['_TRAININGJOB_STATE']._serialized_start=1023
-  _globals['_TRAININGJOB_STATE']._serialized_end=1209
-  _globals['_PROGRESS']._serialized_start=1300
-  _globals['_PROGRESS']._serialized_end=1552
-  _globals['_PROGRESS_PHASE']._serialized_start=1417
-  _globals['_PROGRESS_PHASE']._serialized_end=1552
+  _globals['_TRAININGJOB']._serialized_end=1321
+  _globals['_TRAININGJOB_LABELSENTRY']._serialized_start=999
+  _globals['_TRAININGJOB_LABELSENTRY']._serialized_end=1044
+  _globals['_TRAININGJOB_STATE']._serialized_start=1047
+  _globals['_TRAININGJOB_STATE']._serialized_end=1233
+  _globals['_PROGRESS']._serialized_start=1324
+  _globals['_PROGRESS']._serialized_end=1606
+  _globals['_PROGRESS_PHASE']._serialized_start=1471
+  _globals['_PROGRESS_PHASE']._serialized_end=1606
 # @@protoc_insertion_point(module_scope)

@@ -66,8 +66,9 @@ class CreateTrainingJobRequest(google.protobuf.message.Message):
     choice. Limits: up to 128 printable ASCII characters. Default: a repeat makes another job.
     """
     validate_only: builtins.bool
-    """Check everything and create nothing; the job returned is what would have been created. Default:
-    false.
+    """Check everything and create nothing. The answer is the one that would be given otherwise: the
+    job as it would have been created, the job of an accepted request that is repeated, or the same
+    error. Default: false.
     """
     @property
     def training_job(self) -> dropnorm.v1.training_job_pb2.TrainingJob:
@@ -181,7 +182,9 @@ class WatchTrainingJobRequest(google.protobuf.message.Message):
     name: builtins.str
     """Name of the job, `trainingJobs/{id}`. Required."""
     after_sequence: builtins.int
-    """Only events with a greater sequence. Limits: 0 or more. Default: 0, the whole journal."""
+    """Only events with a greater sequence. Limits: 0 to the job's `last_sequence`. Default: 0, the
+    whole journal.
+    """
     def __init__(
         self,
         *,

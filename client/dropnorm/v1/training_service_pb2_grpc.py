@@ -33,8 +33,12 @@ class TrainingServiceStub(object):
     """Trains neural networks from a description.
 
     Every error carries one google.rpc.ErrorInfo with the domain `dropnorm.dev`. INVALID_ARGUMENT
-    names every wrong field of the request at once, in google.rpc.BadRequest. A field that this
-    version of the service does not know is an error in a request: no setting is silently ignored.
+    names the wrong fields of the request together, in google.rpc.BadRequest. Only what cannot be
+    judged before they are mended comes later: rules over several fields of a message one of whose
+    fields is wrong by itself, then whether the spec fits its data, then the shapes in its network.
+    NOT_FOUND and ALREADY_EXISTS carry a google.rpc.ResourceInfo, FAILED_PRECONDITION a
+    google.rpc.PreconditionFailure. A field that this version of the service does not know is an
+    error in a request: no setting is silently ignored.
     """
 
     def __init__(self, channel):
@@ -99,8 +103,12 @@ class TrainingServiceServicer(object):
     """Trains neural networks from a description.
 
     Every error carries one google.rpc.ErrorInfo with the domain `dropnorm.dev`. INVALID_ARGUMENT
-    names every wrong field of the request at once, in google.rpc.BadRequest. A field that this
-    version of the service does not know is an error in a request: no setting is silently ignored.
+    names the wrong fields of the request together, in google.rpc.BadRequest. Only what cannot be
+    judged before they are mended comes later: rules over several fields of a message one of whose
+    fields is wrong by itself, then whether the spec fits its data, then the shapes in its network.
+    NOT_FOUND and ALREADY_EXISTS carry a google.rpc.ResourceInfo, FAILED_PRECONDITION a
+    google.rpc.PreconditionFailure. A field that this version of the service does not know is an
+    error in a request: no setting is silently ignored.
     """
 
     def CreateTrainingJob(self, request, context):
@@ -256,8 +264,12 @@ class TrainingService(object):
     """Trains neural networks from a description.
 
     Every error carries one google.rpc.ErrorInfo with the domain `dropnorm.dev`. INVALID_ARGUMENT
-    names every wrong field of the request at once, in google.rpc.BadRequest. A field that this
-    version of the service does not know is an error in a request: no setting is silently ignored.
+    names the wrong fields of the request together, in google.rpc.BadRequest. Only what cannot be
+    judged before they are mended comes later: rules over several fields of a message one of whose
+    fields is wrong by itself, then whether the spec fits its data, then the shapes in its network.
+    NOT_FOUND and ALREADY_EXISTS carry a google.rpc.ResourceInfo, FAILED_PRECONDITION a
+    google.rpc.PreconditionFailure. A field that this version of the service does not know is an
+    error in a request: no setting is silently ignored.
     """
 
     @staticmethod

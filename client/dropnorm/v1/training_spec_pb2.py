@@ -31,7 +31,7 @@ from dropnorm.v1 import regularization_pb2 as dropnorm_dot_v1_dot_regularization
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x64ropnorm/v1/training_spec.proto\x12\x0b\x64ropnorm.v1\x1a\x1e\x64ropnorm/v1/architecture.proto\x1a\x19\x64ropnorm/v1/compute.proto\x1a\x16\x64ropnorm/v1/data.proto\x1a dropnorm/v1/initialization.proto\x1a\x1e\x64ropnorm/v1/optimization.proto\x1a dropnorm/v1/regularization.proto\x1a\x1fgoogle/api/field_behavior.proto\"\xff\x02\n\x0cTrainingSpec\x12\x35\n\x0c\x61rchitecture\x18\x01 \x01(\x0b\x32\x19.dropnorm.v1.ArchitectureB\x04\xe2\x41\x01\x02\x12\x33\n\x0eregularization\x18\x02 \x01(\x0b\x32\x1b.dropnorm.v1.Regularization\x12\x33\n\x0einitialization\x18\x03 \x01(\x0b\x32\x1b.dropnorm.v1.Initialization\x12/\n\x0coptimization\x18\x04 \x01(\x0b\x32\x19.dropnorm.v1.Optimization\x12%\n\x04\x64\x61ta\x18\x05 \x01(\x0b\x32\x11.dropnorm.v1.DataB\x04\xe2\x41\x01\x02\x12\x33\n\nevaluation\x18\x06 \x01(\x0b\x32\x1f.dropnorm.v1.EvaluationSettings\x12%\n\x07\x63ompute\x18\x07 \x01(\x0b\x32\x14.dropnorm.v1.Compute\x12\x11\n\x04seed\x18\x08 \x01(\x03H\x00\x88\x01\x01\x42\x07\n\x05_seedb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x64ropnorm/v1/training_spec.proto\x12\x0b\x64ropnorm.v1\x1a\x1e\x64ropnorm/v1/architecture.proto\x1a\x19\x64ropnorm/v1/compute.proto\x1a\x16\x64ropnorm/v1/data.proto\x1a dropnorm/v1/initialization.proto\x1a\x1e\x64ropnorm/v1/optimization.proto\x1a dropnorm/v1/regularization.proto\x1a\x1fgoogle/api/field_behavior.proto\"\xa3\x03\n\x0cTrainingSpec\x12\x35\n\x0c\x61rchitecture\x18\x01 \x01(\x0b\x32\x19.dropnorm.v1.ArchitectureB\x04\xe2\x41\x01\x02\x12\x39\n\x0eregularization\x18\x02 \x01(\x0b\x32\x1b.dropnorm.v1.RegularizationB\x04\xe2\x41\x01\x01\x12\x39\n\x0einitialization\x18\x03 \x01(\x0b\x32\x1b.dropnorm.v1.InitializationB\x04\xe2\x41\x01\x01\x12\x35\n\x0coptimization\x18\x04 \x01(\x0b\x32\x19.dropnorm.v1.OptimizationB\x04\xe2\x41\x01\x01\x12%\n\x04\x64\x61ta\x18\x05 \x01(\x0b\x32\x11.dropnorm.v1.DataB\x04\xe2\x41\x01\x02\x12\x39\n\nevaluation\x18\x06 \x01(\x0b\x32\x1f.dropnorm.v1.EvaluationSettingsB\x04\xe2\x41\x01\x01\x12+\n\x07\x63ompute\x18\x07 \x01(\x0b\x32\x14.dropnorm.v1.ComputeB\x04\xe2\x41\x01\x01\x12\x17\n\x04seed\x18\x08 \x01(\x03\x42\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x42\x07\n\x05_seedb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,8 +40,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_TRAININGSPEC'].fields_by_name['architecture']._loaded_options = None
   _globals['_TRAININGSPEC'].fields_by_name['architecture']._serialized_options = b'\342A\001\002'
+  _globals['_TRAININGSPEC'].fields_by_name['regularization']._loaded_options = None
+  _globals['_TRAININGSPEC'].fields_by_name['regularization']._serialized_options = b'\342A\001\001'
+  _globals['_TRAININGSPEC'].fields_by_name['initialization']._loaded_options = None
+  _globals['_TRAININGSPEC'].fields_by_name['initialization']._serialized_options = b'\342A\001\001'
+  _globals['_TRAININGSPEC'].fields_by_name['optimization']._loaded_options = None
+  _globals['_TRAININGSPEC'].fields_by_name['optimization']._serialized_options = b'\342A\001\001'
   _globals['_TRAININGSPEC'].fields_by_name['data']._loaded_options = None
   _globals['_TRAININGSPEC'].fields_by_name['data']._serialized_options = b'\342A\001\002'
+  _globals['_TRAININGSPEC'].fields_by_name['evaluation']._loaded_options = None
+  _globals['_TRAININGSPEC'].fields_by_name['evaluation']._serialized_options = b'\342A\001\001'
+  _globals['_TRAININGSPEC'].fields_by_name['compute']._loaded_options = None
+  _globals['_TRAININGSPEC'].fields_by_name['compute']._serialized_options = b'\342A\001\001'
+  _globals['_TRAININGSPEC'].fields_by_name['seed']._loaded_options = None
+  _globals['_TRAININGSPEC'].fields_by_name['seed']._serialized_options = b'\342A\001\001'
   _globals['_TRAININGSPEC']._serialized_start=265
-  _globals['_TRAININGSPEC']._serialized_end=648
+  _globals['_TRAININGSPEC']._serialized_end=684
 # @@protoc_insertion_point(module_scope)
