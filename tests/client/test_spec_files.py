@@ -13,6 +13,7 @@ from hypothesis import given
 from pydantic import ValidationError
 from tests import strategies
 
+import dropnorm
 from dropnorm import spec as dn
 
 YAML = """\
@@ -190,6 +191,18 @@ class TestDigest:
         ]
 
         assert specs[0].digest() == specs[1].digest()
+
+
+def test_a_wrong_spec_raises_one_thing_when_built_and_another_when_read():
+    with pytest.raises(ValidationError) as built:
+        dn.MLP(hidden=(0,))
+    with pytest.raises(dropnorm.InvalidSpecError) as read:
+        dn.TrainingSpec.parse({"architecture": {"kind": "mlp", "hidden": [0]}, "data": {}})
+
+    assert not isinstance(built.value, dropnorm.DropnormError)
+    assert not isinstance(read.value, dropnorm.DropnormError)
+    assert isinstance(built.value, ValueError)
+    assert isinstance(read.value, ValueError)
 
 
 def test_a_spec_cannot_be_changed():

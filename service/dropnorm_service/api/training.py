@@ -40,8 +40,9 @@ class TrainingServicer(TrainingServiceServicer):
         wrong = Collector()
         with wrong:
             submission = wire.from_message(request.training_job, Submission, path="training_job")
-        with wrong:
-            check_ids(job_id, request_id)
+        if wrong:  # `create` checks the ids too, but there is nothing to create
+            with wrong:
+                check_ids(job_id, request_id)
         wrong.settle()
         job = await self._jobs.create(
             submission,

@@ -125,6 +125,9 @@ class Collector:
             return True
         return False
 
+    def __bool__(self) -> bool:
+        return bool(self._errors)
+
     def settle(self) -> None:
         """Go on if nothing was wrong.
 

@@ -11,7 +11,7 @@ from tests.service.api.details import failure, refused, status_of, violations
 from tests.service.jobs.bench import SPEC, Bench
 
 from dropnorm import wire
-from dropnorm.spec import Submission
+from dropnorm.spec import InvalidSpecError, Problem, Submission
 from dropnorm.v1 import training_job_pb2
 from dropnorm.v1 import training_service_pb2 as pb
 from dropnorm_service.jobs.ports import JobPage, JobQuery
@@ -34,6 +34,15 @@ async def test_create_names_the_wrong_fields_of_all_its_parts(stub: Any):
         "training_job.spec.seed",
         "training_job_id",
         "request_id",
+    ]
+
+
+async def test_create_names_wrong_ids_with_what_the_planner_finds(stub: Any, bench: Bench):
+    bench.planner.error = InvalidSpecError([Problem("data.dataset", "unknown")])
+
+    assert await refused(stub.CreateTrainingJob(creation(training_job_id="Bad"))) == [
+        "training_job_id",
+        "training_job.spec.data.dataset",
     ]
 
 
