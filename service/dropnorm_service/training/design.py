@@ -7,19 +7,23 @@ from dataclasses import dataclass, replace
 from functools import partial
 from math import prod
 
+from torch import nn
+
 from dropnorm.spec import InvalidSpecError, Problem, TrainingSpec
 from dropnorm.spec import layers as spec
 from dropnorm_service.training.layers import (
     BLUEPRINTS,
     Blueprint,
+    Branches,
     DoesNotFit,
-    Residual,
+    Meeting,
     Shape,
     describe,
+    meeting_shape,
     nest,
     shortcut,
 )
-from dropnorm_service.training.lowering import Element, lower
+from dropnorm_service.training.lowering import Element, Meet, Way, lower
 
 # Far more than any machine holds, and few enough that sums over a batch stay 64-bit integers.
 _LIMITS = {
@@ -31,28 +35,25 @@ _LIMITS = {
 
 @dataclass(frozen=True)
 class DesignedLayer:
-    """A layer in its place.
+    """A layer in its place, or a block.
 
     Attributes:
         element: what it is, its name and who asked for it.
-        blueprint: what it makes of its input.
+        blueprint: what it makes of its input; of a block, without what its ways do.
         input_shape: shape of one sample before it.
-        branch: a residual block's own layers.
-        shortcut: the projection beside a residual block's branch; None: the input itself is added.
+        ways: a block's layers, way by way.
     """
 
     element: Element
     blueprint: Blueprint
     input_shape: Shape
-    branch: tuple[DesignedLayer, ...] = ()
-    shortcut: DesignedLayer | None = None
+    ways: tuple[tuple[DesignedLayer, ...], ...] = ()
 
     def walk(self) -> Iterator[DesignedLayer]:
-        """In order of execution: a block's branch, its shortcut, then the block, which adds."""
-        for layer in self.branch:
-            yield from layer.walk()
-        if self.shortcut is not None:
-            yield self.shortcut
+        """In order of execution: a block's ways one after the other, then the block, where they meet."""
+        for way in self.ways:
+            for layer in way:
+                yield from layer.walk()
         yield self
 
 
@@ -61,7 +62,7 @@ class Design:
     """A network on paper.
 
     Attributes:
-        layers: the layers in order; residual blocks hold theirs.
+        layers: the layers in order; blocks hold theirs.
         input_shape: shape of one sample.
         outputs: number of classes or regression targets.
     """
@@ -124,27 +125,51 @@ class _Drawing:
         return tuple(layers), shape
 
     def _layer(self, element: Element, shape: Shape) -> DesignedLayer:
-        if isinstance(element.layer, spec.Residual):
-            return self._residual(element, shape)
-        layer = DesignedLayer(element, BLUEPRINTS[element.layer.kind](element.layer, shape), shape)
+        if isinstance(element.layer, Meet):
+            return self._block(element, element.layer, shape)
+        return self._placed(element, BLUEPRINTS[element.layer.kind](element.layer, shape), shape)
+
+    def _block(self, element: Element, meet: Meet, shape: Shape) -> DesignedLayer:
+        ways: list[tuple[DesignedLayer, ...]] = []
+        reached: list[Shape] = []
+        for way in element.ways:
+            layers, end = self.chain(way.elements, shape)
+            if meet.project and not way.elements and reached:
+                layers, end = self._projection(element, way, shape, reached[0]), reached[0]
+            ways.append(layers)
+            reached.append(end)
+        meeting = Blueprint(
+            make=partial(_make_block, element, meet.meeting, ways),
+            text=meet.meeting,
+            output_shape=meeting_shape(meet.meeting, reached),
+        )
+        return self._placed(element, meeting, shape, tuple(ways))
+
+    def _projection(
+        self, element: Element, way: Way, shape: Shape, target: Shape
+    ) -> tuple[DesignedLayer, ...]:
+        projection = shortcut(shape, target)
+        if projection is None:
+            return ()
+        # To those who walk the network it is a layer with weights, like any other.
+        settings = (
+            spec.Linear(units=target[0], bias=False)
+            if len(target) == 1
+            else spec.Conv(channels=target[0], kernel_size=1, bias=False)
+        )
+        named = replace(element, name=f"{element.name}.{way.name}", layer=settings, ways=())
+        return (self._placed(named, projection, shape),)
+
+    def _placed(
+        self,
+        element: Element,
+        blueprint: Blueprint,
+        shape: Shape,
+        ways: tuple[tuple[DesignedLayer, ...], ...] = (),
+    ) -> DesignedLayer:
+        layer = DesignedLayer(element, blueprint, shape, ways)
         self._account(layer)
         return layer
-
-    def _residual(self, element: Element, shape: Shape) -> DesignedLayer:
-        branch, reached = self.chain(element.branch, shape)
-        projection, beside = shortcut(shape, reached), None
-        if projection is not None:
-            named = replace(element, name=f"{element.name}.shortcut", branch=())
-            beside = DesignedLayer(named, projection, shape)
-            self._account(beside)
-        total = Blueprint(
-            make=partial(_make_residual, f"{element.name}.layers.", branch, projection),
-            text="Add",
-            output_shape=reached,
-        )
-        block = DesignedLayer(element, total, shape, branch, beside)
-        self._account(block)
-        return block
 
     def _account(self, layer: DesignedLayer) -> None:
         paper = layer.blueprint
@@ -160,11 +185,17 @@ class _Drawing:
                 raise InvalidSpecError([Problem(layer.element.field or "architecture", text)])
 
 
-def _make_residual(
-    prefix: str, branch: tuple[DesignedLayer, ...], projection: Blueprint | None
-) -> Residual:
-    named = ((layer.element.name.removeprefix(prefix), layer.blueprint.make()) for layer in branch)
-    return Residual(nest(named), projection.make() if projection else None)
+def _make_block(
+    element: Element, meeting: Meeting, ways: Sequence[Sequence[DesignedLayer]]
+) -> Branches:
+    prefix = f"{element.name}."
+    modules: dict[str, nn.Module] = {}
+    for way, layers in zip(element.ways, ways, strict=True):
+        built = nest(
+            (layer.element.name.removeprefix(prefix), layer.blueprint.make()) for layer in layers
+        )
+        modules[way.name] = built.get_submodule(way.name) if layers else nn.Identity()
+    return Branches(meeting, modules)
 
 
 def _wrong_end(layers: Sequence[DesignedLayer], shape: Shape, outputs: int) -> InvalidSpecError:

@@ -12,26 +12,53 @@ from typing import Literal
 
 from dropnorm.spec import MLP, ActivationFunction, BatchNorm, Dropout, Regularization, TrainingSpec
 from dropnorm.spec import layers as spec
+from dropnorm_service.training.layers import Meeting
 
 Place = Literal["input", "hidden", "output"]
 
 
 @dataclass(frozen=True)
+class Meet:
+    """What ends the ways of a block.
+
+    Attributes:
+        meeting: how they meet.
+        project: bring a way without layers to the shape of the others.
+    """
+
+    meeting: Meeting
+    project: bool = False
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way through a block.
+
+    Attributes:
+        name: its last name in the model.
+        elements: its layers; none: the input itself goes on.
+    """
+
+    name: str
+    elements: tuple[Element, ...] = ()
+
+
+@dataclass(frozen=True)
 class Element:
-    """One layer of a network.
+    """One layer of a network, or a block of several ways.
 
     Attributes:
         name: dotted name of its module in the model, `hidden.0.linear`.
-        layer: what it is.
+        layer: what it is; of a block, how its ways meet.
         field: path of the spec's field that asked for it; empty: the data did.
-        branch: a residual block's own elements.
+        ways: a block's ways.
         following: the activation that its output goes into, whose gain its weights start with.
     """
 
     name: str
-    layer: spec.Layer
+    layer: spec.Layer | Meet
     field: str = ""
-    branch: tuple[Element, ...] = ()
+    ways: tuple[Way, ...] = ()
     following: ActivationFunction | None = None
 
     def setting(self, name: str) -> str:
@@ -131,10 +158,11 @@ def _list(
         if isinstance(layer, spec.Activation):
             elements += regularized(regularization, "hidden", here, element)
         elif isinstance(layer, spec.Residual):
-            branch = _list(
+            inside = _list(
                 layer.layers, regularization, f"{element.name}.layers.", f"{field}.layers"
             )
-            elements.append(replace(element, branch=tuple(branch)))
+            ways = (Way("layers", tuple(inside)), Way("shortcut"))
+            elements.append(replace(element, layer=Meet("add", project=True), ways=ways))
         else:
             elements.append(element)
     return elements
@@ -149,28 +177,26 @@ def _with_following(
 ) -> tuple[Element, ...]:
     """The same elements, each knowing the activation that its output goes into.
 
-    The branch and the shortcut of a residual block go into whatever follows the sum, and what
-    stands before the block goes into its branch.
+    All ways of a block go into whatever follows it, and what stands before the block goes into the
+    first of them that has layers.
     """
     reached: list[Element] = []
     for element in reversed(tuple(elements)):
-        branch = _with_following(element.branch, following)
-        reached.append(replace(element, branch=branch, following=following))
-        layer = element.layer
-        if isinstance(layer, spec.Activation):
-            following = layer.function
-        elif isinstance(layer, spec.Linear | spec.Conv):
-            following = None
-        elif branch:
-            following = _entered(branch)
+        ways = tuple(
+            replace(way, elements=_with_following(way.elements, following)) for way in element.ways
+        )
+        element = replace(element, ways=ways, following=following)
+        reached.append(element)
+        following = _entered(element)
     return tuple(reversed(reached))
 
 
-def _entered(branch: tuple[Element, ...]) -> ActivationFunction | None:
-    """The activation that the input of a branch goes into before any weights."""
-    first = branch[0]
-    if isinstance(first.layer, spec.Activation):
-        return first.layer.function
-    if isinstance(first.layer, spec.Linear | spec.Conv):
+def _entered(element: Element) -> ActivationFunction | None:
+    """The activation that an element's input goes into before any weights."""
+    layer = element.layer
+    if isinstance(layer, spec.Activation):
+        return layer.function
+    if isinstance(layer, spec.Linear | spec.Conv):
         return None
-    return _entered(first.branch) if first.branch else first.following
+    within = next((way.elements for way in element.ways if way.elements), ())
+    return _entered(within[0]) if within else element.following

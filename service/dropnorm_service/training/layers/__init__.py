@@ -11,24 +11,27 @@ from dropnorm_service.training.layers.blueprints import (
     DoesNotFit,
     Shape,
     describe,
+    meeting_shape,
     shortcut,
 )
+from dropnorm_service.training.layers.branches import Branches, Meeting
 from dropnorm_service.training.layers.dropout import Dropout, dropout
 from dropnorm_service.training.layers.nesting import nest
 from dropnorm_service.training.layers.pooling import GlobalAveragePool
-from dropnorm_service.training.layers.residual import Residual
 
 __all__ = [
     "ACTIVATIONS",
     "BLUEPRINTS",
     "Blueprint",
+    "Branches",
     "DoesNotFit",
     "Dropout",
     "GlobalAveragePool",
-    "Residual",
+    "Meeting",
     "Shape",
     "describe",
     "dropout",
+    "meeting_shape",
     "nest",
     "shortcut",
 ]

@@ -7,7 +7,7 @@ and convolutions count, and biases do not, as in `torch.utils.flop_counter`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import prod
@@ -18,6 +18,7 @@ from torch import nn
 from dropnorm.spec.layers import Activation, Conv, Flatten, Linear, Pool
 from dropnorm.spec.regularization import BatchNormSettings, DropoutSettings
 from dropnorm_service.training.layers.activation import ACTIVATIONS
+from dropnorm_service.training.layers.branches import Meeting
 from dropnorm_service.training.layers.dropout import Dropout
 from dropnorm_service.training.layers.pooling import GlobalAveragePool
 
@@ -168,7 +169,7 @@ BLUEPRINTS: Mapping[str, Callable[[Any, Shape], Blueprint]] = {
     "dropout": dropout,
     "batch_norm": batch_norm,
 }
-"""Kind of layer in the spec -> its blueprint. A residual block is no layer but a place for them."""
+"""Kind of layer in the spec -> its blueprint. Blocks are no layers but places for them."""
 
 
 def shortcut(source: Shape, target: Shape) -> Blueprint | None:
@@ -203,6 +204,26 @@ def shortcut(source: Shape, target: Shape) -> Blueprint | None:
         parameters=weights,
         flops=2 * weights * target[1] * target[2],
     )
+
+
+def meeting_shape(meeting: Meeting, ways: Sequence[Shape]) -> Shape:
+    """Shape of what ways of these shapes become where they meet.
+
+    Raises:
+        DoesNotFit: they cannot meet.
+    """
+    first, *others = ways
+    if meeting == "concatenate":
+        if all(way[1:] == first[1:] for way in others):
+            return (sum(way[0] for way in ways), *first[1:])
+    elif meeting == "gate":
+        per_channel = (first[0], *(1 for _ in first[1:]))
+        if all(way in (first, per_channel) for way in others):
+            return first
+    elif all(way == first for way in others):
+        return first
+    shapes = " and ".join(describe(way) for way in ways)
+    raise DoesNotFit(f"the ways of this block end with {shapes}, which cannot meet by {meeting}")
 
 
 def describe(shape: Shape) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from dropnorm.spec import layers as spec
 from dropnorm_service.training.design import Design, DesignedLayer
-from dropnorm_service.training.lowering import Element
+from dropnorm_service.training.lowering import Element, Meet
 
 _Dropouts = frozenset[Element]
 _NOTHING: _Dropouts = frozenset()
@@ -52,10 +52,10 @@ def _follow_dropout(
                 found.upstream += _in_order(upstream)
         elif isinstance(kind, spec.Linear | spec.Conv):
             direct, upstream = _NOTHING, upstream | direct
-        elif layer.branch:
-            beside = (direct, upstream) if layer.shortcut is None else (_NOTHING, upstream | direct)
-            through = _follow_dropout(layer.branch, direct, upstream, found)
-            direct, upstream = through[0] | beside[0], through[1] | beside[1]
+        elif layer.ways:
+            ends = [_follow_dropout(way, direct, upstream, found) for way in layer.ways]
+            direct = _NOTHING.union(*(end[0] for end in ends))
+            upstream = _NOTHING.union(*(end[1] for end in ends))
     return direct, upstream
 
 
@@ -82,9 +82,10 @@ def _follow_biases(
         elif isinstance(kind, spec.BatchNorm):
             found += constant
             constant = []
-        elif layer.branch:
-            # What enters the block goes past the branch too, so a norm in there does not take it away.
-            constant = _follow_biases(layer.branch, found)
+        elif isinstance(kind, Meet):
+            # What enters the block goes several ways, so a norm on one of them does not take it away.
+            ends = [end for way in layer.ways for end in _follow_biases(way, found)]
+            constant = [] if kind.meeting == "gate" else ends
         elif not _keeps_constants(kind):
             constant = []
     return constant
