@@ -56,6 +56,8 @@ def gives_default(text: str, default: Any, field: FieldDescriptor) -> bool:
         return text == str(default).lower()
     if isinstance(default, int | float):
         return float(text.replace(",", "")) == default
+    if isinstance(default, tuple):
+        return [int(item.replace(",", "")) for item in text.split(", ")] == list(default)
     if isinstance(default, BaseModel):
         assert default == type(default)(), field.full_name
         return text.split()[0] == getattr(default, "kind", "its")
@@ -84,7 +86,7 @@ def test_comments_give_the_models_limits(model: type[BaseModel], descriptor: Des
         if container is tuple:
             check_length(limits[1], core, accepts)
         if is_number:
-            check_range(limits[1], core, of_one(accepts) if container else accepts)
+            check_range(limits[1], core, of_each(accepts, limits[1]) if container else accepts)
 
 
 def acceptance(info: FieldInfo) -> Accepts:
@@ -102,8 +104,10 @@ def acceptance(info: FieldInfo) -> Accepts:
     return accepts
 
 
-def of_one(accepts: Accepts) -> Accepts:
-    return lambda value: accepts([value])
+def of_each(accepts: Accepts, limits: str) -> Accepts:
+    """Whether a list of as many as there may be passes."""
+    count = int(limits.split()[2])
+    return lambda value: accepts([value] * count)
 
 
 def check_length(limits: str, core: Any, accepts: Accepts) -> None:

@@ -305,7 +305,10 @@ class TestJsonSchema:
         architecture = self.SCHEMA["properties"]["architecture"]
 
         assert architecture["discriminator"]["propertyName"] == "kind"
-        assert set(architecture["discriminator"]["mapping"]) == {"mlp", "sequential"}
+        assert set(architecture["discriminator"]["mapping"]) == {
+            *("mlp", "sequential"),
+            *("alexnet", "vgg", "googlenet", "resnet", "densenet"),
+        }
 
     def test_unknown_fields_are_refused_by_it_too(self):
         parts = [self.SCHEMA, *self.SCHEMA["$defs"].values()]

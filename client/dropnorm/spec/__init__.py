@@ -8,6 +8,7 @@ from dropnorm.spec._base import InvalidSpecError, Problem, SpecModel
 from dropnorm.spec.architecture import MLP, Architecture, Sequential
 from dropnorm.spec.compute import Compute, EvaluationSettings
 from dropnorm.spec.data import Data
+from dropnorm.spec.families import VGG, AlexNet, DenseNet, GoogLeNet, ResNet
 from dropnorm.spec.initialization import Initialization
 from dropnorm.spec.layers import ActivationFunction, Layer
 from dropnorm.spec.optimization import (
@@ -39,9 +40,11 @@ from dropnorm.spec.training_spec import TrainingSpec
 __all__ = [
     "MLP",
     "SGD",
+    "VGG",
     "ActivationFunction",
     "Adam",
     "AdamW",
+    "AlexNet",
     "Architecture",
     "BatchNorm",
     "BatchNormSettings",
@@ -49,10 +52,12 @@ __all__ = [
     "ConstantSchedule",
     "CosineSchedule",
     "Data",
+    "DenseNet",
     "Dropout",
     "DropoutSettings",
     "EarlyStopping",
     "EvaluationSettings",
+    "GoogLeNet",
     "GradientClipping",
     "Initialization",
     "InvalidSpecError",
@@ -63,6 +68,7 @@ __all__ = [
     "Problem",
     "RMSprop",
     "Regularization",
+    "ResNet",
     "Schedule",
     "Sequential",
     "SpecModel",

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from dropnorm.spec._base import Bool, Problem, SpecModel, Width
+from dropnorm.spec.families import VGG, AlexNet, DenseNet, GoogLeNet, ResNet
 from dropnorm.spec.layers import MAX_LAYERS, MAX_NESTING, ActivationFunction, Layer, walk
 
 
@@ -56,4 +57,6 @@ class Sequential(SpecModel):
             yield Problem(deepest, f"residual blocks nest at most {MAX_NESTING} deep")
 
 
-Architecture = Annotated[MLP | Sequential, Field(discriminator="kind")]
+Architecture = Annotated[
+    MLP | Sequential | AlexNet | VGG | GoogLeNet | ResNet | DenseNet, Field(discriminator="kind")
+]

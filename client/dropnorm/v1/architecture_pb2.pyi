@@ -27,6 +27,11 @@ class Architecture(google.protobuf.message.Message):
 
     MLP_FIELD_NUMBER: builtins.int
     SEQUENTIAL_FIELD_NUMBER: builtins.int
+    ALEXNET_FIELD_NUMBER: builtins.int
+    VGG_FIELD_NUMBER: builtins.int
+    GOOGLENET_FIELD_NUMBER: builtins.int
+    RESNET_FIELD_NUMBER: builtins.int
+    DENSENET_FIELD_NUMBER: builtins.int
     @property
     def mlp(self) -> Global___Mlp:
         """A multilayer perceptron: hidden layers of `linear, activation`, then a linear output layer."""
@@ -35,15 +40,40 @@ class Architecture(google.protobuf.message.Message):
     def sequential(self) -> Global___Sequential:
         """A list of layers, for any feed-forward or convolutional network."""
 
+    @property
+    def alexnet(self) -> Global___AlexNet:
+        """AlexNet (Krizhevsky et al. 2012)."""
+
+    @property
+    def vgg(self) -> Global___Vgg:
+        """VGG (Simonyan & Zisserman 2014)."""
+
+    @property
+    def googlenet(self) -> Global___GoogLeNet:
+        """GoogLeNet (Szegedy et al. 2014)."""
+
+    @property
+    def resnet(self) -> Global___ResNet:
+        """Residual networks (He et al. 2015), with squeeze-and-excitation if asked (Hu et al. 2018)."""
+
+    @property
+    def densenet(self) -> Global___DenseNet:
+        """Densely connected networks (Huang et al. 2016)."""
+
     def __init__(
         self,
         *,
         mlp: Global___Mlp | None = ...,
         sequential: Global___Sequential | None = ...,
+        alexnet: Global___AlexNet | None = ...,
+        vgg: Global___Vgg | None = ...,
+        googlenet: Global___GoogLeNet | None = ...,
+        resnet: Global___ResNet | None = ...,
+        densenet: Global___DenseNet | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["kind", b"kind", "mlp", b"mlp", "sequential", b"sequential"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["kind", b"kind", "mlp", b"mlp", "sequential", b"sequential"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["kind", b"kind"]) -> typing.Literal["mlp", "sequential"] | None: ...
+    def HasField(self, field_name: typing.Literal["alexnet", b"alexnet", "densenet", b"densenet", "googlenet", b"googlenet", "kind", b"kind", "mlp", b"mlp", "resnet", b"resnet", "sequential", b"sequential", "vgg", b"vgg"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["alexnet", b"alexnet", "densenet", b"densenet", "googlenet", b"googlenet", "kind", b"kind", "mlp", b"mlp", "resnet", b"resnet", "sequential", b"sequential", "vgg", b"vgg"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["kind", b"kind"]) -> typing.Literal["mlp", "sequential", "alexnet", "vgg", "googlenet", "resnet", "densenet"] | None: ...
 
 Global___Architecture: typing_extensions.TypeAlias = Architecture
 
@@ -118,3 +148,267 @@ class Sequential(google.protobuf.message.Message):
     def WhichOneof(self, oneof_group: typing.Literal["_output_layer", b"_output_layer"]) -> typing.Literal["output_layer"] | None: ...
 
 Global___Sequential: typing_extensions.TypeAlias = Sequential
+
+@typing.final
+class AlexNet(google.protobuf.message.Message):
+    """AlexNet in its single-column form (Krizhevsky 2014, after Krizhevsky et al. 2012).
+
+    Five convolutions, three of them followed by pooling, then wide linear layers. Norm goes to
+    the convolutions, dropout to both; the paper's dropout is `rate` 0.5 with `conv_rate` 0.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    CHANNELS_FIELD_NUMBER: builtins.int
+    HIDDEN_FIELD_NUMBER: builtins.int
+    ACTIVATION_FIELD_NUMBER: builtins.int
+    activation: dropnorm.v1.layers_pb2.ActivationFunction.ValueType
+    """The non-linearity after each layer but the last. Default: ACTIVATION_FUNCTION_RELU."""
+    @property
+    def channels(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """Filters of the five convolutions. Limits: at most 5 items, each 1 to 1,048,576. Default:
+        64, 192, 384, 256, 256.
+        """
+
+    @property
+    def hidden(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """Widths of the linear layers before the output. Limits: at most 16 items, each 1 to
+        1,048,576. Default: 4,096, 4,096.
+        """
+
+    def __init__(
+        self,
+        *,
+        channels: collections.abc.Iterable[builtins.int] | None = ...,
+        hidden: collections.abc.Iterable[builtins.int] | None = ...,
+        activation: dropnorm.v1.layers_pb2.ActivationFunction.ValueType | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_activation", b"_activation", "activation", b"activation"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_activation", b"_activation", "activation", b"activation", "channels", b"channels", "hidden", b"hidden"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_activation", b"_activation"]) -> typing.Literal["activation"] | None: ...
+
+Global___AlexNet: typing_extensions.TypeAlias = AlexNet
+
+@typing.final
+class Vgg(google.protobuf.message.Message):
+    """VGG (Simonyan & Zisserman 2014): 3x3 convolutions in five stages with pooling between, then
+    linear layers.
+
+    With `regularization.batch_norm` it is VGG-BN. Norm goes to the convolutions, dropout to both;
+    the paper's dropout is `rate` 0.5 with `conv_rate` 0. Its convolutions have biases, under a
+    norm too, as the reference has.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    DEPTH_FIELD_NUMBER: builtins.int
+    WIDTH_FIELD_NUMBER: builtins.int
+    HIDDEN_FIELD_NUMBER: builtins.int
+    ACTIVATION_FIELD_NUMBER: builtins.int
+    depth: builtins.int
+    """Layers with weights: 11, 13, 16 or 19, configurations A, B, D and E of the paper. Limits:
+    11 to 19. Default: 16.
+    """
+    width: builtins.int
+    """Filters of the first stage; later ones have 2, 4, 8 and 8 times as many. Limits: 1 to
+    65,536. Default: 64.
+    """
+    activation: dropnorm.v1.layers_pb2.ActivationFunction.ValueType
+    """The non-linearity after each layer but the last. Default: ACTIVATION_FUNCTION_RELU."""
+    @property
+    def hidden(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """Widths of the linear layers before the output. Limits: at most 16 items, each 1 to
+        1,048,576. Default: 4,096, 4,096.
+        """
+
+    def __init__(
+        self,
+        *,
+        depth: builtins.int | None = ...,
+        width: builtins.int | None = ...,
+        hidden: collections.abc.Iterable[builtins.int] | None = ...,
+        activation: dropnorm.v1.layers_pb2.ActivationFunction.ValueType | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_activation", b"_activation", "_depth", b"_depth", "_width", b"_width", "activation", b"activation", "depth", b"depth", "width", b"width"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_activation", b"_activation", "_depth", b"_depth", "_width", b"_width", "activation", b"activation", "depth", b"depth", "hidden", b"hidden", "width", b"width"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_activation", b"_activation"]) -> typing.Literal["activation"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_depth", b"_depth"]) -> typing.Literal["depth"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_width", b"_width"]) -> typing.Literal["width"] | None: ...
+
+Global___Vgg: typing_extensions.TypeAlias = Vgg
+
+@typing.final
+class GoogLeNet(google.protobuf.message.Message):
+    """GoogLeNet (Szegedy et al. 2014): nine inception modules. With batch norm it is that of Ioffe &
+    Szegedy 2015.
+
+    Its widest kernels are 3x3, as in the reference implementation. In training two auxiliary
+    heads guess from the middle of the network, and 0.3 times the loss of each is added.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    WIDTH_FIELD_NUMBER: builtins.int
+    AUXILIARY_HEADS_FIELD_NUMBER: builtins.int
+    ACTIVATION_FIELD_NUMBER: builtins.int
+    width: builtins.float
+    """Factor on the filters of every layer; each layer keeps at least one. Limits: above 0 to
+    16. Default: 1.
+    """
+    auxiliary_heads: builtins.bool
+    """Train with the two auxiliary heads; they take no part in evaluation. Default: true."""
+    activation: dropnorm.v1.layers_pb2.ActivationFunction.ValueType
+    """The non-linearity after each convolution. Default: ACTIVATION_FUNCTION_RELU."""
+    def __init__(
+        self,
+        *,
+        width: builtins.float | None = ...,
+        auxiliary_heads: builtins.bool | None = ...,
+        activation: dropnorm.v1.layers_pb2.ActivationFunction.ValueType | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_activation", b"_activation", "_auxiliary_heads", b"_auxiliary_heads", "_width", b"_width", "activation", b"activation", "auxiliary_heads", b"auxiliary_heads", "width", b"width"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_activation", b"_activation", "_auxiliary_heads", b"_auxiliary_heads", "_width", b"_width", "activation", b"activation", "auxiliary_heads", b"auxiliary_heads", "width", b"width"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_activation", b"_activation"]) -> typing.Literal["activation"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_auxiliary_heads", b"_auxiliary_heads"]) -> typing.Literal["auxiliary_heads"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_width", b"_width"]) -> typing.Literal["width"] | None: ...
+
+Global___GoogLeNet: typing_extensions.TypeAlias = GoogLeNet
+
+@typing.final
+class ResNet(google.protobuf.message.Message):
+    """Residual networks (He et al. 2015), and with `squeeze` SENet (Hu et al. 2018).
+
+    Depths 18 to 152 are those for ImageNet, in four stages; 20, 32, 44, 56 and 110 those for
+    CIFAR, in three. Where a block changes the shape its shortcut is a 1x1 convolution with norm
+    (option B). A convolution has a bias only where no norm follows it.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    DEPTH_FIELD_NUMBER: builtins.int
+    BLOCKS_FIELD_NUMBER: builtins.int
+    BOTTLENECK_FIELD_NUMBER: builtins.int
+    WIDTH_FIELD_NUMBER: builtins.int
+    SQUEEZE_FIELD_NUMBER: builtins.int
+    ZERO_INIT_FIELD_NUMBER: builtins.int
+    ACTIVATION_FIELD_NUMBER: builtins.int
+    depth: builtins.int
+    """Layers with weights: 18, 34, 50, 101 or 152, or in the CIFAR form 20, 32, 44, 56 or 110.
+    Limits: 18 to 152. Default: 18, unless `blocks` are given.
+    """
+    bottleneck: builtins.bool
+    """Blocks of 1x1, 3x3 and 1x1 convolutions rather than two of 3x3. Default: from depth 50 on,
+    as in the paper.
+    """
+    width: builtins.int
+    """Filters of the first stage. Limits: 1 to 65,536. Default: 64, in the CIFAR form 16."""
+    squeeze: builtins.int
+    """Squeeze-and-excitation in each block with this reduction. Limits: 1 to 65,536. Default:
+    none.
+    """
+    zero_init: builtins.bool
+    """Start each residual branch at zero, so that the network starts as its shortcuts (Goyal et
+    al. 2017). Default: false.
+    """
+    activation: dropnorm.v1.layers_pb2.ActivationFunction.ValueType
+    """The non-linearity. Default: ACTIVATION_FUNCTION_RELU."""
+    @property
+    def blocks(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """Residual blocks of each stage. Limits: at most 8 items, each 1 to 256. Default: those of
+        the depth.
+        """
+
+    def __init__(
+        self,
+        *,
+        depth: builtins.int | None = ...,
+        blocks: collections.abc.Iterable[builtins.int] | None = ...,
+        bottleneck: builtins.bool | None = ...,
+        width: builtins.int | None = ...,
+        squeeze: builtins.int | None = ...,
+        zero_init: builtins.bool | None = ...,
+        activation: dropnorm.v1.layers_pb2.ActivationFunction.ValueType | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_activation", b"_activation", "_bottleneck", b"_bottleneck", "_depth", b"_depth", "_squeeze", b"_squeeze", "_width", b"_width", "_zero_init", b"_zero_init", "activation", b"activation", "bottleneck", b"bottleneck", "depth", b"depth", "squeeze", b"squeeze", "width", b"width", "zero_init", b"zero_init"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_activation", b"_activation", "_bottleneck", b"_bottleneck", "_depth", b"_depth", "_squeeze", b"_squeeze", "_width", b"_width", "_zero_init", b"_zero_init", "activation", b"activation", "blocks", b"blocks", "bottleneck", b"bottleneck", "depth", b"depth", "squeeze", b"squeeze", "width", b"width", "zero_init", b"zero_init"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_activation", b"_activation"]) -> typing.Literal["activation"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_bottleneck", b"_bottleneck"]) -> typing.Literal["bottleneck"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_depth", b"_depth"]) -> typing.Literal["depth"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_squeeze", b"_squeeze"]) -> typing.Literal["squeeze"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_width", b"_width"]) -> typing.Literal["width"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_zero_init", b"_zero_init"]) -> typing.Literal["zero_init"] | None: ...
+
+Global___ResNet: typing_extensions.TypeAlias = ResNet
+
+@typing.final
+class DenseNet(google.protobuf.message.Message):
+    """Densely connected networks (Huang et al. 2016): every layer sees all before it in its block
+    (DenseNet-BC).
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    DEPTH_FIELD_NUMBER: builtins.int
+    BLOCKS_FIELD_NUMBER: builtins.int
+    GROWTH_FIELD_NUMBER: builtins.int
+    COMPRESSION_FIELD_NUMBER: builtins.int
+    BOTTLENECK_FIELD_NUMBER: builtins.int
+    ACTIVATION_FIELD_NUMBER: builtins.int
+    depth: builtins.int
+    """Layers with weights: 121, 169 or 201. Limits: 121 to 201. Default: 121, unless `blocks`
+    are given.
+    """
+    growth: builtins.int
+    """Channels each layer adds; the stem has twice as many. Limits: 1 to 4,096. Default: 32."""
+    compression: builtins.float
+    """Share of the channels that a transition between blocks keeps. Limits: above 0 to 1.
+    Default: 0.5.
+    """
+    bottleneck: builtins.int
+    """Channels of each layer's 1x1 convolution in multiples of `growth`. Limits: 1 to 64.
+    Default: 4.
+    """
+    activation: dropnorm.v1.layers_pb2.ActivationFunction.ValueType
+    """The non-linearity. Default: ACTIVATION_FUNCTION_RELU."""
+    @property
+    def blocks(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """Layers of each dense block. Limits: at most 8 items, each 1 to 256. Default: those of the
+        depth.
+        """
+
+    def __init__(
+        self,
+        *,
+        depth: builtins.int | None = ...,
+        blocks: collections.abc.Iterable[builtins.int] | None = ...,
+        growth: builtins.int | None = ...,
+        compression: builtins.float | None = ...,
+        bottleneck: builtins.int | None = ...,
+        activation: dropnorm.v1.layers_pb2.ActivationFunction.ValueType | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_activation", b"_activation", "_bottleneck", b"_bottleneck", "_compression", b"_compression", "_depth", b"_depth", "_growth", b"_growth", "activation", b"activation", "bottleneck", b"bottleneck", "compression", b"compression", "depth", b"depth", "growth", b"growth"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_activation", b"_activation", "_bottleneck", b"_bottleneck", "_compression", b"_compression", "_depth", b"_depth", "_growth", b"_growth", "activation", b"activation", "blocks", b"blocks", "bottleneck", b"bottleneck", "compression", b"compression", "depth", b"depth", "growth", b"growth"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_activation", b"_activation"]) -> typing.Literal["activation"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_bottleneck", b"_bottleneck"]) -> typing.Literal["bottleneck"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_compression", b"_compression"]) -> typing.Literal["compression"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_depth", b"_depth"]) -> typing.Literal["depth"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_growth", b"_growth"]) -> typing.Literal["growth"] | None: ...
+
+Global___DenseNet: typing_extensions.TypeAlias = DenseNet

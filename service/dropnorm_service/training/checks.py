@@ -10,7 +10,7 @@ from dropnorm.spec import InvalidSpecError, Problem, TrainingSpec
 from dropnorm.spec import layers as spec
 from dropnorm_service.training.batching import Batching
 from dropnorm_service.training.design import Design, design
-from dropnorm_service.training.lowering import Element
+from dropnorm_service.training.elements import Element
 from dropnorm_service.training.prediction import prediction_batch_size
 
 

@@ -11,6 +11,7 @@ from torch import nn
 
 from dropnorm.spec import InvalidSpecError, Problem, TrainingSpec
 from dropnorm.spec import layers as spec
+from dropnorm_service.training.elements import Element, Meet, Way
 from dropnorm_service.training.layers import (
     BLUEPRINTS,
     Blueprint,
@@ -18,12 +19,13 @@ from dropnorm_service.training.layers import (
     DoesNotFit,
     Meeting,
     Shape,
+    Side,
     describe,
     meeting_shape,
     nest,
     shortcut,
 )
-from dropnorm_service.training.lowering import Element, Meet, Way, lower
+from dropnorm_service.training.lowering import lower
 
 # Far more than any machine holds, and few enough that sums over a batch stay 64-bit integers.
 _LIMITS = {
@@ -95,7 +97,7 @@ def design(training: TrainingSpec, input_shape: Shape, outputs: int) -> Design:
             or the network is larger than any machine could hold; the layer's field is named.
     """
     drawing = _Drawing()
-    layers, shape = drawing.chain(lower(training, outputs), input_shape)
+    layers, shape = drawing.chain(lower(training, input_shape, outputs), input_shape)
     if shape != (outputs,):
         raise _wrong_end(layers, shape, outputs)
     return Design(layers, input_shape, outputs)
@@ -141,7 +143,7 @@ class _Drawing:
         meeting = Blueprint(
             make=partial(_make_block, element, meet.meeting, ways),
             text=meet.meeting,
-            output_shape=meeting_shape(meet.meeting, reached),
+            output_shape=shape if meet.meeting == "side" else meeting_shape(meet.meeting, reached),
         )
         return self._placed(element, meeting, shape, tuple(ways))
 
@@ -187,7 +189,7 @@ class _Drawing:
 
 def _make_block(
     element: Element, meeting: Meeting, ways: Sequence[Sequence[DesignedLayer]]
-) -> Branches:
+) -> nn.Module:
     prefix = f"{element.name}."
     modules: dict[str, nn.Module] = {}
     for way, layers in zip(element.ways, ways, strict=True):
@@ -195,7 +197,7 @@ def _make_block(
             (layer.element.name.removeprefix(prefix), layer.blueprint.make()) for layer in layers
         )
         modules[way.name] = built.get_submodule(way.name) if layers else nn.Identity()
-    return Branches(meeting, modules)
+    return Side(*modules.values()) if meeting == "side" else Branches(meeting, modules)
 
 
 def _wrong_end(layers: Sequence[DesignedLayer], shape: Shape, outputs: int) -> InvalidSpecError:

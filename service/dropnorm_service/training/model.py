@@ -56,4 +56,6 @@ def model_of(paper: Design, initialization: Initialization) -> Network:
         if isinstance(module, nn.Linear | nn.Conv2d):
             gain = ACTIVATIONS[following].gain if following else 1.0
             initialize(module, initialization, gain)
+        if layer.element.zero:
+            nn.init.zeros_(module.get_parameter("weight"))
     return network

@@ -8,7 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from dropnorm.spec import Compute, GradientClipping, InvalidSpecError, Problem
+from dropnorm_service.training.layers import Side
 from dropnorm_service.training.state import TrainingState
+
+# Share of an auxiliary head's loss in what is minimised (Szegedy et al. 2014, section 5).
+_SIDE_WEIGHT = 0.3
 
 _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 
@@ -37,6 +41,7 @@ class Stepper:
         )
         self._compiles = compute.compile
         self._parameters = list(state.model.parameters())
+        self._sides = [module for module in state.model.modules() if isinstance(module, Side)]
         self._optimizer, self._scaler = state.optimizer, state.scaler
         self._loss = loss
         self._autocast = autocast(compute, state.losses.device)
@@ -52,6 +57,9 @@ class Stepper:
             group["lr"] = learning_rate
         with self._autocast:
             loss = self._loss(self._outputs(x), y)
+            for side in self._sides:
+                assert side.guess is not None  # the model is in training
+                loss = loss + _SIDE_WEIGHT * self._loss(side.guess, y)
         self._scaler.scale(loss.sum()).backward()
         if self._clipping is not None:
             self._scaler.unscale_(self._optimizer)

@@ -14,7 +14,7 @@ from dropnorm_service.training.layers.blueprints import (
     meeting_shape,
     shortcut,
 )
-from dropnorm_service.training.layers.branches import Branches, Meeting
+from dropnorm_service.training.layers.branches import Branches, Meeting, Side
 from dropnorm_service.training.layers.dropout import Dropout, dropout
 from dropnorm_service.training.layers.nesting import nest
 from dropnorm_service.training.layers.pooling import GlobalAveragePool
@@ -29,6 +29,7 @@ __all__ = [
     "GlobalAveragePool",
     "Meeting",
     "Shape",
+    "Side",
     "describe",
     "dropout",
     "meeting_shape",

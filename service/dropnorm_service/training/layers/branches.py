@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-Meeting = Literal["add", "concatenate", "gate"]
+Meeting = Literal["add", "concatenate", "gate", "side"]
 
 
 def add(ways: Sequence[Tensor]) -> Tensor:
@@ -33,7 +33,7 @@ def gate(ways: Sequence[Tensor]) -> Tensor:
 
 
 MEETINGS = {"add": add, "concatenate": concatenate, "gate": gate}
-"""How ways meet -> the function of their tensors `[batch, ...]`."""
+"""How ways meet -> the function of their tensors `[batch, ...]`. A side does not meet: it is `Side`."""
 
 
 class Branches(nn.Module):
@@ -55,3 +55,20 @@ class Branches(nn.Module):
 
     def extra_repr(self) -> str:
         return self.meeting
+
+
+class Side(nn.Module):
+    """Lets its input through. In training its head guesses from it, for a loss of its own.
+
+    Attributes:
+        guess: what the head made of the last training batch, `[batch, outputs]`.
+    """
+
+    def __init__(self, head: nn.Module) -> None:
+        super().__init__()
+        self.head = head
+        self.guess: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.guess = self.head(x) if self.training else None
+        return x

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from dropnorm.spec import layers as spec
 from dropnorm_service.training.design import Design, DesignedLayer
-from dropnorm_service.training.lowering import Element, Meet
+from dropnorm_service.training.elements import Element, Meet
 
 _Dropouts = frozenset[Element]
 _NOTHING: _Dropouts = frozenset()
@@ -54,6 +54,8 @@ def _follow_dropout(
             direct, upstream = _NOTHING, upstream | direct
         elif layer.ways:
             ends = [_follow_dropout(way, direct, upstream, found) for way in layer.ways]
+            if isinstance(kind, Meet) and kind.meeting == "side":
+                continue
             direct = _NOTHING.union(*(end[0] for end in ends))
             upstream = _NOTHING.union(*(end[1] for end in ends))
     return direct, upstream
@@ -85,7 +87,7 @@ def _follow_biases(
         elif isinstance(kind, Meet):
             # What enters the block goes several ways, so a norm on one of them does not take it away.
             ends = [end for way in layer.ways for end in _follow_biases(way, found)]
-            constant = [] if kind.meeting == "gate" else ends
+            constant = [] if kind.meeting in ("gate", "side") else ends
         elif not _keeps_constants(kind):
             constant = []
     return constant

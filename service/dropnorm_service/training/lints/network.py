@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from dropnorm.results import Lint
 from dropnorm.spec import MLP
 from dropnorm.spec import layers as spec
+from dropnorm_service.training.elements import Element
 from dropnorm_service.training.lints.flow import biases_before_norm, dropout_before_norm
 from dropnorm_service.training.lints.subject import Subject, over_fields
-from dropnorm_service.training.lowering import Element
 
 HIGH_RATE = 0.8
 

@@ -1,0 +1,29 @@
+"""The families of networks: from the settings of each to layers. None of them makes a module by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from dropnorm_service.training.elements import Element
+from dropnorm_service.training.families.alexnet import alexnet
+from dropnorm_service.training.families.densenet import densenet
+from dropnorm_service.training.families.googlenet import googlenet
+from dropnorm_service.training.families.mlp import mlp
+from dropnorm_service.training.families.resnet import resnet
+from dropnorm_service.training.families.sequential import sequential
+from dropnorm_service.training.families.sketch import Frame
+from dropnorm_service.training.families.vgg import vgg
+
+FAMILIES: Mapping[str, Callable[[Any, Frame], Sequence[Element]]] = {
+    "mlp": mlp,
+    "sequential": sequential,
+    "alexnet": alexnet,
+    "vgg": vgg,
+    "googlenet": googlenet,
+    "resnet": resnet,
+    "densenet": densenet,
+}
+"""Kind of architecture in the spec -> its layers, from what the input place leaves to the output layer."""
+
+__all__ = ["FAMILIES", "Frame"]
