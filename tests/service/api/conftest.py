@@ -11,14 +11,20 @@ from tests.service.jobs.conftest import bench, store
 from dropnorm.v1.training_service_pb2_grpc import TrainingServiceStub
 from dropnorm_service.api.server import ApiServer
 
-__all__ = ["bench", "store", "stub"]
+__all__ = ["bench", "channel", "store", "stub"]
 
 
 @pytest.fixture
-async def stub(bench: Bench) -> AsyncIterator[Any]:
-    """Calls the service as any client does."""
+async def channel(bench: Bench) -> AsyncIterator[grpc.aio.Channel]:
+    """A connection to the service."""
     server = ApiServer(bench.service)
     address = await server.start("127.0.0.1", 0)
     async with grpc.aio.insecure_channel(address) as channel:
-        yield TrainingServiceStub(channel)
+        yield channel
     await server.stop(grace=0.0)
+
+
+@pytest.fixture
+def stub(channel: grpc.aio.Channel) -> Any:
+    """Calls the service as any client does."""
+    return TrainingServiceStub(channel)
