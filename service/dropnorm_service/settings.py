@@ -93,7 +93,8 @@ class Settings(BaseSettings):
     tracking: bool = True
     """Mirror jobs to MLflow."""
     mlflow_tracking_uri: str | None = None
-    """MLflow tracking URI; absent: SQLite and a folder in the data folder."""
+    """MLflow tracking URI: a tracking server (http, https) or a database (sqlite, postgresql, mysql, mssql); absent:
+    SQLite and a folder in the data folder."""
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Least grave log records that are written, to standard error."""
