@@ -108,6 +108,41 @@ def architectures() -> SearchStrategy[dn.Architecture]:
     return st.one_of(
         made(dn.MLP, {"hidden": hidden}, activation=FUNCTIONS, bias=BOOLS),
         made(dn.Sequential, {"layers": layer_lists()}, output_layer=BOOLS),
+        image_families(),
+    )
+
+
+def image_families() -> SearchStrategy[dn.Architecture]:
+    widths, blocks = st.integers(1, 2**16), st.lists(st.integers(1, 64), min_size=1, max_size=8)
+    function = {"activation": FUNCTIONS}
+    hidden = st.lists(widths, min_size=1, max_size=16).map(tuple)
+    channels = st.lists(widths, min_size=5, max_size=5).map(tuple)
+    depths = st.sampled_from((18, 34, 50, 101, 152, 20, 32, 44, 56, 110))
+    resnet = {
+        "bottleneck": st.none() | BOOLS,
+        "width": st.none() | widths,
+        "squeeze": st.none() | widths,
+        "zero_init": BOOLS,
+    } | function
+    densenet = {
+        "growth": st.integers(1, 2**12),
+        "compression": SHARES,
+        "bottleneck": st.integers(1, 64),
+    } | function
+    return st.one_of(
+        made(dn.AlexNet, channels=channels, hidden=hidden, **function),
+        made(
+            dn.VGG,
+            depth=st.sampled_from((11, 13, 16, 19)),
+            width=widths,
+            hidden=hidden,
+            **function,
+        ),
+        made(dn.GoogLeNet, width=st.floats(0.01, 16), auxiliary_heads=BOOLS, **function),
+        made(dn.ResNet, depth=depths, **resnet),
+        made(dn.ResNet, {"blocks": blocks.map(tuple)}, **resnet),
+        made(dn.DenseNet, depth=st.sampled_from((121, 169, 201)), **densenet),
+        made(dn.DenseNet, {"blocks": blocks.map(tuple)}, **densenet),
     )
 
 

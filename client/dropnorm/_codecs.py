@@ -162,6 +162,22 @@ class Repeated(Codec):
         return tuple(map(self._item.construct, plain))
 
 
+class OrDefault(Codec):
+    """A list that has a default. Protobuf cannot tell an empty one from an absent one, so the default is both."""
+
+    def __init__(self, listed: Codec) -> None:
+        self._listed = listed
+
+    def write(self, value: Any, only_set: bool) -> Any:
+        return self._listed.write(value, only_set)
+
+    def read(self, value: Any, path: str, found: Findings | None) -> Any:
+        return self._listed.read(value, path, found) if len(value) else _ABSENT
+
+    def construct(self, plain: Any) -> Any:
+        return self._listed.construct(plain)
+
+
 class UnionCodec(Codec):
     def __init__(self, members: Mapping[str, ModelCodec]) -> None:
         self._members = members

@@ -31,6 +31,7 @@ from dropnorm._codecs import (
     EnumCodec,
     Findings,
     ModelCodec,
+    OrDefault,
     Repeated,
     Status,
     Time,
@@ -119,7 +120,10 @@ def _compile(
     _check_fields(model, names, descriptor)
     for name in names:
         field = descriptor.fields_by_name[name]
-        inner = _codec(_core(model.model_fields[name].annotation), field, known)
+        info = model.model_fields[name]
+        inner = _codec(_core(info.annotation), field, known)
+        if field.is_repeated and not info.is_required() and info.default not in ((), {}):
+            inner = OrDefault(inner)
         same = type(inner) is Codec
         codec.fields.append((name, field.has_presence, None if same else inner))
     return codec

@@ -16,7 +16,7 @@ from dropnorm.spec.layers import ActivationFunction
 
 Widths = Annotated[tuple[Width, ...], Field(min_length=1, max_length=16)]
 Blocks = Annotated[
-    tuple[Annotated[Int, Field(ge=1, le=256)], ...], Field(min_length=1, max_length=8)
+    tuple[Annotated[Int, Field(ge=1, le=64)], ...], Field(min_length=1, max_length=8)
 ]
 
 
@@ -110,7 +110,7 @@ class ResNet(SpecModel):
     """Layers with weights: 18, 34, 50, 101 or 152, or in the CIFAR form 20, 32, 44, 56 or 110; absent: 18, unless
     `blocks` are given."""
     blocks: Blocks | None = None
-    """Residual blocks of each stage, 1 to 256 each in 1 to 8 stages, instead of a `depth`; absent: those of the
+    """Residual blocks of each stage, 1 to 64 each in 1 to 8 stages, instead of a `depth`; absent: those of the
     depth."""
     bottleneck: Bool | None = None
     """Blocks of 1x1, 3x3 and 1x1 convolutions rather than two of 3x3; absent: from depth 50 on, as in the paper."""
@@ -141,7 +141,7 @@ class DenseNet(SpecModel):
     depth: Annotated[Int, Field(ge=121, le=201)] | None = None
     """Layers with weights: 121, 169 or 201; absent: 121, unless `blocks` are given."""
     blocks: Blocks | None = None
-    """Layers of each dense block, 1 to 256 each in 1 to 8 blocks, instead of a `depth`; absent: those of the depth."""
+    """Layers of each dense block, 1 to 64 each in 1 to 8 blocks, instead of a `depth`; absent: those of the depth."""
     growth: Annotated[Int, Field(ge=1, le=2**12)] = 32
     """Channels each layer adds, 1 to 4,096; the stem has twice as many."""
     compression: Annotated[Float, Field(gt=0.0, le=1.0)] = 0.5

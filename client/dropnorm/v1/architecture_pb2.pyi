@@ -320,7 +320,7 @@ class ResNet(google.protobuf.message.Message):
     """The non-linearity. Default: ACTIVATION_FUNCTION_RELU."""
     @property
     def blocks(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
-        """Residual blocks of each stage. Limits: at most 8 items, each 1 to 256. Default: those of
+        """Residual blocks of each stage. Limits: at most 8 items, each 1 to 64. Default: those of
         the depth.
         """
 
@@ -384,7 +384,7 @@ class DenseNet(google.protobuf.message.Message):
     """The non-linearity. Default: ACTIVATION_FUNCTION_RELU."""
     @property
     def blocks(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
-        """Layers of each dense block. Limits: at most 8 items, each 1 to 256. Default: those of the
+        """Layers of each dense block. Limits: at most 8 items, each 1 to 64. Default: those of the
         depth.
         """
 

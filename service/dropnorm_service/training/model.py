@@ -57,5 +57,6 @@ def model_of(paper: Design, initialization: Initialization) -> Network:
             gain = ACTIVATIONS[following].gain if following else 1.0
             initialize(module, initialization, gain)
         if layer.element.zero:
-            nn.init.zeros_(module.get_parameter("weight"))
+            for parameter in module.parameters():
+                nn.init.zeros_(parameter)
     return network

@@ -163,9 +163,11 @@ def test_zero_initialisation_starts_as_the_shortcuts():
     model = build_model(training, (1, 8, 8), 3)
     x = torch.randn(2, 4, 8, 8).relu()
     torch.testing.assert_close(module(model, "stages.0")(x), x)
-    bare = build_model(spec(dn.ResNet(blocks=(2,), width=4, zero_init=True), PLAIN), (1, 8, 8), 3)
-    nn.init.zeros_(bare.get_parameter("stages.0.0.sum.branch.1.conv.bias"))
-    torch.testing.assert_close(module(bare, "stages.0.0")(x), x)
+    unlearnt = dn.Regularization(batch_norm=dn.BatchNorm(affine=False))
+    for regularization in (PLAIN, unlearnt):
+        training = spec(dn.ResNet(blocks=(2,), width=4, zero_init=True), regularization)
+        bare = build_model(training, (1, 8, 8), 3)
+        torch.testing.assert_close(module(bare, "stages.0")(x), x)
 
 
 def test_squeeze_and_excitation_by_hand():

@@ -148,11 +148,13 @@ class Sketch:
         self.elements += regularized(around, "hidden", prefix, activation)
 
     def norm(self, name: str, *, zero: bool = False) -> None:
-        """A norm by itself; where there is none, `zero` is for the layer before it."""
+        """A norm by itself. `zero` starts its gamma at zero, or where it has none, what stands before it."""
         found = placed_norm(self.regularization.batch_norm, "hidden", f"{self.prefix}{name}.")
-        self.elements += found
-        if zero:
+        norm = self.regularization.batch_norm
+        learns = bool(found) and norm is not None and norm.affine
+        if zero and not learns:
             self.elements[-1] = replace(self.elements[-1], zero=True)
+        self.elements += [replace(each, zero=zero and learns) for each in found]
 
     def unit(
         self,
