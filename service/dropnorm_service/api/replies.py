@@ -9,12 +9,16 @@ from dropnorm import wire
 from dropnorm.results import Event, TrainingJob
 from dropnorm.v1 import training_event_pb2, training_job_pb2
 
+# What an entry takes besides its bytes.
+_ENTRY_BYTES = 500
+
 
 class Replies:
     """A bounded cache of serialised jobs and events. Both are immutable, so nothing in it can be stale."""
 
-    def __init__(self, size: int = 4096) -> None:
-        self._size = size
+    def __init__(self, limit_bytes: int = 8 * 2**20) -> None:
+        self._limit = limit_bytes
+        self._bytes = 0
         self._cache: OrderedDict[Hashable, bytes] = OrderedDict()
 
     def job(self, job: TrainingJob, *, full: bool = True) -> bytes:
@@ -38,8 +42,10 @@ class Replies:
         known = self._cache.get(key)
         if known is None:
             known = self._cache[key] = make()
-            if len(self._cache) > self._size:
-                self._cache.popitem(last=False)
+            self._bytes += len(known) + _ENTRY_BYTES
+            while self._bytes > self._limit:
+                _, dropped = self._cache.popitem(last=False)
+                self._bytes -= len(dropped) + _ENTRY_BYTES
         else:
             self._cache.move_to_end(key)
         return known

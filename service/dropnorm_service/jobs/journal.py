@@ -44,11 +44,14 @@ class Journal:
     Args:
         store: where they are.
         idle_capacity: jobs that nobody works on or watches to keep in memory.
+        idle_bytes: memory for their evaluations, which the store has too.
     """
 
-    def __init__(self, store: JobStore, *, idle_capacity: int = 256) -> None:
+    def __init__(
+        self, store: JobStore, *, idle_capacity: int = 256, idle_bytes: int = 8 * 2**20
+    ) -> None:
         self._store = store
-        self._jobs = LiveJobs(idle_capacity)
+        self._jobs = LiveJobs(idle_capacity, idle_bytes)
         self._loading: dict[str, asyncio.Task[LiveJob | None]] = {}
         self._changing: set[asyncio.Task[Any]] = set()
         self._listeners: list[Listener] = []
@@ -87,7 +90,7 @@ class Journal:
         live = self._jobs.get(job_id) or await self._load(job_id)
         if live.deleted:
             raise JobNotFound(job_id)
-        return live.job
+        return live.job if live.whole else await self._whole(live)
 
     async def hold(self, job_id: str) -> LiveJob:
         """The job, kept in memory until it is released.
@@ -217,6 +220,15 @@ class Journal:
         if live is None:
             raise JobNotFound(job_id)
         return live
+
+    async def _whole(self, live: LiveJob) -> TrainingJob:
+        job = await self._store.get(live.job.id)
+        if job is None or live.deleted:
+            raise JobNotFound(live.job.id)
+        # What else the row says may have changed meanwhile; the evaluation of a job that succeeded cannot.
+        whole = live.job.model_copy(update={"evaluation": job.evaluation})
+        self._jobs.complete(live, job.evaluation)
+        return whole
 
     async def _read(self, job_id: str) -> LiveJob | None:
         job = await self._store.get(job_id)

@@ -6,17 +6,19 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 
-from dropnorm.results import Evaluation, Event, TrainingJob
+from dropnorm.results import Evaluation, Event, State, TrainingJob
 
 _TAIL = 512
+# What an epoch of an evaluation's history takes in memory, measured on CPython 3.11.
+_EPOCH_BYTES = 1800
 
 
 class LiveJob:
     """A job in memory.
 
     Attributes:
-        job: its row, as it is in the store.
-        evaluation: the newest evaluation its journal got since it is in memory.
+        job: its row, as it is in the store, but perhaps without its evaluation: see `whole`.
+        evaluation: the newest evaluation its journal got since somebody holds it.
         deleted: hidden from callers.
         lock: held while the job changes.
         holders: who needs it in memory: its attempt, its watchers, a change under way.
@@ -63,15 +65,37 @@ class LiveJob:
         self._news = asyncio.Event()
 
     def trim(self) -> None:
-        """Forget the newest part of the journal; nobody reads it."""
+        """Forget the newest part of the journal; nobody reads or continues it."""
         self._tail.clear()
+        self.evaluation = None
+
+    @property
+    def whole(self) -> bool:
+        """Whether `job` has its evaluation, if it has one at all: every job that succeeded has."""
+        return self.job.state is not State.SUCCEEDED or self.job.evaluation is not None
+
+    @property
+    def evaluation_bytes(self) -> int:
+        """About what the row's evaluation takes in memory: it grows with the epochs."""
+        evaluation = self.job.evaluation
+        return 0 if evaluation is None else _EPOCH_BYTES * len(evaluation.history)
+
+    def put_evaluation(self, evaluation: Evaluation | None) -> None:
+        """Give the row its evaluation back, or (None) leave that to the store."""
+        self.job = self.job.model_copy(update={"evaluation": evaluation})
 
 
 class LiveJobs:
-    """The jobs in memory: those that are held, and the most recently used others."""
+    """The jobs in memory: those that are held, and the most recently used others.
 
-    def __init__(self, idle_capacity: int) -> None:
+    Args:
+        idle_capacity: jobs that nobody holds to keep.
+        idle_bytes: memory for their evaluations; beyond it the longest unused are without.
+    """
+
+    def __init__(self, idle_capacity: int, idle_bytes: int) -> None:
         self._capacity = idle_capacity
+        self._bytes = idle_bytes
         self._jobs: dict[str, LiveJob] = {}
         self._idle: OrderedDict[str, LiveJob] = OrderedDict()
 
@@ -92,6 +116,11 @@ class LiveJobs:
             live = self._jobs[job.id] = LiveJob(job, newest)
             self._rest(live)
         return live
+
+    def complete(self, live: LiveJob, evaluation: Evaluation | None) -> None:
+        """Keep the evaluation of a job that is without, as long as there is room."""
+        live.put_evaluation(evaluation)
+        self._make_room()
 
     def hold(self, live: LiveJob) -> None:
         """Keep a job in memory until it is released as often as it was held."""
@@ -115,3 +144,13 @@ class LiveJobs:
         while len(self._idle) > self._capacity:
             oldest, _ = self._idle.popitem(last=False)
             del self._jobs[oldest]
+        self._make_room()
+
+    def _make_room(self) -> None:
+        excess = sum(live.evaluation_bytes for live in self._idle.values()) - self._bytes
+        for live in self._idle.values():
+            if excess <= 0:
+                return
+            if size := live.evaluation_bytes:
+                excess -= size
+                live.put_evaluation(None)
