@@ -15,12 +15,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until a signal; the exit status is 0 after a good end, 1 when it cannot start, 2 for wrong settings."""
     try:
         settings = Settings.load(sys.argv[1:] if arguments is None else arguments)
+        logs.configure(settings)
+        asyncio.run(serve(settings))
     except SettingsError as error:
         print(f"dropnorm serve: {error}", file=sys.stderr)
         return 2
-    logs.configure(settings)
-    try:
-        asyncio.run(serve(settings))
     except STARTUP_ERRORS as error:
         print(f"dropnorm serve: {error}", file=sys.stderr)
         return 1

@@ -17,9 +17,9 @@ from dropnorm_service.health import HealthWatch
 from dropnorm_service.jobs.errors import StoreUnavailable
 from dropnorm_service.jobs.retries import RetryPolicy
 from dropnorm_service.jobs.service import JobService
-from dropnorm_service.lock import FolderInUse, exclusive
-from dropnorm_service.settings import Settings
-from dropnorm_service.store import SqlJobStore, StoreTooNew
+from dropnorm_service.lock import FolderInUse, FolderUnusable, exclusive
+from dropnorm_service.settings import Settings, SettingsError
+from dropnorm_service.store import InvalidDatabaseUrl, SqlJobStore, StoreTooNew
 from dropnorm_service.tracking import Tracker, TrackingConfig, UnsupportedTrackingUri
 from dropnorm_service.workers import (
     DataSettings,
@@ -32,6 +32,7 @@ from dropnorm_service.workers import (
 STARTUP_ERRORS = (
     CannotListen,
     FolderInUse,
+    FolderUnusable,
     StartFailed,
     StoreTooNew,
     StoreUnavailable,
@@ -55,10 +56,11 @@ async def serve(settings: Settings) -> None:
 
     Raises:
         one of STARTUP_ERRORS: it cannot start.
+        SettingsError: a setting is wrong in a way that shows only now.
     """
     with exclusive(settings.data_dir), _stop_signals() as stopping:
         async with AsyncExitStack() as stack:
-            store = await stack.enter_async_context(await SqlJobStore.open(settings.store_url))
+            store = await stack.enter_async_context(await _open_store(settings))
             forks, jobs, tracker = await _open_jobs(settings, store, stack)
             server = ApiServer(jobs)
             await jobs.start()
@@ -72,6 +74,13 @@ async def serve(settings: Settings) -> None:
             finally:
                 await _shut_down(settings.grace, server, jobs, tracker)
     log.info("stopped")
+
+
+async def _open_store(settings: Settings) -> SqlJobStore:
+    try:
+        return await SqlJobStore.open(settings.store_url)
+    except InvalidDatabaseUrl as error:
+        raise SettingsError(f"database_url: {error}") from error
 
 
 async def _open_jobs(

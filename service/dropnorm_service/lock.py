@@ -7,10 +7,15 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 
 class FolderInUse(Exception):
     """Another service works in the data folder."""
+
+
+class FolderUnusable(Exception):
+    """The data folder cannot be made or written."""
 
 
 @contextmanager
@@ -19,9 +24,9 @@ def exclusive(folder: Path) -> Iterator[None]:
 
     Raises:
         FolderInUse: another process holds it; the message names that process.
+        FolderUnusable: it cannot be made or written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / "lock", "a+", encoding="ascii") as file:
+    with _open(folder) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -34,3 +39,14 @@ def exclusive(folder: Path) -> Iterator[None]:
         file.write(str(os.getpid()))
         file.flush()
         yield
+
+
+def _open(folder: Path) -> TextIO:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return open(folder / "lock", "a+", encoding="ascii")
+    except OSError as error:
+        raise FolderUnusable(
+            f"data_dir: the folder {folder} cannot be made or written ({error.strerror}); "
+            "choose another --data-dir"
+        ) from error

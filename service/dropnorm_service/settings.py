@@ -17,6 +17,7 @@ from pydantic_settings import (
     SettingsConfigDict,
     TomlConfigSettingsSource,
 )
+from pydantic_settings import SettingsError as UnreadableValue
 
 Count = Annotated[int, Field(ge=1, le=4096)]
 Seconds = Annotated[float, Field(gt=0.0, le=1e6)]
@@ -28,7 +29,12 @@ def _default_data_dir() -> Path:
 
 
 def _expand(path: Any) -> Any:
-    return Path(path).expanduser().absolute() if isinstance(path, str | Path) else path
+    if not isinstance(path, str | Path):
+        return path
+    try:
+        return Path(path).expanduser().absolute()
+    except RuntimeError as error:
+        raise ValueError(f"{path}: there is no such user's home folder") from error
 
 
 Folder = Annotated[Path, BeforeValidator(_expand)]
@@ -131,19 +137,25 @@ class Settings(BaseSettings):
             SettingsError: a value is wrong, or the TOML file cannot be read; the message names each setting.
             SystemExit: after `--help`, or for a flag that does not exist.
         """
-        finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-        finder.add_argument("--config", default=os.environ.get("DROPNORM_CONFIG"))
-        path = finder.parse_known_args(arguments)[0].config
-        if path is not None and not Path(path).is_file():
-            raise SettingsError(f"config: there is no file {path}")
+        path = _find_file(arguments)
 
         class WithFile(cls):  # type: ignore[misc, valid-type]  # the file's name is known only now
             model_config = SettingsConfigDict(toml_file=path)
 
         try:
+            if path is not None and not path.is_file():
+                raise SettingsError(f"config: there is no file {path}")
             return WithFile(_cli_parse_args=list(arguments))
         except tomllib.TOMLDecodeError as error:
             raise SettingsError(f"config: {path} is not TOML: {error}") from error
+        except UnicodeDecodeError as error:
+            raise SettingsError(
+                f"config: {path} is not TOML: byte {error.start + 1} is not UTF-8; save it as UTF-8"
+            ) from error
+        except OSError as error:
+            raise SettingsError(f"config: {path} cannot be read: {error.strerror}") from error
+        except UnreadableValue as error:
+            raise SettingsError(_explain_unreadable(error)) from error
         except ValidationError as error:
             raise SettingsError(_explain(error)) from error
 
@@ -153,6 +165,27 @@ class Settings(BaseSettings):
         return (
             self.database_url or f"sqlite+aiosqlite:///{quote(str(self.data_dir / 'dropnorm.db'))}"
         )
+
+
+def _find_file(arguments: Sequence[str]) -> Path | None:
+    """The TOML file that the command line or the environment names; it may not be there."""
+    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    finder.add_argument("--config", default=os.environ.get("DROPNORM_CONFIG"))
+    name = finder.parse_known_args(arguments)[0].config
+    try:
+        path: Path | None = _expand(name)
+    except ValueError as error:
+        raise SettingsError(f"config: {error}") from error
+    return path
+
+
+def _explain_unreadable(error: UnreadableValue) -> str:
+    """Of a variable or flag that is not in the form of its setting; such errors name it in words alone."""
+    name = next((name for name in Settings.model_fields if name in str(error)), "settings")
+    return (
+        f"{name}: cannot be read; as a flag it is written NAME=VALUE, as a variable in JSON, "
+        'as in DROPNORM_DATASET_MIRRORS=\'{"mnist": "https://example.org/mnist/"}\''
+    )
 
 
 def _explain(error: ValidationError) -> str:

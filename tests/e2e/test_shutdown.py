@@ -141,6 +141,13 @@ def test_a_port_that_is_taken(tracked: Server, tmp_path: Path):
         (["--grace", "soon", "--max-attempts", "0"], ["grace", "max_attempts"]),
         (["--cpu-slots", "0", "--gpus", "0"], ["cpu_slots", "gpus"]),
         (["--config", "/no/such/file.toml"], ["config"]),
+        (["--config", "~/no-such-file.toml"], ["config", str(Path.home())]),
+        (["--dataset-mirrors", "notjson"], ["dataset_mirrors", "NAME=VALUE"]),
+        (["--database-url", "nonsense"], ["database_url", "sqlite:"]),
+        (["--database-url", "postgresql://a:secret@b/c"], ["database_url", "driver"]),
+        (["--database-url", "postgresql+asyncpg://b/c"], ["database_url", "driver"]),
+        (["--database-url", "foo://b/c"], ["database_url", "driver for foo"]),
+        (["--database-url", "postgresql://b:port/c"], ["database_url"]),
     ],
 )
 def test_settings_that_cannot_be(tmp_path: Path, flags: list[str], names: list[str]):
@@ -149,3 +156,12 @@ def test_settings_that_cannot_be(tmp_path: Path, flags: list[str], names: list[s
     assert status == 2
     for name in names:
         assert name in said
+    assert "secret" not in said
+
+
+@pytest.mark.parametrize("folder", ["/etc/passwd/x", "/etc/passwd", "/proc/nope", "x" * 300])
+def test_a_data_folder_that_cannot_be(folder: str):
+    status, said = refusal("--data-dir", folder, "--no-tracking")
+
+    assert status == 1
+    assert f"data_dir: the folder {Path(folder).absolute()} cannot be made or written" in said

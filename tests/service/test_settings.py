@@ -48,6 +48,7 @@ def test_the_file_can_be_named_by_the_environment(
         (["--grace", "soon"], "grace: Input should be a valid number"),
         (["--cpu-slots", "0", "--gpus", "0"], "no job could ever run"),
         (["--config", "/nowhere.toml"], "config: there is no file /nowhere.toml"),
+        (["--config", "/" + "x" * 300], "config: .* cannot be read: File name too long"),
     ],
 )
 def test_a_wrong_value_is_named(arguments: list[str], message: str) -> None:
@@ -60,13 +61,36 @@ def test_a_wrong_value_is_named(arguments: list[str], message: str) -> None:
     [
         ("prot = 1", "prot: there is no such setting"),
         ("port = ", "is not TOML"),
+        ("port = 1 # caf\xe9", "config: .* is not TOML: byte 15 is not UTF-8"),
     ],
 )
 def test_a_wrong_file_is_explained(tmp_path: Path, text: str, message: str) -> None:
     file = tmp_path / "service.toml"
-    file.write_text(text)
+    file.write_text(text, encoding="latin-1")
     with pytest.raises(SettingsError, match=message):
         Settings.load(["--config", str(file)])
+
+
+def test_the_file_can_be_in_the_home_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "a.toml").write_text("port = 4001")
+    assert Settings.load(["--config", "~/a.toml"]).port == 4001
+
+
+def test_a_home_folder_of_nobody_is_named() -> None:
+    for flag in ("--config", "--data-dir"):
+        with pytest.raises(SettingsError, match="~nobody-here/x: there is no such user"):
+            Settings.load([flag, "~nobody-here/x"])
+
+
+def test_a_variable_that_is_not_in_the_form_of_its_setting_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("DROPNORM_DATASET_MIRRORS", "notjson")
+    with pytest.raises(SettingsError, match=r"dataset_mirrors: cannot be read; .* JSON"):
+        Settings.load([])
 
 
 def test_an_unknown_flag_ends_with_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,7 +7,13 @@ from collections.abc import Iterator
 from typing import Any
 
 from sqlalchemy import URL, Connection, event, make_url
-from sqlalchemy.exc import DBAPIError, IntegrityError, ProgrammingError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DBAPIError,
+    IntegrityError,
+    InvalidRequestError,
+    ProgrammingError,
+)
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
@@ -26,17 +32,36 @@ _SQLITE_PRAGMAS = (
 )
 
 
+class InvalidDatabaseUrl(Exception):
+    """No database can be reached by this URL; the message, for people, does not repeat its password."""
+
+
 def create_engines(url: str | URL) -> tuple[AsyncEngine, AsyncEngine]:
     """An engine that writes, with a single connection, and one that reads.
 
     Args:
         url: `sqlite:///path`, percent-encoded, or any URL of an asynchronous driver.
+
+    Raises:
+        InvalidDatabaseUrl: it is no URL, or its driver is missing or not asynchronous.
     """
-    url = make_url(url)
+    try:
+        url = make_url(url)
+    except (ArgumentError, ValueError) as error:
+        raise InvalidDatabaseUrl(
+            "this is no database URL; one of SQLite is sqlite:////folder/jobs.db"
+        ) from error
     if url.get_backend_name() == "sqlite":
         return _sqlite_engines(url.set(drivername="sqlite+aiosqlite"))
-    writer = create_async_engine(url, pool_size=1, max_overflow=0)
-    return writer, create_async_engine(url, pool_size=_READERS, isolation_level="AUTOCOMMIT")
+    try:
+        writer = create_async_engine(url, pool_size=1, max_overflow=0)
+        reader = create_async_engine(url, pool_size=_READERS, isolation_level="AUTOCOMMIT")
+    except (ImportError, ArgumentError, InvalidRequestError) as error:
+        raise InvalidDatabaseUrl(
+            f"there is no asynchronous driver for {url.drivername}; install one and name it, "
+            "as in postgresql+asyncpg://host/database"
+        ) from error
+    return writer, reader
 
 
 @contextlib.contextmanager

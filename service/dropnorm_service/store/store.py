@@ -57,6 +57,7 @@ class SqlJobStore:
                 driver.
 
         Raises:
+            InvalidDatabaseUrl: the URL is wrong, or its driver cannot be used.
             StoreTooNew: a newer dropnorm has written it.
             StoreUnavailable: it cannot be opened.
         """
