@@ -48,7 +48,7 @@ class _Silence:
         self.seconds = 0.0
         """How long it has said nothing."""
         self.busy = False
-        """Whether it used the CPU since the last look but one."""
+        """Whether it used the CPU between the last two looks."""
         self._used: float | None = None
 
     def broken(self) -> None:
