@@ -233,11 +233,9 @@ def _experiment_id(jobs: Mapping[str, Sequence[JobHandle]]) -> str | None:
 
 
 def _say_where(data_dir: Path, experiment: str | None) -> None:
-    page = (
-        f"http://127.0.0.1:5000/#/experiments/{experiment}"
-        if experiment
-        else "http://127.0.0.1:5000"
-    )
+    # By itself MLflow opens an experiment on a page about language models; this one has charts of the runs.
+    charts = f"/#/experiments/{experiment}/runs?compareRunsMode=CHART&workflowType=machine_learning"
+    page = f"http://127.0.0.1:5000{charts if experiment else ''}"
     command = shlex.join([_own_command(), "ui", "--data-dir", str(data_dir)])
     stdout.print(
         f"MLflow's page on these runs: [bold]{escape(command)}[/]  and open {page}",

@@ -1,4 +1,4 @@
-"""What nobody needs any more goes: checkpoints of jobs that have ended, files and rows of deleted jobs."""
+"""What nobody needs any more goes: checkpoints of jobs that have succeeded, files and rows of deleted jobs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from dropnorm.results import Event, StateChanged
+from dropnorm.results import Event, State, StateChanged
 from dropnorm_service.jobs.errors import StoreUnavailable
 from dropnorm_service.jobs.journal import Journal
 from dropnorm_service.jobs.live import LiveJob
@@ -21,9 +21,10 @@ log = logging.getLogger(__name__)
 
 
 class Purger:
-    """Removes deleted jobs that have ended and whose journals everyone has read, and ended jobs' checkpoints.
+    """Removes deleted jobs that have ended and whose journals everyone has read, and checkpoints after success.
 
-    Checkpoints go only when the end is on disk: until then another attempt may have to go on from them.
+    Checkpoints go only when the success is on disk: until then another attempt may have to go on from
+    them. A failed or cancelled job keeps its last ones, which are all there is of its work.
 
     Args:
         journal: the jobs in memory.
@@ -44,7 +45,7 @@ class Purger:
         self._store = store
         self._folder = folder
         self._read_up_to = read_up_to
-        self._ended: set[str] = set()
+        self._done: set[str] = set()
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         journal.listen(self._notice)
@@ -60,46 +61,46 @@ class Purger:
             await asyncio.wait([self._task])
 
     def _notice(self, live: LiveJob, events: Sequence[Event]) -> None:
-        if live.job.state.terminal and any(
+        if live.job.state is State.SUCCEEDED and any(
             isinstance(each.payload, StateChanged) for each in events
         ):
-            self._ended.add(live.job.id)
+            self._done.add(live.job.id)
             self._wake.set()
         if live.deleted:
             self._wake.set()
 
     async def _run(self) -> None:
-        await self._find_ended()
+        await self._find_done()
         while True:
             await self._remove_checkpoints()
-            all_gone = await self._purge() and not self._ended
+            all_gone = await self._purge() and not self._done
             # Readers do not tell when they have come further, so they are asked again.
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(None if all_gone else _INTERVAL):
                     await self._wake.wait()
             self._wake.clear()
 
-    async def _find_ended(self) -> None:
+    async def _find_done(self) -> None:
         """Find the checkpoints that the service before this one no longer came to remove."""
         found = await asyncio.to_thread(self._with_checkpoints)
         if not found:
             return
         try:
-            # In this order, so that a job made meanwhile is not among them.
-            found -= {job.id async for job in self._store.unfinished()}
+            for job_id in found:
+                job = await self._store.get(job_id, deleted=True)
+                if job is None or job.state is State.SUCCEEDED:
+                    self._done.add(job_id)
         except StoreUnavailable as error:
             log.error("old checkpoints are removed after the next start: %s", error)
-        else:
-            self._ended |= found
 
     async def _remove_checkpoints(self) -> None:
-        for job_id in tuple(self._ended):
+        for job_id in tuple(self._done):
             try:
                 await asyncio.to_thread(_remove, self._folder / job_id / CHECKPOINTS)
             except OSError as error:
                 log.error("cannot remove the checkpoints of %s yet: %s", job_id, error)
             else:
-                self._ended.discard(job_id)
+                self._done.discard(job_id)
 
     async def _purge(self) -> bool:
         """Purge what can be purged; whether nothing is left."""
@@ -116,7 +117,7 @@ class Purger:
                 await asyncio.to_thread(self._remove_folders, ready)
                 # Out of memory before the ids are free, or a new job would find its predecessor there.
                 self._journal.forget(ready)
-                self._ended.difference_update(ready)
+                self._done.difference_update(ready)
                 await self._store.purge(ready)
         except (OSError, StoreUnavailable) as error:
             log.error("cannot purge deleted jobs yet: %s", error)

@@ -159,3 +159,15 @@ async def test_a_service_removes_what_the_one_before_did_not_come_to_remove(
     await removed(left)
     assert needed.exists()
     await second.service.stop(grace=0.0)
+
+
+async def test_a_cancelled_job_keeps_its_last_checkpoint(bench: Bench):
+    cancelled, done = await bench.create(), await bench.create()
+    kept, other = [leave_checkpoint((await bench.launched()).launch.folder) for _ in range(2)]
+    await bench.reached(cancelled, State.RUNNING)
+    await bench.service.cancel(cancelled.id)
+    await bench.executor.attempts[cancelled.id].obey()
+    await bench.reached(cancelled, State.CANCELLED)
+    bench.executor.attempts[done.id].succeed()
+    await removed(other)
+    assert kept.exists()
