@@ -187,7 +187,8 @@ Name = Annotated[
         "give small letters, digits, _ and -, at most 63, the first a letter",
     ),
 ]
-Width = Annotated[Int, Field(ge=1, le=2**20)]
+MAX_WIDTH = 2**20
+Width = Annotated[Int, Field(ge=1, le=MAX_WIDTH)]
 Small = Annotated[Int, Field(ge=1, le=1024)]
 Epochs = Annotated[Int, Field(ge=1, le=100_000)]
 Share = Annotated[Float, Field(ge=0.0, lt=1.0)]

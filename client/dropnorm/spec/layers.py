@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from dropnorm.spec._base import MAX_WIDTH as MAX_WIDTH
 from dropnorm.spec._base import Bool, Int, Problem, Small, SpecModel, Width
 from dropnorm.spec.regularization import BatchNormSettings, DropoutSettings
 

@@ -235,3 +235,12 @@ def test_a_depth_is_written_out_and_never_beside_blocks():
         dn.ResNet(depth=18, blocks=(2, 2))
     resolved = dn.ResNet(blocks=(2, 2)).model_dump(mode="json")
     assert dn.ResNet.model_validate(resolved) == dn.ResNet(blocks=(2, 2))
+
+
+def test_a_layer_that_would_be_too_wide_is_refused():
+    training = spec(dn.ResNet(blocks=(1, 1, 1, 1), bottleneck=True, width=2**16))
+    with pytest.raises(dn.InvalidSpecError) as refused:
+        design(training, (1, 8, 8), 10)
+    assert (
+        "comes to a layer of 2,097,152 channels" in problems(refused.value)["architecture.resnet"]
+    )

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from dropnorm.spec import ActivationFunction, InvalidSpecError, Problem, Regularization
 from dropnorm.spec import layers as spec
+from dropnorm.spec.layers import MAX_WIDTH
 from dropnorm_service.training.elements import Element, Meet, Way
 from dropnorm_service.training.layers import Meeting, Shape, describe
 from dropnorm_service.training.placement import placed_dropout, placed_norm, regularized
@@ -90,7 +91,17 @@ class Sketch:
         self, name: str, channels: int, kernel: int = 3, *, stride: int = 1, padding: int | None = None,
         bias: bool | None = None,
     ) -> None:  # fmt: skip
-        """A convolution; by default it keeps the size at stride 1 and has a bias where no norm follows."""
+        """A convolution; by default it keeps the size at stride 1 and has a bias where no norm follows.
+
+        Raises:
+            InvalidSpecError: it is wider than any layer may be.
+        """
+        if channels > MAX_WIDTH:
+            text = (
+                f"this comes to a layer of {channels:,} channels; at most {MAX_WIDTH:,} are "
+                "accepted: give a smaller width, or fewer stages"
+            )
+            raise InvalidSpecError([Problem(self.path, text)])
         layer = spec.Conv(
             channels=channels,
             kernel_size=kernel,
