@@ -19,7 +19,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
 SAMPLES = 51_000
-EPOCHS = 3
+EPOCHS = 10
 _BATCH = 128
 _HEADER = {"images": 16, "labels": 8}
 

@@ -104,9 +104,9 @@ class JobService:
         await asyncio.gather(*(self._bid_farewell(live, since) for live in self._journal.watched()))
         await self._journal.close()
 
-    def on_growth(self, listener: Callable[[], None]) -> None:
-        """Call a function whenever a journal has grown, once that is on disk."""
-        self._journal.listen(lambda job, events: listener())
+    def on_growth(self, listener: Callable[[Sequence[Event]], None]) -> None:
+        """Call a function with the events by which a journal has grown, once they are on disk."""
+        self._journal.listen(lambda job, events: listener(events))
 
     def folder_of(self, job_id: str) -> Path:
         """The job's own folder."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -16,9 +17,10 @@ from dropnorm_service.tracking.messages import Batch, JobContext, Role, RunMade,
 from dropnorm_service.tracking.process import CLOSING_TIME, MirrorProcess, ProcessEnded
 
 _FEED_LIMIT = 500
-_LINGER = (
-    0.1  # events of a busy service come in droves, and a batch of them costs little more than one
-)
+# Events of a busy service come in droves, and a batch of them costs little more than one. A training that is under
+# way feels each delivery, since it has all cores in use; its curves may lag, the beginning and end of jobs may not.
+_LINGER = 0.1
+_CURVES_LINGER = 2.0
 _UNSAVED_LIMIT = 1000
 _DEADLY = 3  # deaths of the process over one and the same event before that event is left out
 _SHORTEST_RETRY = 0.5
@@ -85,6 +87,7 @@ class Consumer:
         self._idle_limit = idle_limit
         self._process = MirrorProcess(Setup.of(role, config), self._record)
         self._wake = asyncio.Event()
+        self._urgent = asyncio.Event()
         self._idle = asyncio.Event()
         self._hindered = asyncio.Event()
         self._followers: list[Consumer] = []
@@ -94,10 +97,16 @@ class Consumer:
         if upstream is not None:
             upstream._followers.append(self)
 
-    def notify(self) -> None:
-        """Say that the journal has grown, or that the upstream has come further."""
+    def notify(self, *, urgent: bool = True) -> None:
+        """Say that the journal has grown, or that the upstream has come further.
+
+        Args:
+            urgent: somebody waits for it, or may; otherwise it is taken along with what comes within seconds.
+        """
         self._idle.clear()
         self._wake.set()
+        if urgent:
+            self._urgent.set()
 
     async def caught_up(self) -> None:
         """Wait until everything is mirrored that was in the journal at the last notification."""
@@ -123,22 +132,25 @@ class Consumer:
             self.position = self._saved = await self._journal.store.cursor(self.name)
             while True:
                 self._wake.clear()
-                if await self._step():
-                    await asyncio.sleep(_LINGER)
+                self._urgent.clear()
+                pause = await self._step()
+                if pause is not None:
+                    await self._pause(pause)
                 elif not self._wake.is_set():
                     self._idle.set()
                     await self._wait_for_work()
         finally:
             await self._process.close(self.closing_time)
 
-    async def _step(self) -> bool:
-        """Try to go on; False when there is nothing to do now."""
+    async def _step(self) -> float | None:
+        """Try to go on; seconds to wait before the next try, None when there is nothing to do now."""
         try:
             if self._idle_limit is None:
                 await self._process.prepare()
             entries = await self._next()
+            wanted = [entry for entry in entries if self._wants(entry[1])]
             if entries:
-                await self._deliver([entry for entry in entries if self._wants(entry[1])])
+                await self._deliver(wanted)
                 await self._advance(entries[-1][0], durable=False)
         except MlflowUnavailable as error:
             level = logging.DEBUG if self._failures else logging.WARNING  # once per outage
@@ -153,8 +165,10 @@ class Consumer:
             await self._back_off(_LONGEST_RESTART)
         else:
             self._hindered.clear()
-            return bool(entries)
-        return True
+            if not entries:
+                return None
+            return _CURVES_LINGER if wanted and len(entries) < _FEED_LIMIT else _LINGER
+        return 0.0
 
     async def _next(self) -> Sequence[tuple[int, Event]]:
         entries = await self._journal.store.feed(after=self.position, limit=_FEED_LIMIT)
@@ -214,6 +228,13 @@ class Consumer:
             self._saved = position
         for follower in self._followers:
             follower.notify()
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait, though for what is urgent not longer than events need to gather."""
+        await asyncio.sleep(min(_LINGER, seconds))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(max(0.0, seconds - _LINGER)):
+                await self._urgent.wait()
 
     async def _wait_for_work(self) -> None:
         try:

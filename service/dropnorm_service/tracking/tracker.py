@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from dropnorm.results import Event, StateChanged, Tracked
@@ -79,9 +79,9 @@ class Tracker:
             asyncio.create_task(self._artifacts.run(), name="mlflow-artifacts"),
         ]
 
-    def notify(self) -> None:
-        """Say that the journal has grown."""
-        self._runs.notify()
+    def notify(self, events: Sequence[Event]) -> None:
+        """Say that the journal has grown by these events."""
+        self._runs.notify(urgent=any(isinstance(each.payload, StateChanged) for each in events))
 
     async def caught_up(self) -> None:
         """Wait until MLflow has everything that is in the journal now."""

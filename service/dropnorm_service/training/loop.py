@@ -150,13 +150,15 @@ class _Training:
         self._enter("training")
         state.model.train()
         order = epoch_order(len(train), spec.seed, state.epoch).to(self._data.device)
-        parts = self._batching.slices
+        batches = order.split(self._batching.batch_size)
+        # Beside a small network's step Python itself takes time, so what can be done before the loop is.
+        first = (state.epoch - 1) * self._batching.steps_per_epoch
+        rates = [self._learning_rate(first + index) for index in range(len(state.losses))]
+        x, y, losses, step = train.x, train.y, state.losses, self._step
         state.epoch_watch.start()
-        for index in range(state.step, len(parts)):
-            batch = order[parts[index]]
-            rate = self._learning_rate(state.steps_done)
-            x, y = train.x.index_select(0, batch), train.y.index_select(0, batch)
-            state.losses[index] = self._step(x, y, rate)
+        for index in range(state.step, len(losses)):
+            batch = batches[index]
+            losses[index] = step(x.index_select(0, batch), y.index_select(0, batch), rates[index])
             state.step = index + 1
             if not self._report.stepped:
                 wait_for(self._data.device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -43,9 +44,11 @@ class Stepper:
         self._parameters = list(state.model.parameters())
         self._sides = [module for module in state.model.modules() if isinstance(module, Side)]
         self._optimizer, self._scaler = state.optimizer, state.scaler
+        self._scales = state.scaler.is_enabled()
         self._loss = loss
-        self._autocast = autocast(compute, state.losses.device)
+        self._compute, self._device = compute, state.losses.device
         self._clipping = clipping
+        self._learning_rate = math.nan
 
     def __call__(self, x: Tensor, y: Tensor, learning_rate: float) -> Tensor:
         """Train on one batch; its loss before the update, on the device.
@@ -53,22 +56,45 @@ class Stepper:
         Raises:
             InvalidSpecError: the model cannot be compiled here.
         """
-        for group in self._optimizer.param_groups:
-            group["lr"] = learning_rate
-        with self._autocast:
-            loss = self._loss(self._outputs(x), y)
-            for side in self._sides:
-                assert side.guess is not None  # the model is in training
-                loss = loss + _SIDE_WEIGHT * self._loss(side.guess, y)
-        self._scaler.scale(loss.sum()).backward()
-        if self._clipping is not None:
-            self._scaler.unscale_(self._optimizer)
-            nn.utils.clip_grad_norm_(self._parameters, self._clipping.max_norm)
-        self._scaler.step(self._optimizer)
-        self._scaler.update()
+        if learning_rate != self._learning_rate:
+            self._learning_rate = learning_rate
+            for group in self._optimizer.param_groups:
+                group["lr"] = learning_rate
+        loss = self._losses(x, y)
+        self._update(loss if loss.ndim == 0 else loss.sum())
         for parameter in self._parameters:
             parameter.grad = None
         return loss.detach()
+
+    def _losses(self, x: Tensor, y: Tensor) -> Tensor:
+        # For a small network each context and each call between two kernels shows, so what is off is left out.
+        if self._compute.precision == "float32":
+            return self._guessed(x, y)
+        with autocast(self._compute, self._device):
+            return self._guessed(x, y)
+
+    def _guessed(self, x: Tensor, y: Tensor) -> Tensor:
+        loss = self._loss(self._outputs(x), y)
+        for side in self._sides:
+            assert side.guess is not None  # the model is in training
+            loss = loss + _SIDE_WEIGHT * self._loss(side.guess, y)
+        return loss
+
+    def _update(self, loss: Tensor) -> None:
+        if not self._scales:
+            loss.backward()
+            self._clip()
+            self._optimizer.step()
+            return
+        self._scaler.scale(loss).backward()
+        self._scaler.unscale_(self._optimizer)
+        self._clip()
+        self._scaler.step(self._optimizer)
+        self._scaler.update()
+
+    def _clip(self) -> None:
+        if self._clipping is not None:
+            nn.utils.clip_grad_norm_(self._parameters, self._clipping.max_norm)
 
     def _outputs(self, x: Tensor) -> Tensor:
         if not self._compiles:

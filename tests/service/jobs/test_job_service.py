@@ -2,11 +2,12 @@
 
 import asyncio
 import socket
+from collections.abc import Sequence
 
 import pytest
 from tests.service.jobs.bench import GPU_SPEC, SPEC, Bench
 
-from dropnorm.results import State, Tracked
+from dropnorm.results import Event, State, Tracked
 from dropnorm.spec import InvalidSpecError, Problem, Submission
 from dropnorm_service.jobs.errors import (
     CannotFit,
@@ -225,10 +226,10 @@ async def test_where_mlflow_has_it_is_noted_once(bench: Bench):
 
 
 async def test_who_wants_to_know_hears_of_every_growth(bench: Bench):
-    heard: list[int] = []
-    bench.service.on_growth(lambda: heard.append(1))
-    await bench.create()
-    assert heard
+    heard: list[Sequence[Event]] = []
+    bench.service.on_growth(heard.append)
+    job = await bench.create()
+    assert list(heard[0]) == list(await bench.journal(job))
 
 
 async def test_the_workers_are_the_executors_slots(bench: Bench):

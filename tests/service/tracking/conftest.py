@@ -70,7 +70,7 @@ def tracked(
     async def run(config: TrackingConfig = config) -> AsyncIterator[Tracker]:
         async def record(job_id: str, ids: Tracked) -> None:
             await story.record_tracking(job_id, ids)
-            tracker.notify()
+            tracker.notify([])
 
         tracker = Tracker(
             config, store=story.store, folder_of=story.folder_of, record_tracking=record

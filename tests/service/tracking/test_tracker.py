@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
@@ -14,7 +15,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from tests.service.tracking.story import Story, a_spec, epoch, moved
 
-from dropnorm.results import EpochCompleted, State
+from dropnorm.results import EpochCompleted, Event, State
 from dropnorm_service.tracking import TrackingConfig, consumer, tracker
 
 
@@ -27,6 +28,10 @@ def runs(client: MlflowClient) -> dict[str, Run]:
 
 def steps(client: MlflowClient, run: Run, metric: str = "train_loss") -> list[int]:
     return [point.step for point in client.get_metric_history(run.info.run_id, metric)]
+
+
+async def news(story: Story, job_id: str, after: int = 0) -> Sequence[Event]:
+    return await story.store.events(job_id, after=after, limit=100)
 
 
 def mirror_processes() -> list[psutil.Process]:
@@ -46,7 +51,7 @@ async def test_a_job_gets_its_run_while_it_trains_and_its_files_when_it_ends(
         for job_id in ("one", "two"):
             await story.submit(job_id)
             await story.start(job_id)
-            mirror.notify()
+            mirror.notify(await news(story, job_id))
             job = await story.has_run(job_id)
             assert job.mlflow_run_id is not None
             run = client.get_run(job.mlflow_run_id)
@@ -67,6 +72,39 @@ async def test_a_job_gets_its_run_while_it_trains_and_its_files_when_it_ends(
         assert steps(client, run) == [1, 2, 3]
         assert [file.path for file in client.list_artifacts(run.info.run_id)] == ["spec.yaml"]
     assert not mirror_processes()
+
+
+async def test_curves_may_lag_but_beginning_and_end_of_a_job_do_not(
+    story: Story, tracked, client: MlflowClient, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(consumer, "_CURVES_LINGER", 3600.0)
+
+    async def reached(said: Sequence[int], status: str) -> None:
+        async with asyncio.timeout(60):
+            while True:
+                [run] = runs(client).values()
+                if steps(client, run) == said and run.info.status == status:
+                    return
+                await asyncio.sleep(0.05)
+
+    async with tracked() as mirror:
+        await story.submit("one")
+        last = (await story.start("one")).last_sequence
+        mirror.notify(await news(story, "one"))
+        await story.has_run("one")
+        await mirror.caught_up()
+
+        for number in (1, 2):
+            told = await story.train("one", [number])
+            mirror.notify(await news(story, "one", last))
+            last = told.last_sequence
+            await reached([1], "RUNNING")
+        await asyncio.sleep(0.5)
+        await reached([1], "RUNNING")
+
+        await story.succeed("one")
+        mirror.notify(await news(story, "one", last))
+        await reached([1, 2], "FINISHED")
 
 
 async def test_a_killed_process_a_stop_and_a_lost_cursor_lose_and_double_nothing(

@@ -34,7 +34,7 @@ async def test_an_outage_of_the_server_delays_the_mirror_and_nothing_else(
             await tracker.caught_up()
 
         await story.train("through", [2])
-        tracker.notify()
+        tracker.notify([])
         async with asyncio.timeout(60):
             while "MLflow is unavailable" not in caplog.text:  # noqa: ASYNC110 - a log has no event
                 await asyncio.sleep(0.05)
