@@ -147,7 +147,13 @@ def image_families() -> SearchStrategy[dn.Architecture]:
 
 
 def regularizations() -> SearchStrategy[dn.Regularization]:
-    dropout = made(dn.Dropout, **dropout_settings(), input_rate=RATES, output_rate=RATES)
+    dropout = made(
+        dn.Dropout,
+        **dropout_settings(),
+        conv_rate=st.none() | RATES,
+        input_rate=RATES,
+        output_rate=RATES,
+    )
     batch_norm = made(
         dn.BatchNorm,
         **batch_norm_settings(),

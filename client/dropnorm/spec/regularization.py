@@ -71,6 +71,8 @@ class BatchNormSettings(SpecModel):
 class Dropout(DropoutSettings):
     """Dropout of single units after each activation (`rate`), of the input, and of the output."""
 
+    conv_rate: Rate | None = None
+    """Share of units dropped after the activations of convolutions, from 0 (off) to below 1; absent: as `rate`."""
     input_rate: Rate = 0.0
     """Share of input features dropped, from 0 (off) to below 1."""
     output_rate: Rate = 0.0

@@ -119,6 +119,7 @@ class Dropout(google.protobuf.message.Message):
     RESCALING_FIELD_NUMBER: builtins.int
     INPUT_RATE_FIELD_NUMBER: builtins.int
     OUTPUT_RATE_FIELD_NUMBER: builtins.int
+    CONV_RATE_FIELD_NUMBER: builtins.int
     rate: builtins.float
     """Share of units dropped in training after each activation; 0 is off. Limits: 0 to below 1.
     Default: 0.5.
@@ -136,6 +137,10 @@ class Dropout(google.protobuf.message.Message):
     """Share of the outputs (logits) dropped; 0 is off. Seldom wise, and PlanTrainingJob says so.
     Limits: 0 to below 1. Default: 0.
     """
+    conv_rate: builtins.float
+    """Share of units dropped after the activations of convolutions; 0 is off. Limits: 0 to below 1.
+    Default: as `rate`.
+    """
     def __init__(
         self,
         *,
@@ -144,9 +149,12 @@ class Dropout(google.protobuf.message.Message):
         rescaling: Global___DropoutRescaling.ValueType | None = ...,
         input_rate: builtins.float | None = ...,
         output_rate: builtins.float | None = ...,
+        conv_rate: builtins.float | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_input_rate", b"_input_rate", "_keep_prob", b"_keep_prob", "_output_rate", b"_output_rate", "_rate", b"_rate", "_rescaling", b"_rescaling", "input_rate", b"input_rate", "keep_prob", b"keep_prob", "output_rate", b"output_rate", "rate", b"rate", "rescaling", b"rescaling"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_input_rate", b"_input_rate", "_keep_prob", b"_keep_prob", "_output_rate", b"_output_rate", "_rate", b"_rate", "_rescaling", b"_rescaling", "input_rate", b"input_rate", "keep_prob", b"keep_prob", "output_rate", b"output_rate", "rate", b"rate", "rescaling", b"rescaling"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_conv_rate", b"_conv_rate", "_input_rate", b"_input_rate", "_keep_prob", b"_keep_prob", "_output_rate", b"_output_rate", "_rate", b"_rate", "_rescaling", b"_rescaling", "conv_rate", b"conv_rate", "input_rate", b"input_rate", "keep_prob", b"keep_prob", "output_rate", b"output_rate", "rate", b"rate", "rescaling", b"rescaling"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_conv_rate", b"_conv_rate", "_input_rate", b"_input_rate", "_keep_prob", b"_keep_prob", "_output_rate", b"_output_rate", "_rate", b"_rate", "_rescaling", b"_rescaling", "conv_rate", b"conv_rate", "input_rate", b"input_rate", "keep_prob", b"keep_prob", "output_rate", b"output_rate", "rate", b"rate", "rescaling", b"rescaling"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_conv_rate", b"_conv_rate"]) -> typing.Literal["conv_rate"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_input_rate", b"_input_rate"]) -> typing.Literal["input_rate"] | None: ...
     @typing.overload

@@ -12,7 +12,12 @@ Place = Literal["input", "hidden", "output"]
 
 
 def regularized(
-    regularization: Regularization, place: Place, prefix: str, activation: Element | None = None
+    regularization: Regularization,
+    place: Place,
+    prefix: str,
+    activation: Element | None = None,
+    *,
+    conv: bool = False,
 ) -> list[Element]:
     """What stands in one place: an activation (at input and output none), dropout and batch norm.
 
@@ -22,10 +27,11 @@ def regularized(
     | after_activation  | activation, norm, dropout | activation, dropout, norm |
     | none              | activation, dropout       | activation, dropout       |
 
-    A dropout rate of 0 is off: there is no module for it.
+    A dropout rate of 0 is off: there is no module for it. `conv` tells the activation of a convolution,
+    which may have a rate of its own.
     """
     norm = placed_norm(regularization.batch_norm, place, prefix)
-    dropout = placed_dropout(regularization.dropout, place, prefix)
+    dropout = placed_dropout(regularization.dropout, place, prefix, conv=conv)
     middle = [activation] if activation else []
     settings = regularization.batch_norm
     norm_leads = bool(norm) and settings is not None and settings.position == "before_activation"
@@ -48,9 +54,13 @@ def placed_norm(settings: BatchNorm | None, place: Place, prefix: str) -> list[E
     return [Element(f"{prefix}norm", layer, f"regularization.batch_norm.{place}")]
 
 
-def placed_dropout(settings: Dropout | None, place: Place, prefix: str) -> list[Element]:
+def placed_dropout(
+    settings: Dropout | None, place: Place, prefix: str, *, conv: bool = False
+) -> list[Element]:
     """The dropout of one place, if there is one."""
     field = "rate" if place == "hidden" else f"{place}_rate"
+    if conv and settings is not None and settings.conv_rate is not None:
+        field = "conv_rate"
     if settings is None or not (rate := getattr(settings, field)):
         return []
     layer = spec.Dropout(rate=rate, rescaling=settings.rescaling)

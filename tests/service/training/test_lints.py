@@ -93,6 +93,13 @@ def test_dropout_in_a_list(tail: tuple[dn.Layer, ...], code: str) -> None:
     assert shifts == {code: "architecture.sequential.layers[2].dropout"}
 
 
+def test_a_rate_for_convolutions_without_one() -> None:
+    dropout = dn.Dropout(rate=0.5, conv_rate=0.2)
+    spec = mlp(8, regularization=dn.Regularization(dropout=dropout))
+    field = "regularization.dropout.conv_rate"
+    assert lints(spec)["REGULARIZATION_WITHOUT_EFFECT"] == field
+
+
 def test_the_order_is_not_blamed_for_a_norm_of_the_list() -> None:
     spec = listed(
         layers.BatchNorm(),

@@ -177,3 +177,31 @@ def test_an_mlp_is_the_same_network_as_its_list() -> None:
         torch.manual_seed(0)
         results.append(build_model(spec, (6,), 3)(x))
     assert torch.equal(*results)
+
+
+def test_convolutions_may_have_a_rate_of_their_own() -> None:
+    def rates(spec: dn.TrainingSpec) -> list[float]:
+        model = build_model(spec, (1, 16, 16), 3)
+        return [module.rate for module in model.modules() if isinstance(module, Dropout)]
+
+    network = (
+        layers.Conv(channels=4),
+        layers.Activation(),
+        layers.Pool(),
+        layers.Activation(),
+        layers.Flatten(),
+        layers.Linear(units=8),
+        layers.Activation(),
+    )
+    classifier = dn.Regularization(dropout=dn.Dropout(rate=0.5, conv_rate=0.0))
+    both = dn.Regularization(dropout=dn.Dropout(rate=0.5, conv_rate=0.1))
+    assert rates(listed(*network, regularization=classifier)) == [0.5]
+    assert rates(listed(*network, regularization=both)) == [0.1, 0.1, 0.5]
+    preactivated = layers.Residual(layers=(layers.Activation(), layers.Conv(channels=4)))
+    spec = listed(layers.Conv(channels=4), preactivated, regularization=both)
+    assert rates(spec) == [0.1]
+    alexnet = dn.AlexNet(channels=(4, 4, 4, 4, 4), hidden=(8, 8))
+    paper = listed(*network, regularization=classifier).model_copy(update={"architecture": alexnet})
+    assert rates(paper) == [0.5, 0.5]
+    googlenet = dn.GoogLeNet(width=0.125, auxiliary_heads=False)
+    assert rates(paper.model_copy(update={"architecture": googlenet})) == [0.5]

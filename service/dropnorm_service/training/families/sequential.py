@@ -29,17 +29,28 @@ def sequential(settings: Sequential, frame: Frame) -> Sequence[Element]:
 
 
 def _listed(
-    layers: Sequence[spec.Layer], regularization: Regularization, prefix: str, path: str
+    layers: Sequence[spec.Layer],
+    regularization: Regularization,
+    prefix: str,
+    path: str,
+    *,
+    conv: bool = False,
 ) -> list[Element]:
+    """Layers of a list or a branch; `conv` says whether a convolution is the last with weights before it."""
     elements: list[Element] = []
     for index, layer in enumerate(layers):
+        conv = isinstance(layer, spec.Conv) or (conv and not isinstance(layer, spec.Linear))
         here, field = f"{prefix}{index}.", f"{path}[{index}].{layer.kind}"
         element = Element(here + _NAMES.get(layer.kind, layer.kind), layer, field)
         if isinstance(layer, spec.Activation):
-            elements += regularized(regularization, "hidden", here, element)
+            elements += regularized(regularization, "hidden", here, element, conv=conv)
         elif isinstance(layer, spec.Residual):
             inside = _listed(
-                layer.layers, regularization, f"{element.name}.layers.", f"{field}.layers"
+                layer.layers,
+                regularization,
+                f"{element.name}.layers.",
+                f"{field}.layers",
+                conv=conv,
             )
             ways = (Way("layers", tuple(inside)), Way("shortcut"))
             elements.append(replace(element, layer=Meet("add", project=True), ways=ways))

@@ -41,6 +41,7 @@ class Sketch:
         activation: its non-linearity.
         size: height and width that the last layer leaves, in pixels.
         prefix: what the names of its layers begin with.
+        flat: it has come to feature vectors.
         elements: the layers so far.
     """
 
@@ -49,6 +50,7 @@ class Sketch:
     activation: ActivationFunction
     size: tuple[int, int]
     prefix: str = ""
+    flat: bool = False
     elements: list[Element] = field(default_factory=list)
 
     @classmethod
@@ -135,7 +137,7 @@ class Sketch:
     def flatten(self, name: str) -> None:
         """Images become feature vectors."""
         self.add(f"{name}.flatten", spec.Flatten())
-        self.size = (1, 1)
+        self.flat = True
 
     def classify(self, widths: Sequence[int], name: str = "classifier") -> None:
         """Flatten, then linear layers with dropout and without norm."""
@@ -156,7 +158,7 @@ class Sketch:
         around = self.regularization
         if not norm:
             around = around.model_copy(update={"batch_norm": None})
-        self.elements += regularized(around, "hidden", prefix, activation)
+        self.elements += regularized(around, "hidden", prefix, activation, conv=not self.flat)
 
     def norm(self, name: str, *, zero: bool = False) -> None:
         """A norm by itself. `zero` starts its gamma at zero, or where it has none, what stands before it."""

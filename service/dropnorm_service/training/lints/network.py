@@ -108,7 +108,8 @@ def batch_statistics(subject: Subject) -> Iterator[Lint]:
 
 
 def nothing_to_regularize(subject: Subject) -> Iterator[Lint]:
-    """Hidden dropout or batch norm in a network without an activation."""
+    """Hidden dropout or batch norm in a network without an activation, and a rate for convolutions without one."""
+    yield from _no_convolutions(subject)
     if any(isinstance(layer.element.layer, spec.Activation) for layer in subject.paper.walk()):
         return
     dropout = subject.training.regularization.dropout
@@ -120,6 +121,17 @@ def nothing_to_regularize(subject: Subject) -> Iterator[Lint]:
         asked,
         "this acts around activations, and the network has none",
     )
+
+
+def _no_convolutions(subject: Subject) -> Iterator[Lint]:
+    dropout = subject.training.regularization.dropout
+    kinds = [layer.element.layer for layer in subject.paper.walk()]
+    if dropout and dropout.conv_rate and not any(isinstance(kind, spec.Conv) for kind in kinds):
+        yield Lint(
+            code="REGULARIZATION_WITHOUT_EFFECT",
+            field="regularization.dropout.conv_rate",
+            message="this acts after convolutions, and the network has none; rate is for other layers",
+        )
 
 
 def _at_the_end(subject: Subject, kind: type[spec.Dropout] | type[spec.BatchNorm]) -> list[str]:
