@@ -1,5 +1,7 @@
 """Every lint: that it speaks up, where, and that it keeps quiet otherwise."""
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -7,6 +9,7 @@ from tests.service.training.shorthand import listed, mlp, summary
 
 from dropnorm import spec as dn
 from dropnorm.spec import layers
+from dropnorm_service.training import lints as rules
 from dropnorm_service.training import plan
 
 NORM = dn.BatchNorm()
@@ -239,6 +242,26 @@ def test_early_stopping_without_effect() -> None:
             "EARLY_STOPPING_WITHOUT_EFFECT": field
         }
     assert lints(trained(epochs=7, early_stopping=stopping)) == {}
+
+
+def test_unused_gpus() -> None:
+    def asked(gpus: int) -> dict[str, str]:
+        return lints(SILENT.model_copy(update={"compute": dn.Compute(device="cuda", gpus=gpus)}))
+
+    assert asked(2) == {"UNUSED_GPUS": "compute.gpus"}
+    assert asked(1) == {}
+
+
+def test_the_page_explains_every_lint() -> None:
+    source = Path(rules.__file__).parent
+    codes = {
+        code
+        for path in source.glob("[!_]*.py")
+        for code in re.findall(r'"([A-Z]+(?:_[A-Z]+)*)"', path.read_text(encoding="utf-8"))
+    }
+    page = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
+    assert len(codes) >= len(rules.RULES)
+    assert [code for code in sorted(codes) if f"`{code}`" not in page] == []
 
 
 def test_memory_nearly_full() -> None:

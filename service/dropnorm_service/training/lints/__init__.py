@@ -21,6 +21,7 @@ RULES: Sequence[Rule] = (
     training.schedule_ends_early,
     training.second_warmup,
     training.idle_early_stopping,
+    training.unused_gpus,
     training.nearly_full,
 )
 

@@ -86,6 +86,17 @@ def idle_early_stopping(subject: Subject) -> Iterator[Lint]:
         )
 
 
+def unused_gpus(subject: Subject) -> Iterator[Lint]:
+    """More GPUs than a training uses."""
+    gpus = subject.training.compute.gpus or 0
+    if gpus > 1:
+        yield Lint(
+            code="UNUSED_GPUS",
+            field="compute.gpus",
+            message=f"the job would hold {gpus} GPUs and train on one of them; ask for one",
+        )
+
+
 def nearly_full(subject: Subject) -> Iterator[Lint]:
     """A memory estimate close to the limit."""
     limit, total = subject.memory_limit, subject.memory.total
