@@ -60,6 +60,10 @@ def batch_norm_settings() -> dict[str, SearchStrategy[Any]]:
     return {"momentum": SHARES, "eps": POSITIVE, "affine": BOOLS, "track_running_stats": BOOLS}
 
 
+def sample_norm_settings() -> dict[str, SearchStrategy[Any]]:
+    return {"eps": POSITIVE, "affine": BOOLS}
+
+
 @st.composite
 def convolutions(draw: st.DrawFn) -> layers.Conv:
     groups, multiple = draw(st.integers(1, 8)), draw(st.integers(1, 32))
@@ -93,6 +97,10 @@ def plain_layers() -> SearchStrategy[dn.Layer]:
         made(layers.Activation, function=FUNCTIONS),
         made(layers.Dropout, **dropout_settings()),
         made(layers.BatchNorm, **batch_norm_settings()),
+        made(layers.LayerNorm, **sample_norm_settings()),
+        made(layers.GroupNorm, groups=st.integers(1, 2**20), **sample_norm_settings()),
+        made(layers.InstanceNorm, **sample_norm_settings()),
+        made(layers.RMSNorm, **sample_norm_settings()),
     )
 
 
@@ -154,19 +162,27 @@ def regularizations() -> SearchStrategy[dn.Regularization]:
         input_rate=RATES,
         output_rate=RATES,
     )
-    batch_norm = made(
-        dn.BatchNorm,
-        **batch_norm_settings(),
-        input=BOOLS,
-        hidden=BOOLS,
-        output=BOOLS,
-        position=st.sampled_from(["before_activation", "after_activation"]),
-    )
-    return made(
-        dn.Regularization,
-        dropout=st.none() | dropout,
-        batch_norm=st.none() | batch_norm,
-        order=st.sampled_from(["norm_then_dropout", "dropout_then_norm"]),
+    places: dict[str, SearchStrategy[Any]] = {
+        "input": BOOLS,
+        "hidden": BOOLS,
+        "output": BOOLS,
+        "position": st.sampled_from(["before_activation", "after_activation"]),
+    }
+    sample = sample_norm_settings() | places
+    norms: dict[str, SearchStrategy[Any]] = {
+        "batch_norm": made(dn.BatchNorm, **batch_norm_settings(), **places),
+        "layer_norm": made(dn.LayerNorm, **sample),
+        "group_norm": made(dn.GroupNorm, groups=st.integers(1, 2**20), **sample),
+        "instance_norm": made(dn.InstanceNorm, **sample),
+        "rms_norm": made(dn.RMSNorm, **sample),
+    }
+    rest = {
+        "dropout": st.none() | dropout,
+        "order": st.sampled_from(["norm_then_dropout", "dropout_then_norm"]),
+    }
+    return st.one_of(
+        made(dn.Regularization, **rest),
+        *(made(dn.Regularization, **{name: norm}, **rest) for name, norm in norms.items()),
     )
 
 

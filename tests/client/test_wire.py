@@ -238,7 +238,8 @@ class TestStrictReading:
                 "Input should be less than or equal to 1, not 1.5"
             ),
             "architecture.sequential.layers[2].residual.layers[1]": (
-                "choose one of linear, conv, pool, flatten, activation, dropout, batch_norm, residual"
+                "choose one of linear, conv, pool, flatten, activation, dropout, batch_norm, "
+                "layer_norm, group_norm, instance_norm, rms_norm, residual"
             ),
             "optimization.batch_size": "Input should be greater than or equal to 1, not 0",
             "optimization.optimizer.sgd.lr": "Input should be greater than 0, not -1.0",

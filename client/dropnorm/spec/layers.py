@@ -9,7 +9,12 @@ from pydantic import Field
 
 from dropnorm.spec._base import MAX_WIDTH as MAX_WIDTH
 from dropnorm.spec._base import Bool, Int, Problem, Small, SpecModel, Width
-from dropnorm.spec.regularization import BatchNormSettings, DropoutSettings
+from dropnorm.spec.regularization import (
+    BatchNormSettings,
+    DropoutSettings,
+    GroupNormSettings,
+    SampleNormSettings,
+)
 
 ActivationFunction = Literal["relu", "leaky_relu", "elu", "selu", "gelu", "silu", "tanh", "sigmoid"]
 
@@ -107,6 +112,30 @@ class BatchNorm(BatchNormSettings):
     kind: Literal["batch_norm"] = "batch_norm"
 
 
+class LayerNorm(SampleNormSettings):
+    """Layer normalisation (Ba et al. 2016) at this very place, besides what `regularization` adds."""
+
+    kind: Literal["layer_norm"] = "layer_norm"
+
+
+class GroupNorm(GroupNormSettings):
+    """Group normalisation (Wu & He 2018) at this very place, besides what `regularization` adds."""
+
+    kind: Literal["group_norm"] = "group_norm"
+
+
+class InstanceNorm(SampleNormSettings):
+    """Instance normalisation of an image (Ulyanov et al. 2016) at this very place, besides `regularization`'s."""
+
+    kind: Literal["instance_norm"] = "instance_norm"
+
+
+class RMSNorm(SampleNormSettings):
+    """Root-mean-square normalisation (Zhang & Sennrich 2019) at this very place, besides what `regularization` adds."""
+
+    kind: Literal["rms_norm"] = "rms_norm"
+
+
 class Residual(SpecModel):
     """`y = layers(x) + shortcut(x)` (He et al. 2015).
 
@@ -126,7 +155,18 @@ class Residual(SpecModel):
 
 
 Layer = Annotated[
-    Linear | Conv | Pool | Flatten | Activation | Dropout | BatchNorm | Residual,
+    Linear
+    | Conv
+    | Pool
+    | Flatten
+    | Activation
+    | Dropout
+    | BatchNorm
+    | LayerNorm
+    | GroupNorm
+    | InstanceNorm
+    | RMSNorm
+    | Residual,
     Field(discriminator="kind"),
 ]
 Residual.model_rebuild()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, model_validator
 
-from dropnorm.spec._base import Bool, Float, Positive, Rate, SpecModel
+from dropnorm.spec._base import Bool, Float, Int, Positive, Problem, Rate, SpecModel
 
 _LEAST_KEPT = 1e-12
 """The complement of less rounds to a rate of 1."""
@@ -68,6 +68,23 @@ class BatchNormSettings(SpecModel):
     """Keep running statistics for evaluation; without them evaluation normalises by its own batches."""
 
 
+class SampleNormSettings(SpecModel):
+    """How a sample is normalised by itself, without a batch, and so in evaluation as in training."""
+
+    eps: Positive = 1e-5
+    """Added to the variance, or to the mean square, before the root, above 0."""
+    affine: Bool = True
+    """Learn gamma and, where the mean is taken away, beta: one per feature or channel."""
+
+
+class GroupNormSettings(SampleNormSettings):
+    """How groups of a sample's channels are normalised, each by itself (Wu & He 2018)."""
+
+    groups: Annotated[Int, Field(ge=1, le=2**20)] = 32
+    """Groups at most, 1 to 1,048,576: it is the largest number up to this that divides the channels and leaves each
+    group two values."""
+
+
 class Dropout(DropoutSettings):
     """Dropout of single units after each activation (`rate`), of the input, and of the output."""
 
@@ -79,8 +96,8 @@ class Dropout(DropoutSettings):
     """Share of the outputs (logits) dropped, from 0 (off) to below 1; seldom wise, and Plan says so."""
 
 
-class BatchNorm(BatchNormSettings):
-    """Batch normalisation of the input, of the hidden layers, of the output."""
+class NormPlaces(SpecModel):
+    """Where a network is normalised."""
 
     input: Bool = False
     """Normalise the input features or channels."""
@@ -92,14 +109,64 @@ class BatchNorm(BatchNormSettings):
     """Where in a hidden layer: before its activation (Ioffe & Szegedy 2015) or after it."""
 
 
+class BatchNorm(NormPlaces, BatchNormSettings):
+    """Batch normalisation of the input, of the hidden layers, of the output."""
+
+
+class LayerNorm(NormPlaces, SampleNormSettings):
+    """Normalisation of all values of a sample (Ba et al. 2016), in the places of a batch norm."""
+
+
+class GroupNorm(NormPlaces, GroupNormSettings):
+    """Normalisation of groups of a sample's channels (Wu & He 2018), in the places of a batch norm."""
+
+
+class InstanceNorm(NormPlaces, SampleNormSettings):
+    """Normalisation of each channel of an image by itself (Ulyanov et al. 2016), in the places of a batch norm."""
+
+
+class RMSNorm(NormPlaces, SampleNormSettings):
+    """Division of a sample by its root mean square (Zhang & Sennrich 2019), in the places of a batch norm."""
+
+
+Norm = BatchNorm | LayerNorm | GroupNorm | InstanceNorm | RMSNorm
+NORMS = ("batch_norm", "layer_norm", "group_norm", "instance_norm", "rms_norm")
+
+
 class Regularization(SpecModel):
-    """Dropout and batch norm, either, both or none, and their order where both act."""
+    """Dropout and a norm, either, both or none, and their order where both act.
+
+    There is one norm at most: batch norm is compared with another by changing its name.
+    """
 
     dropout: Dropout | None = None
     """Dropout; absent: none."""
     batch_norm: BatchNorm | None = None
     """Batch normalisation; absent: none."""
+    layer_norm: LayerNorm | None = None
+    """Layer normalisation; absent: none."""
+    group_norm: GroupNorm | None = None
+    """Group normalisation; absent: none."""
+    instance_norm: InstanceNorm | None = None
+    """Instance normalisation, of images alone; absent: none."""
+    rms_norm: RMSNorm | None = None
+    """Root-mean-square normalisation; absent: none."""
     order: Literal["norm_then_dropout", "dropout_then_norm"] = "norm_then_dropout"
-    """Where both act in one place. `norm_then_dropout`: dropout comes last, after activation and batch norm.
-    `dropout_then_norm`: dropout stands directly before the batch norm, which shifts the variance the norm sees
+    """Where both act in one place. `norm_then_dropout`: dropout comes last, after activation and norm.
+    `dropout_then_norm`: dropout stands directly before the norm, which shifts the variance that a batch norm sees
     between training and evaluation (Li et al. 2018)."""
+
+    @property
+    def norm(self) -> tuple[str, Norm] | None:
+        """The norm with the name of its field; None: there is none."""
+        given = ((name, getattr(self, name)) for name in NORMS)
+        return next(((name, norm) for name, norm in given if norm is not None), None)
+
+    def without_norm(self) -> Regularization:
+        """The same without its norm."""
+        return self.model_copy(update=dict.fromkeys(NORMS))
+
+    def _rules(self) -> Iterator[Problem]:
+        given = [name for name in NORMS if getattr(self, name) is not None]
+        for other in given[1:]:
+            yield Problem(other, f"there is {given[0]} already; give one norm at most")

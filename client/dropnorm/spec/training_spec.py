@@ -43,8 +43,12 @@ class TrainingSpec(SpecModel):
     """Seed of initialisation, shuffling, dropout and, unless data.split_seed is given, the splits; 0 to 2^63 - 1."""
 
     def digest(self) -> str:
-        """SHA-256 (hex) of the resolved spec in canonical JSON: equal specs, equal digests, defaults written or not."""
-        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        """SHA-256 (hex) of the resolved spec in canonical JSON: equal specs, equal digests, defaults written or not.
+
+        What is absent is left out, so that a later version, with more that may be absent, gives the same.
+        """
+        resolved = self.model_dump(mode="json", exclude_none=True)
+        canonical = json.dumps(resolved, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
 
     @classmethod

@@ -26,7 +26,7 @@ from dropnorm.v1 import regularization_pb2 as dropnorm_dot_v1_dot_regularization
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x64ropnorm/v1/layers.proto\x12\x0b\x64ropnorm.v1\x1a dropnorm/v1/regularization.proto\x1a\x1fgoogle/api/field_behavior.proto\"\xae\x03\n\x05Layer\x12\x30\n\x06linear\x18\x01 \x01(\x0b\x32\x18.dropnorm.v1.LinearLayerB\x04\xe2\x41\x01\x01H\x00\x12,\n\x04\x63onv\x18\x02 \x01(\x0b\x32\x16.dropnorm.v1.ConvLayerB\x04\xe2\x41\x01\x01H\x00\x12,\n\x04pool\x18\x03 \x01(\x0b\x32\x16.dropnorm.v1.PoolLayerB\x04\xe2\x41\x01\x01H\x00\x12\x32\n\x07\x66latten\x18\x04 \x01(\x0b\x32\x19.dropnorm.v1.FlattenLayerB\x04\xe2\x41\x01\x01H\x00\x12\x38\n\nactivation\x18\x05 \x01(\x0b\x32\x1c.dropnorm.v1.ActivationLayerB\x04\xe2\x41\x01\x01H\x00\x12\x32\n\x07\x64ropout\x18\x06 \x01(\x0b\x32\x19.dropnorm.v1.DropoutLayerB\x04\xe2\x41\x01\x01H\x00\x12\x37\n\nbatch_norm\x18\x07 \x01(\x0b\x32\x1b.dropnorm.v1.BatchNormLayerB\x04\xe2\x41\x01\x01H\x00\x12\x34\n\x08residual\x18\x08 \x01(\x0b\x32\x1a.dropnorm.v1.ResidualLayerB\x04\xe2\x41\x01\x01H\x00\x42\x06\n\x04kind\"S\n\x0bLinearLayer\x12\x18\n\x05units\x18\x01 \x01(\x03\x42\x04\xe2\x41\x01\x02H\x00\x88\x01\x01\x12\x17\n\x04\x62ias\x18\x02 \x01(\x08\x42\x04\xe2\x41\x01\x01H\x01\x88\x01\x01\x42\x08\n\x06_unitsB\x07\n\x05_bias\"\xa5\x02\n\tConvLayer\x12\x1b\n\x08\x63hannels\x18\x01 \x01(\x03\x42\x04\xe2\x41\x01\x02H\x00\x88\x01\x01\x12\x1e\n\x0bkernel_size\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x01H\x01\x88\x01\x01\x12\x19\n\x06stride\x18\x03 \x01(\x03\x42\x04\xe2\x41\x01\x01H\x02\x88\x01\x01\x12\x1a\n\x07padding\x18\x04 \x01(\x03\x42\x04\xe2\x41\x01\x01H\x03\x88\x01\x01\x12\x1b\n\x08\x64ilation\x18\x05 \x01(\x03\x42\x04\xe2\x41\x01\x01H\x04\x88\x01\x01\x12\x19\n\x06groups\x18\x06 \x01(\x03\x42\x04\xe2\x41\x01\x01H\x05\x88\x01\x01\x12\x17\n\x04\x62ias\x18\x07 \x01(\x08\x42\x04\xe2\x41\x01\x01H\x06\x88\x01\x01\x42\x0b\n\t_channelsB\x0e\n\x0c_kernel_sizeB\t\n\x07_strideB\n\n\x08_paddingB\x0b\n\t_dilationB\t\n\x07_groupsB\x07\n\x05_bias\"\x9f\x02\n\tPoolLayer\x12\x34\n\x04mode\x18\x01 \x01(\x0e\x32\x1b.dropnorm.v1.PoolLayer.ModeB\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12\x1e\n\x0bkernel_size\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x01H\x01\x88\x01\x01\x12\x19\n\x06stride\x18\x03 \x01(\x03\x42\x04\xe2\x41\x01\x01H\x02\x88\x01\x01\x12\x1a\n\x07padding\x18\x04 \x01(\x03\x42\x04\xe2\x41\x01\x01H\x03\x88\x01\x01\"U\n\x04Mode\x12\x14\n\x10MODE_UNSPECIFIED\x10\x00\x12\x0c\n\x08MODE_MAX\x10\x01\x12\x10\n\x0cMODE_AVERAGE\x10\x02\x12\x17\n\x13MODE_GLOBAL_AVERAGE\x10\x03\x42\x07\n\x05_modeB\x0e\n\x0c_kernel_sizeB\t\n\x07_strideB\n\n\x08_padding\"\x0e\n\x0c\x46lattenLayer\"\\\n\x0f\x41\x63tivationLayer\x12<\n\x08\x66unction\x18\x01 \x01(\x0e\x32\x1f.dropnorm.v1.ActivationFunctionB\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x42\x0b\n\t_function\"\xa7\x01\n\x0c\x44ropoutLayer\x12\x17\n\x04rate\x18\x01 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12\x1c\n\tkeep_prob\x18\x02 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x01\x88\x01\x01\x12;\n\trescaling\x18\x03 \x01(\x0e\x32\x1d.dropnorm.v1.DropoutRescalingB\x04\xe2\x41\x01\x01H\x02\x88\x01\x01\x42\x07\n\x05_rateB\x0c\n\n_keep_probB\x0c\n\n_rescaling\"\xc0\x01\n\x0e\x42\x61tchNormLayer\x12\x1b\n\x08momentum\x18\x01 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12\x16\n\x03\x65ps\x18\x02 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x01\x88\x01\x01\x12\x19\n\x06\x61\x66\x66ine\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x01H\x02\x88\x01\x01\x12&\n\x13track_running_stats\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01H\x03\x88\x01\x01\x42\x0b\n\t_momentumB\x06\n\x04_epsB\t\n\x07_affineB\x16\n\x14_track_running_stats\"9\n\rResidualLayer\x12(\n\x06layers\x18\x01 \x03(\x0b\x32\x12.dropnorm.v1.LayerB\x04\xe2\x41\x01\x02*\xb1\x02\n\x12\x41\x63tivationFunction\x12#\n\x1f\x41\x43TIVATION_FUNCTION_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x41\x43TIVATION_FUNCTION_RELU\x10\x01\x12\"\n\x1e\x41\x43TIVATION_FUNCTION_LEAKY_RELU\x10\x02\x12\x1b\n\x17\x41\x43TIVATION_FUNCTION_ELU\x10\x03\x12\x1c\n\x18\x41\x43TIVATION_FUNCTION_SELU\x10\x04\x12\x1c\n\x18\x41\x43TIVATION_FUNCTION_GELU\x10\x05\x12\x1c\n\x18\x41\x43TIVATION_FUNCTION_SILU\x10\x06\x12\x1c\n\x18\x41\x43TIVATION_FUNCTION_TANH\x10\x07\x12\x1f\n\x1b\x41\x43TIVATION_FUNCTION_SIGMOID\x10\x08\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x64ropnorm/v1/layers.proto\x12\x0b\x64ropnorm.v1\x1a dropnorm/v1/regularization.proto\x1a\x1fgoogle/api/field_behavior.proto\"\x94\x05\n\x05Layer\x12\x30\n\x06linear\x18\x01 \x01(\x0b\x32\x18.dropnorm.v1.LinearLayerB\x04\xe2\x41\x01\x01H\x00\x12,\n\x04\x63onv\x18\x02 \x01(\x0b\x32\x16.dropnorm.v1.ConvLayerB\x04\xe2\x41\x01\x01H\x00\x12,\n\x04pool\x18\x03 \x01(\x0b\x32\x16.dropnorm.v1.PoolLayerB\x04\xe2\x41\x01\x01H\x00\x12\x32\n\x07\x66latten\x18\x04 \x01(\x0b\x32\x19.dropnorm.v1.FlattenLayerB\x04\xe2\x41\x01\x01H\x00\x12\x38\n\nactivation\x18\x05 \x01(\x0b\x32\x1c.dropnorm.v1.ActivationLayerB\x04\xe2\x41\x01\x01H\x00\x12\x32\n\x07\x64ropout\x18\x06 \x01(\x0b\x32\x19.dropnorm.v1.DropoutLayerB\x04\xe2\x41\x01\x01H\x00\x12\x37\n\nbatch_norm\x18\x07 \x01(\x0b\x32\x1b.dropnorm.v1.BatchNormLayerB\x04\xe2\x41\x01\x01H\x00\x12\x34\n\x08residual\x18\x08 \x01(\x0b\x32\x1a.dropnorm.v1.ResidualLayerB\x04\xe2\x41\x01\x01H\x00\x12\x37\n\nlayer_norm\x18\t \x01(\x0b\x32\x1b.dropnorm.v1.LayerNormLayerB\x04\xe2\x41\x01\x01H\x00\x12\x37\n\ngroup_norm\x18\n \x01(\x0b\x32\x1b.dropnorm.v1.GroupNormLayerB\x04\xe2\x41\x01\x01H\x00\x12=\n\rinstance_norm\x18\x0b \x01(\x0b\x32\x1e.dropnorm.v1.InstanceNormLayerB\x04\xe2\x41\x01\x01H\x00\x12\x33\n\x08rms_norm\x18\x0c \x01(\x0b\x32\x19.dropnorm.v1.RmsNormLayerB\x04\xe2\x41\x01\x01H\x00\x42\x06\n\x04kind\"S\n\x0bLinearLayer\x12\x18\n\x05units\x18\x01 \x01(\x03\x42\x04\xe2\x41\x01\x02H\x00\x88\x01\x01\x12\x17\n\x04\x62ias\x18\x02 \x01(\x08\x42\x04\xe2\x41\x01\x01H\x01\x88\x01\x01\x42\x08\n\x06_unitsB\x07\n\x05_bias\"\xa5\x02\n\tConvLayer\x12\x1b\n\x08\x63hannels\x18\x01 \x01(\x03\x42\x04\xe2\x41\x01\x02H\x00\x88\x01\x01\x12\x1e\n\x0bkernel_size\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x01H\x01\x88\x01\x01\x12\x19\n\x06stride\x18\x03 \x01(\x03\x42\x04\xe2\x41\x01\x01H\x02\x88\x01\x01\x12\x1a\n\x07padding\x18\x04 \x01(\x03\x42\x04\xe2\x41\x01\x01H\x03\x88\x01\x01\x12\x1b\n\x08\x64ilation\x18\x05 \x01(\x03\x42\x04\xe2\x41\x01\x01H\x04\x88\x01\x01\x12\x19\n\x06groups\x18\x06 \x01(\x03\x42\x04\xe2\x41\x01\x01H\x05\x88\x01\x01\x12\x17\n\x04\x62ias\x18\x07 \x01(\x08\x42\x04\xe2\x41\x01\x01H\x06\x88\x01\x01\x42\x0b\n\t_channelsB\x0e\n\x0c_kernel_sizeB\t\n\x07_strideB\n\n\x08_paddingB\x0b\n\t_dilationB\t\n\x07_groupsB\x07\n\x05_bias\"\x9f\x02\n\tPoolLayer\x12\x34\n\x04mode\x18\x01 \x01(\x0e\x32\x1b.dropnorm.v1.PoolLayer.ModeB\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12\x1e\n\x0bkernel_size\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x01H\x01\x88\x01\x01\x12\x19\n\x06stride\x18\x03 \x01(\x03\x42\x04\xe2\x41\x01\x01H\x02\x88\x01\x01\x12\x1a\n\x07padding\x18\x04 \x01(\x03\x42\x04\xe2\x41\x01\x01H\x03\x88\x01\x01\"U\n\x04Mode\x12\x14\n\x10MODE_UNSPECIFIED\x10\x00\x12\x0c\n\x08MODE_MAX\x10\x01\x12\x10\n\x0cMODE_AVERAGE\x10\x02\x12\x17\n\x13MODE_GLOBAL_AVERAGE\x10\x03\x42\x07\n\x05_modeB\x0e\n\x0c_kernel_sizeB\t\n\x07_strideB\n\n\x08_padding\"\x0e\n\x0c\x46lattenLayer\"\\\n\x0f\x41\x63tivationLayer\x12<\n\x08\x66unction\x18\x01 \x01(\x0e\x32\x1f.dropnorm.v1.ActivationFunctionB\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x42\x0b\n\t_function\"\xa7\x01\n\x0c\x44ropoutLayer\x12\x17\n\x04rate\x18\x01 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12\x1c\n\tkeep_prob\x18\x02 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x01\x88\x01\x01\x12;\n\trescaling\x18\x03 \x01(\x0e\x32\x1d.dropnorm.v1.DropoutRescalingB\x04\xe2\x41\x01\x01H\x02\x88\x01\x01\x42\x07\n\x05_rateB\x0c\n\n_keep_probB\x0c\n\n_rescaling\"\xc0\x01\n\x0e\x42\x61tchNormLayer\x12\x1b\n\x08momentum\x18\x01 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12\x16\n\x03\x65ps\x18\x02 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x01\x88\x01\x01\x12\x19\n\x06\x61\x66\x66ine\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x01H\x02\x88\x01\x01\x12&\n\x13track_running_stats\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01H\x03\x88\x01\x01\x42\x0b\n\t_momentumB\x06\n\x04_epsB\t\n\x07_affineB\x16\n\x14_track_running_stats\"V\n\x0eLayerNormLayer\x12\x16\n\x03\x65ps\x18\x01 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12\x19\n\x06\x61\x66\x66ine\x18\x02 \x01(\x08\x42\x04\xe2\x41\x01\x01H\x01\x88\x01\x01\x42\x06\n\x04_epsB\t\n\x07_affine\"|\n\x0eGroupNormLayer\x12\x16\n\x03\x65ps\x18\x01 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12\x19\n\x06\x61\x66\x66ine\x18\x02 \x01(\x08\x42\x04\xe2\x41\x01\x01H\x01\x88\x01\x01\x12\x19\n\x06groups\x18\x03 \x01(\x03\x42\x04\xe2\x41\x01\x01H\x02\x88\x01\x01\x42\x06\n\x04_epsB\t\n\x07_affineB\t\n\x07_groups\"Y\n\x11InstanceNormLayer\x12\x16\n\x03\x65ps\x18\x01 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12\x19\n\x06\x61\x66\x66ine\x18\x02 \x01(\x08\x42\x04\xe2\x41\x01\x01H\x01\x88\x01\x01\x42\x06\n\x04_epsB\t\n\x07_affine\"T\n\x0cRmsNormLayer\x12\x16\n\x03\x65ps\x18\x01 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12\x19\n\x06\x61\x66\x66ine\x18\x02 \x01(\x08\x42\x04\xe2\x41\x01\x01H\x01\x88\x01\x01\x42\x06\n\x04_epsB\t\n\x07_affine\"9\n\rResidualLayer\x12(\n\x06layers\x18\x01 \x03(\x0b\x32\x12.dropnorm.v1.LayerB\x04\xe2\x41\x01\x02*\xb1\x02\n\x12\x41\x63tivationFunction\x12#\n\x1f\x41\x43TIVATION_FUNCTION_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x41\x43TIVATION_FUNCTION_RELU\x10\x01\x12\"\n\x1e\x41\x43TIVATION_FUNCTION_LEAKY_RELU\x10\x02\x12\x1b\n\x17\x41\x43TIVATION_FUNCTION_ELU\x10\x03\x12\x1c\n\x18\x41\x43TIVATION_FUNCTION_SELU\x10\x04\x12\x1c\n\x18\x41\x43TIVATION_FUNCTION_GELU\x10\x05\x12\x1c\n\x18\x41\x43TIVATION_FUNCTION_SILU\x10\x06\x12\x1c\n\x18\x41\x43TIVATION_FUNCTION_TANH\x10\x07\x12\x1f\n\x1b\x41\x43TIVATION_FUNCTION_SIGMOID\x10\x08\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -49,6 +49,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LAYER'].fields_by_name['batch_norm']._serialized_options = b'\342A\001\001'
   _globals['_LAYER'].fields_by_name['residual']._loaded_options = None
   _globals['_LAYER'].fields_by_name['residual']._serialized_options = b'\342A\001\001'
+  _globals['_LAYER'].fields_by_name['layer_norm']._loaded_options = None
+  _globals['_LAYER'].fields_by_name['layer_norm']._serialized_options = b'\342A\001\001'
+  _globals['_LAYER'].fields_by_name['group_norm']._loaded_options = None
+  _globals['_LAYER'].fields_by_name['group_norm']._serialized_options = b'\342A\001\001'
+  _globals['_LAYER'].fields_by_name['instance_norm']._loaded_options = None
+  _globals['_LAYER'].fields_by_name['instance_norm']._serialized_options = b'\342A\001\001'
+  _globals['_LAYER'].fields_by_name['rms_norm']._loaded_options = None
+  _globals['_LAYER'].fields_by_name['rms_norm']._serialized_options = b'\342A\001\001'
   _globals['_LINEARLAYER'].fields_by_name['units']._loaded_options = None
   _globals['_LINEARLAYER'].fields_by_name['units']._serialized_options = b'\342A\001\002'
   _globals['_LINEARLAYER'].fields_by_name['bias']._loaded_options = None
@@ -91,28 +99,54 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_BATCHNORMLAYER'].fields_by_name['affine']._serialized_options = b'\342A\001\001'
   _globals['_BATCHNORMLAYER'].fields_by_name['track_running_stats']._loaded_options = None
   _globals['_BATCHNORMLAYER'].fields_by_name['track_running_stats']._serialized_options = b'\342A\001\001'
+  _globals['_LAYERNORMLAYER'].fields_by_name['eps']._loaded_options = None
+  _globals['_LAYERNORMLAYER'].fields_by_name['eps']._serialized_options = b'\342A\001\001'
+  _globals['_LAYERNORMLAYER'].fields_by_name['affine']._loaded_options = None
+  _globals['_LAYERNORMLAYER'].fields_by_name['affine']._serialized_options = b'\342A\001\001'
+  _globals['_GROUPNORMLAYER'].fields_by_name['eps']._loaded_options = None
+  _globals['_GROUPNORMLAYER'].fields_by_name['eps']._serialized_options = b'\342A\001\001'
+  _globals['_GROUPNORMLAYER'].fields_by_name['affine']._loaded_options = None
+  _globals['_GROUPNORMLAYER'].fields_by_name['affine']._serialized_options = b'\342A\001\001'
+  _globals['_GROUPNORMLAYER'].fields_by_name['groups']._loaded_options = None
+  _globals['_GROUPNORMLAYER'].fields_by_name['groups']._serialized_options = b'\342A\001\001'
+  _globals['_INSTANCENORMLAYER'].fields_by_name['eps']._loaded_options = None
+  _globals['_INSTANCENORMLAYER'].fields_by_name['eps']._serialized_options = b'\342A\001\001'
+  _globals['_INSTANCENORMLAYER'].fields_by_name['affine']._loaded_options = None
+  _globals['_INSTANCENORMLAYER'].fields_by_name['affine']._serialized_options = b'\342A\001\001'
+  _globals['_RMSNORMLAYER'].fields_by_name['eps']._loaded_options = None
+  _globals['_RMSNORMLAYER'].fields_by_name['eps']._serialized_options = b'\342A\001\001'
+  _globals['_RMSNORMLAYER'].fields_by_name['affine']._loaded_options = None
+  _globals['_RMSNORMLAYER'].fields_by_name['affine']._serialized_options = b'\342A\001\001'
   _globals['_RESIDUALLAYER'].fields_by_name['layers']._loaded_options = None
   _globals['_RESIDUALLAYER'].fields_by_name['layers']._serialized_options = b'\342A\001\002'
-  _globals['_ACTIVATIONFUNCTION']._serialized_start=1747
-  _globals['_ACTIVATIONFUNCTION']._serialized_end=2052
+  _globals['_ACTIVATIONFUNCTION']._serialized_start=2368
+  _globals['_ACTIVATIONFUNCTION']._serialized_end=2673
   _globals['_LAYER']._serialized_start=109
-  _globals['_LAYER']._serialized_end=539
-  _globals['_LINEARLAYER']._serialized_start=541
-  _globals['_LINEARLAYER']._serialized_end=624
-  _globals['_CONVLAYER']._serialized_start=627
-  _globals['_CONVLAYER']._serialized_end=920
-  _globals['_POOLLAYER']._serialized_start=923
-  _globals['_POOLLAYER']._serialized_end=1210
-  _globals['_POOLLAYER_MODE']._serialized_start=1077
-  _globals['_POOLLAYER_MODE']._serialized_end=1162
-  _globals['_FLATTENLAYER']._serialized_start=1212
-  _globals['_FLATTENLAYER']._serialized_end=1226
-  _globals['_ACTIVATIONLAYER']._serialized_start=1228
-  _globals['_ACTIVATIONLAYER']._serialized_end=1320
-  _globals['_DROPOUTLAYER']._serialized_start=1323
-  _globals['_DROPOUTLAYER']._serialized_end=1490
-  _globals['_BATCHNORMLAYER']._serialized_start=1493
-  _globals['_BATCHNORMLAYER']._serialized_end=1685
-  _globals['_RESIDUALLAYER']._serialized_start=1687
-  _globals['_RESIDUALLAYER']._serialized_end=1744
+  _globals['_LAYER']._serialized_end=769
+  _globals['_LINEARLAYER']._serialized_start=771
+  _globals['_LINEARLAYER']._serialized_end=854
+  _globals['_CONVLAYER']._serialized_start=857
+  _globals['_CONVLAYER']._serialized_end=1150
+  _globals['_POOLLAYER']._serialized_start=1153
+  _globals['_POOLLAYER']._serialized_end=1440
+  _globals['_POOLLAYER_MODE']._serialized_start=1307
+  _globals['_POOLLAYER_MODE']._serialized_end=1392
+  _globals['_FLATTENLAYER']._serialized_start=1442
+  _globals['_FLATTENLAYER']._serialized_end=1456
+  _globals['_ACTIVATIONLAYER']._serialized_start=1458
+  _globals['_ACTIVATIONLAYER']._serialized_end=1550
+  _globals['_DROPOUTLAYER']._serialized_start=1553
+  _globals['_DROPOUTLAYER']._serialized_end=1720
+  _globals['_BATCHNORMLAYER']._serialized_start=1723
+  _globals['_BATCHNORMLAYER']._serialized_end=1915
+  _globals['_LAYERNORMLAYER']._serialized_start=1917
+  _globals['_LAYERNORMLAYER']._serialized_end=2003
+  _globals['_GROUPNORMLAYER']._serialized_start=2005
+  _globals['_GROUPNORMLAYER']._serialized_end=2129
+  _globals['_INSTANCENORMLAYER']._serialized_start=2131
+  _globals['_INSTANCENORMLAYER']._serialized_end=2220
+  _globals['_RMSNORMLAYER']._serialized_start=2222
+  _globals['_RMSNORMLAYER']._serialized_end=2306
+  _globals['_RESIDUALLAYER']._serialized_start=2308
+  _globals['_RESIDUALLAYER']._serialized_end=2365
 # @@protoc_insertion_point(module_scope)

@@ -82,6 +82,10 @@ class Layer(google.protobuf.message.Message):
     DROPOUT_FIELD_NUMBER: builtins.int
     BATCH_NORM_FIELD_NUMBER: builtins.int
     RESIDUAL_FIELD_NUMBER: builtins.int
+    LAYER_NORM_FIELD_NUMBER: builtins.int
+    GROUP_NORM_FIELD_NUMBER: builtins.int
+    INSTANCE_NORM_FIELD_NUMBER: builtins.int
+    RMS_NORM_FIELD_NUMBER: builtins.int
     @property
     def linear(self) -> Global___LinearLayer:
         """A fully connected layer: `[F]` -> `[units]`."""
@@ -116,6 +120,22 @@ class Layer(google.protobuf.message.Message):
     def residual(self) -> Global___ResidualLayer:
         """`y = layers(x) + shortcut(x)` (He et al. 2015)."""
 
+    @property
+    def layer_norm(self) -> Global___LayerNormLayer:
+        """Layer normalisation (Ba et al. 2016) at this very place."""
+
+    @property
+    def group_norm(self) -> Global___GroupNormLayer:
+        """Group normalisation (Wu & He 2018) at this very place."""
+
+    @property
+    def instance_norm(self) -> Global___InstanceNormLayer:
+        """Instance normalisation of an image (Ulyanov et al. 2016) at this very place."""
+
+    @property
+    def rms_norm(self) -> Global___RmsNormLayer:
+        """Root-mean-square normalisation (Zhang & Sennrich 2019) at this very place."""
+
     def __init__(
         self,
         *,
@@ -127,10 +147,14 @@ class Layer(google.protobuf.message.Message):
         dropout: Global___DropoutLayer | None = ...,
         batch_norm: Global___BatchNormLayer | None = ...,
         residual: Global___ResidualLayer | None = ...,
+        layer_norm: Global___LayerNormLayer | None = ...,
+        group_norm: Global___GroupNormLayer | None = ...,
+        instance_norm: Global___InstanceNormLayer | None = ...,
+        rms_norm: Global___RmsNormLayer | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["activation", b"activation", "batch_norm", b"batch_norm", "conv", b"conv", "dropout", b"dropout", "flatten", b"flatten", "kind", b"kind", "linear", b"linear", "pool", b"pool", "residual", b"residual"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["activation", b"activation", "batch_norm", b"batch_norm", "conv", b"conv", "dropout", b"dropout", "flatten", b"flatten", "kind", b"kind", "linear", b"linear", "pool", b"pool", "residual", b"residual"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["kind", b"kind"]) -> typing.Literal["linear", "conv", "pool", "flatten", "activation", "dropout", "batch_norm", "residual"] | None: ...
+    def HasField(self, field_name: typing.Literal["activation", b"activation", "batch_norm", b"batch_norm", "conv", b"conv", "dropout", b"dropout", "flatten", b"flatten", "group_norm", b"group_norm", "instance_norm", b"instance_norm", "kind", b"kind", "layer_norm", b"layer_norm", "linear", b"linear", "pool", b"pool", "residual", b"residual", "rms_norm", b"rms_norm"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["activation", b"activation", "batch_norm", b"batch_norm", "conv", b"conv", "dropout", b"dropout", "flatten", b"flatten", "group_norm", b"group_norm", "instance_norm", b"instance_norm", "kind", b"kind", "layer_norm", b"layer_norm", "linear", b"linear", "pool", b"pool", "residual", b"residual", "rms_norm", b"rms_norm"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["kind", b"kind"]) -> typing.Literal["linear", "conv", "pool", "flatten", "activation", "dropout", "batch_norm", "residual", "layer_norm", "group_norm", "instance_norm", "rms_norm"] | None: ...
 
 Global___Layer: typing_extensions.TypeAlias = Layer
 
@@ -404,6 +428,130 @@ class BatchNormLayer(google.protobuf.message.Message):
     def WhichOneof(self, oneof_group: typing.Literal["_track_running_stats", b"_track_running_stats"]) -> typing.Literal["track_running_stats"] | None: ...
 
 Global___BatchNormLayer: typing_extensions.TypeAlias = BatchNormLayer
+
+@typing.final
+class LayerNormLayer(google.protobuf.message.Message):
+    """Layer normalisation (Ba et al. 2016) at this very place."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    EPS_FIELD_NUMBER: builtins.int
+    AFFINE_FIELD_NUMBER: builtins.int
+    eps: builtins.float
+    """Added to the variance, or to the mean square, before the root. Limits: above 0 to 1,000,000.
+    Default: 1e-5.
+    """
+    affine: builtins.bool
+    """Learn gamma and, where the mean is taken away, beta. Default: true."""
+    def __init__(
+        self,
+        *,
+        eps: builtins.float | None = ...,
+        affine: builtins.bool | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_affine", b"_affine", "_eps", b"_eps", "affine", b"affine", "eps", b"eps"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_affine", b"_affine", "_eps", b"_eps", "affine", b"affine", "eps", b"eps"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_affine", b"_affine"]) -> typing.Literal["affine"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_eps", b"_eps"]) -> typing.Literal["eps"] | None: ...
+
+Global___LayerNormLayer: typing_extensions.TypeAlias = LayerNormLayer
+
+@typing.final
+class GroupNormLayer(google.protobuf.message.Message):
+    """Group normalisation (Wu & He 2018) at this very place."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    EPS_FIELD_NUMBER: builtins.int
+    AFFINE_FIELD_NUMBER: builtins.int
+    GROUPS_FIELD_NUMBER: builtins.int
+    eps: builtins.float
+    """Added to the variance, or to the mean square, before the root. Limits: above 0 to 1,000,000.
+    Default: 1e-5.
+    """
+    affine: builtins.bool
+    """Learn gamma and, where the mean is taken away, beta. Default: true."""
+    groups: builtins.int
+    """Groups at most: the largest number up to this that divides the channels and leaves each group two
+    values. Limits: 1 to 1,048,576. Default: 32.
+    """
+    def __init__(
+        self,
+        *,
+        eps: builtins.float | None = ...,
+        affine: builtins.bool | None = ...,
+        groups: builtins.int | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_affine", b"_affine", "_eps", b"_eps", "_groups", b"_groups", "affine", b"affine", "eps", b"eps", "groups", b"groups"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_affine", b"_affine", "_eps", b"_eps", "_groups", b"_groups", "affine", b"affine", "eps", b"eps", "groups", b"groups"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_affine", b"_affine"]) -> typing.Literal["affine"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_eps", b"_eps"]) -> typing.Literal["eps"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_groups", b"_groups"]) -> typing.Literal["groups"] | None: ...
+
+Global___GroupNormLayer: typing_extensions.TypeAlias = GroupNormLayer
+
+@typing.final
+class InstanceNormLayer(google.protobuf.message.Message):
+    """Instance normalisation of an image (Ulyanov et al. 2016) at this very place."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    EPS_FIELD_NUMBER: builtins.int
+    AFFINE_FIELD_NUMBER: builtins.int
+    eps: builtins.float
+    """Added to the variance, or to the mean square, before the root. Limits: above 0 to 1,000,000.
+    Default: 1e-5.
+    """
+    affine: builtins.bool
+    """Learn gamma and, where the mean is taken away, beta. Default: true."""
+    def __init__(
+        self,
+        *,
+        eps: builtins.float | None = ...,
+        affine: builtins.bool | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_affine", b"_affine", "_eps", b"_eps", "affine", b"affine", "eps", b"eps"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_affine", b"_affine", "_eps", b"_eps", "affine", b"affine", "eps", b"eps"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_affine", b"_affine"]) -> typing.Literal["affine"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_eps", b"_eps"]) -> typing.Literal["eps"] | None: ...
+
+Global___InstanceNormLayer: typing_extensions.TypeAlias = InstanceNormLayer
+
+@typing.final
+class RmsNormLayer(google.protobuf.message.Message):
+    """Root-mean-square normalisation (Zhang & Sennrich 2019) at this very place."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    EPS_FIELD_NUMBER: builtins.int
+    AFFINE_FIELD_NUMBER: builtins.int
+    eps: builtins.float
+    """Added to the variance, or to the mean square, before the root. Limits: above 0 to 1,000,000.
+    Default: 1e-5.
+    """
+    affine: builtins.bool
+    """Learn gamma and, where the mean is taken away, beta. Default: true."""
+    def __init__(
+        self,
+        *,
+        eps: builtins.float | None = ...,
+        affine: builtins.bool | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_affine", b"_affine", "_eps", b"_eps", "affine", b"affine", "eps", b"eps"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_affine", b"_affine", "_eps", b"_eps", "affine", b"affine", "eps", b"eps"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_affine", b"_affine"]) -> typing.Literal["affine"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_eps", b"_eps"]) -> typing.Literal["eps"] | None: ...
+
+Global___RmsNormLayer: typing_extensions.TypeAlias = RmsNormLayer
 
 @typing.final
 class ResidualLayer(google.protobuf.message.Message):

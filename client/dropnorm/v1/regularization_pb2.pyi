@@ -51,7 +51,9 @@ Global___DropoutRescaling: typing_extensions.TypeAlias = DropoutRescaling
 
 @typing.final
 class Regularization(google.protobuf.message.Message):
-    """Dropout and batch norm, either, both or none, and their order where both act."""
+    """Dropout and a norm, either, both or none, and their order where both act. There is one norm at
+    most.
+    """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -84,6 +86,10 @@ class Regularization(google.protobuf.message.Message):
 
     DROPOUT_FIELD_NUMBER: builtins.int
     BATCH_NORM_FIELD_NUMBER: builtins.int
+    LAYER_NORM_FIELD_NUMBER: builtins.int
+    GROUP_NORM_FIELD_NUMBER: builtins.int
+    INSTANCE_NORM_FIELD_NUMBER: builtins.int
+    RMS_NORM_FIELD_NUMBER: builtins.int
     ORDER_FIELD_NUMBER: builtins.int
     order: Global___Regularization.Order.ValueType
     """Which comes first where both act in one place. Default: ORDER_NORM_THEN_DROPOUT."""
@@ -95,15 +101,35 @@ class Regularization(google.protobuf.message.Message):
     def batch_norm(self) -> Global___BatchNorm:
         """Batch normalisation. Default: none."""
 
+    @property
+    def layer_norm(self) -> Global___LayerNorm:
+        """Layer normalisation (Ba et al. 2016). Default: none."""
+
+    @property
+    def group_norm(self) -> Global___GroupNorm:
+        """Group normalisation (Wu & He 2018). Default: none."""
+
+    @property
+    def instance_norm(self) -> Global___InstanceNorm:
+        """Instance normalisation (Ulyanov et al. 2016), of images alone. Default: none."""
+
+    @property
+    def rms_norm(self) -> Global___RmsNorm:
+        """Root-mean-square normalisation (Zhang & Sennrich 2019). Default: none."""
+
     def __init__(
         self,
         *,
         dropout: Global___Dropout | None = ...,
         batch_norm: Global___BatchNorm | None = ...,
+        layer_norm: Global___LayerNorm | None = ...,
+        group_norm: Global___GroupNorm | None = ...,
+        instance_norm: Global___InstanceNorm | None = ...,
+        rms_norm: Global___RmsNorm | None = ...,
         order: Global___Regularization.Order.ValueType | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_order", b"_order", "batch_norm", b"batch_norm", "dropout", b"dropout", "order", b"order"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_order", b"_order", "batch_norm", b"batch_norm", "dropout", b"dropout", "order", b"order"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_order", b"_order", "batch_norm", b"batch_norm", "dropout", b"dropout", "group_norm", b"group_norm", "instance_norm", b"instance_norm", "layer_norm", b"layer_norm", "order", b"order", "rms_norm", b"rms_norm"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_order", b"_order", "batch_norm", b"batch_norm", "dropout", b"dropout", "group_norm", b"group_norm", "instance_norm", b"instance_norm", "layer_norm", b"layer_norm", "order", b"order", "rms_norm", b"rms_norm"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_order", b"_order"]) -> typing.Literal["order"] | None: ...
 
 Global___Regularization: typing_extensions.TypeAlias = Regularization
@@ -257,3 +283,223 @@ class BatchNorm(google.protobuf.message.Message):
     def WhichOneof(self, oneof_group: typing.Literal["_track_running_stats", b"_track_running_stats"]) -> typing.Literal["track_running_stats"] | None: ...
 
 Global___BatchNorm: typing_extensions.TypeAlias = BatchNorm
+
+@typing.final
+class LayerNorm(google.protobuf.message.Message):
+    """Normalisation of all values of a sample (Ba et al. 2016)."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    EPS_FIELD_NUMBER: builtins.int
+    AFFINE_FIELD_NUMBER: builtins.int
+    INPUT_FIELD_NUMBER: builtins.int
+    HIDDEN_FIELD_NUMBER: builtins.int
+    OUTPUT_FIELD_NUMBER: builtins.int
+    POSITION_FIELD_NUMBER: builtins.int
+    eps: builtins.float
+    """Added to the variance, or to the mean square, before the root. Limits: above 0 to 1,000,000.
+    Default: 1e-5.
+    """
+    affine: builtins.bool
+    """Learn gamma and, where the mean is taken away, beta. Default: true."""
+    input: builtins.bool
+    """Normalise the input features or channels. Default: false."""
+    hidden: builtins.bool
+    """Normalise around each activation. Default: true."""
+    output: builtins.bool
+    """Normalise the outputs (logits). Default: false."""
+    position: Global___BatchNorm.Position.ValueType
+    """Where in a hidden layer. Default: POSITION_BEFORE_ACTIVATION."""
+    def __init__(
+        self,
+        *,
+        eps: builtins.float | None = ...,
+        affine: builtins.bool | None = ...,
+        input: builtins.bool | None = ...,
+        hidden: builtins.bool | None = ...,
+        output: builtins.bool | None = ...,
+        position: Global___BatchNorm.Position.ValueType | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_affine", b"_affine", "_eps", b"_eps", "_hidden", b"_hidden", "_input", b"_input", "_output", b"_output", "_position", b"_position", "affine", b"affine", "eps", b"eps", "hidden", b"hidden", "input", b"input", "output", b"output", "position", b"position"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_affine", b"_affine", "_eps", b"_eps", "_hidden", b"_hidden", "_input", b"_input", "_output", b"_output", "_position", b"_position", "affine", b"affine", "eps", b"eps", "hidden", b"hidden", "input", b"input", "output", b"output", "position", b"position"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_affine", b"_affine"]) -> typing.Literal["affine"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_eps", b"_eps"]) -> typing.Literal["eps"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_hidden", b"_hidden"]) -> typing.Literal["hidden"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_input", b"_input"]) -> typing.Literal["input"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_output", b"_output"]) -> typing.Literal["output"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_position", b"_position"]) -> typing.Literal["position"] | None: ...
+
+Global___LayerNorm: typing_extensions.TypeAlias = LayerNorm
+
+@typing.final
+class GroupNorm(google.protobuf.message.Message):
+    """Normalisation of groups of a sample's channels (Wu & He 2018)."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    EPS_FIELD_NUMBER: builtins.int
+    AFFINE_FIELD_NUMBER: builtins.int
+    INPUT_FIELD_NUMBER: builtins.int
+    HIDDEN_FIELD_NUMBER: builtins.int
+    OUTPUT_FIELD_NUMBER: builtins.int
+    POSITION_FIELD_NUMBER: builtins.int
+    GROUPS_FIELD_NUMBER: builtins.int
+    eps: builtins.float
+    """Added to the variance, or to the mean square, before the root. Limits: above 0 to 1,000,000.
+    Default: 1e-5.
+    """
+    affine: builtins.bool
+    """Learn gamma and, where the mean is taken away, beta. Default: true."""
+    input: builtins.bool
+    """Normalise the input features or channels. Default: false."""
+    hidden: builtins.bool
+    """Normalise around each activation. Default: true."""
+    output: builtins.bool
+    """Normalise the outputs (logits). Default: false."""
+    position: Global___BatchNorm.Position.ValueType
+    """Where in a hidden layer. Default: POSITION_BEFORE_ACTIVATION."""
+    groups: builtins.int
+    """Groups at most: the largest number up to this that divides the channels and leaves each group two
+    values. Limits: 1 to 1,048,576. Default: 32.
+    """
+    def __init__(
+        self,
+        *,
+        eps: builtins.float | None = ...,
+        affine: builtins.bool | None = ...,
+        input: builtins.bool | None = ...,
+        hidden: builtins.bool | None = ...,
+        output: builtins.bool | None = ...,
+        position: Global___BatchNorm.Position.ValueType | None = ...,
+        groups: builtins.int | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_affine", b"_affine", "_eps", b"_eps", "_groups", b"_groups", "_hidden", b"_hidden", "_input", b"_input", "_output", b"_output", "_position", b"_position", "affine", b"affine", "eps", b"eps", "groups", b"groups", "hidden", b"hidden", "input", b"input", "output", b"output", "position", b"position"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_affine", b"_affine", "_eps", b"_eps", "_groups", b"_groups", "_hidden", b"_hidden", "_input", b"_input", "_output", b"_output", "_position", b"_position", "affine", b"affine", "eps", b"eps", "groups", b"groups", "hidden", b"hidden", "input", b"input", "output", b"output", "position", b"position"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_affine", b"_affine"]) -> typing.Literal["affine"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_eps", b"_eps"]) -> typing.Literal["eps"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_groups", b"_groups"]) -> typing.Literal["groups"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_hidden", b"_hidden"]) -> typing.Literal["hidden"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_input", b"_input"]) -> typing.Literal["input"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_output", b"_output"]) -> typing.Literal["output"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_position", b"_position"]) -> typing.Literal["position"] | None: ...
+
+Global___GroupNorm: typing_extensions.TypeAlias = GroupNorm
+
+@typing.final
+class InstanceNorm(google.protobuf.message.Message):
+    """Normalisation of each channel of an image by itself (Ulyanov et al. 2016)."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    EPS_FIELD_NUMBER: builtins.int
+    AFFINE_FIELD_NUMBER: builtins.int
+    INPUT_FIELD_NUMBER: builtins.int
+    HIDDEN_FIELD_NUMBER: builtins.int
+    OUTPUT_FIELD_NUMBER: builtins.int
+    POSITION_FIELD_NUMBER: builtins.int
+    eps: builtins.float
+    """Added to the variance, or to the mean square, before the root. Limits: above 0 to 1,000,000.
+    Default: 1e-5.
+    """
+    affine: builtins.bool
+    """Learn gamma and, where the mean is taken away, beta. Default: true."""
+    input: builtins.bool
+    """Normalise the input features or channels. Default: false."""
+    hidden: builtins.bool
+    """Normalise around each activation. Default: true."""
+    output: builtins.bool
+    """Normalise the outputs (logits). Default: false."""
+    position: Global___BatchNorm.Position.ValueType
+    """Where in a hidden layer. Default: POSITION_BEFORE_ACTIVATION."""
+    def __init__(
+        self,
+        *,
+        eps: builtins.float | None = ...,
+        affine: builtins.bool | None = ...,
+        input: builtins.bool | None = ...,
+        hidden: builtins.bool | None = ...,
+        output: builtins.bool | None = ...,
+        position: Global___BatchNorm.Position.ValueType | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_affine", b"_affine", "_eps", b"_eps", "_hidden", b"_hidden", "_input", b"_input", "_output", b"_output", "_position", b"_position", "affine", b"affine", "eps", b"eps", "hidden", b"hidden", "input", b"input", "output", b"output", "position", b"position"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_affine", b"_affine", "_eps", b"_eps", "_hidden", b"_hidden", "_input", b"_input", "_output", b"_output", "_position", b"_position", "affine", b"affine", "eps", b"eps", "hidden", b"hidden", "input", b"input", "output", b"output", "position", b"position"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_affine", b"_affine"]) -> typing.Literal["affine"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_eps", b"_eps"]) -> typing.Literal["eps"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_hidden", b"_hidden"]) -> typing.Literal["hidden"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_input", b"_input"]) -> typing.Literal["input"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_output", b"_output"]) -> typing.Literal["output"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_position", b"_position"]) -> typing.Literal["position"] | None: ...
+
+Global___InstanceNorm: typing_extensions.TypeAlias = InstanceNorm
+
+@typing.final
+class RmsNorm(google.protobuf.message.Message):
+    """Division of a sample by its root mean square (Zhang & Sennrich 2019)."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    EPS_FIELD_NUMBER: builtins.int
+    AFFINE_FIELD_NUMBER: builtins.int
+    INPUT_FIELD_NUMBER: builtins.int
+    HIDDEN_FIELD_NUMBER: builtins.int
+    OUTPUT_FIELD_NUMBER: builtins.int
+    POSITION_FIELD_NUMBER: builtins.int
+    eps: builtins.float
+    """Added to the variance, or to the mean square, before the root. Limits: above 0 to 1,000,000.
+    Default: 1e-5.
+    """
+    affine: builtins.bool
+    """Learn gamma and, where the mean is taken away, beta. Default: true."""
+    input: builtins.bool
+    """Normalise the input features or channels. Default: false."""
+    hidden: builtins.bool
+    """Normalise around each activation. Default: true."""
+    output: builtins.bool
+    """Normalise the outputs (logits). Default: false."""
+    position: Global___BatchNorm.Position.ValueType
+    """Where in a hidden layer. Default: POSITION_BEFORE_ACTIVATION."""
+    def __init__(
+        self,
+        *,
+        eps: builtins.float | None = ...,
+        affine: builtins.bool | None = ...,
+        input: builtins.bool | None = ...,
+        hidden: builtins.bool | None = ...,
+        output: builtins.bool | None = ...,
+        position: Global___BatchNorm.Position.ValueType | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_affine", b"_affine", "_eps", b"_eps", "_hidden", b"_hidden", "_input", b"_input", "_output", b"_output", "_position", b"_position", "affine", b"affine", "eps", b"eps", "hidden", b"hidden", "input", b"input", "output", b"output", "position", b"position"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_affine", b"_affine", "_eps", b"_eps", "_hidden", b"_hidden", "_input", b"_input", "_output", b"_output", "_position", b"_position", "affine", b"affine", "eps", b"eps", "hidden", b"hidden", "input", b"input", "output", b"output", "position", b"position"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_affine", b"_affine"]) -> typing.Literal["affine"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_eps", b"_eps"]) -> typing.Literal["eps"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_hidden", b"_hidden"]) -> typing.Literal["hidden"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_input", b"_input"]) -> typing.Literal["input"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_output", b"_output"]) -> typing.Literal["output"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_position", b"_position"]) -> typing.Literal["position"] | None: ...
+
+Global___RmsNorm: typing_extensions.TypeAlias = RmsNorm

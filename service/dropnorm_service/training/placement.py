@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
-from dropnorm.spec import BatchNorm, Dropout, Regularization
+from dropnorm.spec import Dropout, Regularization
 from dropnorm.spec import layers as spec
+from dropnorm.spec.regularization import NormPlaces
 from dropnorm_service.training.elements import Element
 
 Place = Literal["input", "hidden", "output"]
+
+NormLayer = spec.BatchNorm | spec.LayerNorm | spec.GroupNorm | spec.InstanceNorm | spec.RMSNorm
+
+_LAYERS: Mapping[str, type[NormLayer]] = {
+    "batch_norm": spec.BatchNorm,
+    "layer_norm": spec.LayerNorm,
+    "group_norm": spec.GroupNorm,
+    "instance_norm": spec.InstanceNorm,
+    "rms_norm": spec.RMSNorm,
+}
 
 
 def regularized(
@@ -21,7 +33,7 @@ def regularized(
 ) -> list[Element]:
     """What stands in one place: an activation (at input and output none), dropout and batch norm.
 
-    | batch norm        | norm_then_dropout         | dropout_then_norm         |
+    | norm              | norm_then_dropout         | dropout_then_norm         |
     |-------------------|---------------------------|---------------------------|
     | before_activation | norm, activation, dropout | dropout, norm, activation |
     | after_activation  | activation, norm, dropout | activation, dropout, norm |
@@ -30,28 +42,24 @@ def regularized(
     A dropout rate of 0 is off: there is no module for it. `conv` tells the activation of a convolution,
     which may have a rate of its own.
     """
-    norm = placed_norm(regularization.batch_norm, place, prefix)
+    norm = placed_norm(regularization, place, prefix)
     dropout = placed_dropout(regularization.dropout, place, prefix, conv=conv)
     middle = [activation] if activation else []
-    settings = regularization.batch_norm
-    norm_leads = bool(norm) and settings is not None and settings.position == "before_activation"
+    given = regularization.norm
+    norm_leads = bool(norm) and given is not None and given[1].position == "before_activation"
     if norm and regularization.order == "dropout_then_norm":
         pair = dropout + norm
         return pair + middle if norm_leads else middle + pair
     return norm + middle + dropout if norm_leads else middle + norm + dropout
 
 
-def placed_norm(settings: BatchNorm | None, place: Place, prefix: str) -> list[Element]:
+def placed_norm(regularization: Regularization, place: Place, prefix: str) -> list[Element]:
     """The norm of one place, if there is one."""
-    if settings is None or not getattr(settings, place):
+    if regularization.norm is None or not getattr(regularization.norm[1], place):
         return []
-    layer = spec.BatchNorm(
-        momentum=settings.momentum,
-        eps=settings.eps,
-        affine=settings.affine,
-        track_running_stats=settings.track_running_stats,
-    )
-    return [Element(f"{prefix}norm", layer, f"regularization.batch_norm.{place}")]
+    name, settings = regularization.norm
+    layer = _LAYERS[name].model_validate(settings.model_dump(exclude=set(NormPlaces.model_fields)))
+    return [Element(f"{prefix}norm", layer, f"regularization.{name}.{place}")]
 
 
 def placed_dropout(

@@ -7,12 +7,13 @@ from dataclasses import replace
 
 from dropnorm.spec import Regularization, Sequential
 from dropnorm.spec import layers as spec
+from dropnorm.spec.regularization import NORMS
 from dropnorm_service.training.elements import Element, Meet, Way
 from dropnorm_service.training.families.sketch import Frame
 from dropnorm_service.training.placement import regularized
 
-# A batch norm has one name, whether a list or the regularization asked for it.
-_NAMES = {"batch_norm": "norm"}
+# A norm has one name, whether a list or the regularization asked for it.
+_NAMES = dict.fromkeys(NORMS, "norm")
 
 
 def sequential(settings: Sequential, frame: Frame) -> Sequence[Element]:

@@ -78,8 +78,8 @@ class Sketch:
     @property
     def normed(self) -> bool:
         """Whether a norm follows each convolution, which then needs no bias."""
-        norm = self.regularization.batch_norm
-        return norm is not None and norm.hidden
+        norm = self.regularization.norm
+        return norm is not None and norm[1].hidden
 
     def way(self, block: str, name: str) -> Sketch:
         """An empty sketch of a way that begins here, to be given to the block of that name."""
@@ -157,14 +157,14 @@ class Sketch:
         activation = Element(f"{prefix}activation", layer, self.path)
         around = self.regularization
         if not norm:
-            around = around.model_copy(update={"batch_norm": None})
+            around = around.without_norm()
         self.elements += regularized(around, "hidden", prefix, activation, conv=not self.flat)
 
     def norm(self, name: str, *, zero: bool = False) -> None:
         """A norm by itself. `zero` starts its gamma at zero, or where it has none, what stands before it."""
-        found = placed_norm(self.regularization.batch_norm, "hidden", f"{self.prefix}{name}.")
-        norm = self.regularization.batch_norm
-        learns = bool(found) and norm is not None and norm.affine
+        found = placed_norm(self.regularization, "hidden", f"{self.prefix}{name}.")
+        norm = self.regularization.norm
+        learns = bool(found) and norm is not None and norm[1].affine
         if zero and not learns:
             self.elements[-1] = replace(self.elements[-1], zero=True)
         self.elements += [replace(each, zero=zero and learns) for each in found]

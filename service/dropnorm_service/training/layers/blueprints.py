@@ -16,10 +16,16 @@ from typing import Any
 from torch import nn
 
 from dropnorm.spec.layers import Activation, Conv, Flatten, Linear, Pool
-from dropnorm.spec.regularization import BatchNormSettings, DropoutSettings
+from dropnorm.spec.regularization import (
+    BatchNormSettings,
+    DropoutSettings,
+    GroupNormSettings,
+    SampleNormSettings,
+)
 from dropnorm_service.training.layers.activation import ACTIVATIONS
 from dropnorm_service.training.layers.branches import Meeting
 from dropnorm_service.training.layers.dropout import Dropout
+from dropnorm_service.training.layers.norms import RMSNorm, groups_of
 from dropnorm_service.training.layers.pooling import GlobalAveragePool
 
 Shape = tuple[int, ...]
@@ -160,6 +166,51 @@ def batch_norm(layer: BatchNormSettings, shape: Shape) -> Blueprint:
     )
 
 
+def layer_norm(layer: SampleNormSettings, shape: Shape) -> Blueprint:
+    """Any shape, which it keeps: all values of a sample together."""
+    return _group_norm(layer, shape, 1, "LayerNorm")
+
+
+def group_norm(layer: GroupNormSettings, shape: Shape) -> Blueprint:
+    """Any shape, which it keeps: groups of features or channels."""
+    groups = groups_of(shape[0], layer.groups, prod(shape[1:]))
+    return _group_norm(layer, shape, groups or 1, f"GroupNorm, {groups} groups")
+
+
+def instance_norm(layer: SampleNormSettings, shape: Shape) -> Blueprint:
+    """`(C, H, W)`, which it keeps: each channel by itself."""
+    channels, *size = _image(shape, "instance_norm")
+    if prod(size) == 1:
+        raise DoesNotFit(
+            f"instance norm has one value per channel in {describe(shape)}, which it would make zero; "
+            "take a group or a layer norm, or let less pooling come before it"
+        )
+    return _group_norm(layer, shape, channels, "InstanceNorm")
+
+
+def rms_norm(layer: SampleNormSettings, shape: Shape) -> Blueprint:
+    """Any shape, which it keeps: all values of a sample together."""
+    return Blueprint(
+        make=partial(RMSNorm, shape[0], eps=layer.eps, affine=layer.affine),
+        text=f"RMSNorm({shape[0]})",
+        output_shape=shape,
+        parameters=shape[0] * layer.affine,
+    )
+
+
+def _group_norm(layer: SampleNormSettings, shape: Shape, groups: int, name: str) -> Blueprint:
+    if prod(shape) // groups == 1:
+        raise DoesNotFit(
+            f"a norm of single values makes them zero, and {describe(shape)} is one value; leave the norm out"
+        )
+    return Blueprint(
+        make=partial(nn.GroupNorm, groups, shape[0], eps=layer.eps, affine=layer.affine),
+        text=f"{name}({shape[0]})",
+        output_shape=shape,
+        parameters=2 * shape[0] * layer.affine,
+    )
+
+
 BLUEPRINTS: Mapping[str, Callable[[Any, Shape], Blueprint]] = {
     "linear": linear,
     "conv": conv,
@@ -168,6 +219,10 @@ BLUEPRINTS: Mapping[str, Callable[[Any, Shape], Blueprint]] = {
     "activation": activation,
     "dropout": dropout,
     "batch_norm": batch_norm,
+    "layer_norm": layer_norm,
+    "group_norm": group_norm,
+    "instance_norm": instance_norm,
+    "rms_norm": rms_norm,
 }
 """Kind of layer in the spec -> its blueprint. Blocks are no layers but places for them."""
 

@@ -113,9 +113,9 @@ def nothing_to_regularize(subject: Subject) -> Iterator[Lint]:
     if any(isinstance(layer.element.layer, spec.Activation) for layer in subject.paper.walk()):
         return
     dropout = subject.training.regularization.dropout
-    norm = subject.training.regularization.batch_norm
+    norm = subject.training.regularization.norm
     asked = ["regularization.dropout.rate"] if dropout and dropout.rate else []
-    asked += ["regularization.batch_norm.hidden"] if norm and norm.hidden else []
+    asked += [f"regularization.{norm[0]}.hidden"] if norm and norm[1].hidden else []
     yield from over_fields(
         "REGULARIZATION_WITHOUT_EFFECT",
         asked,
