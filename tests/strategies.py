@@ -52,6 +52,7 @@ def made(
 def dropout_settings() -> dict[str, SearchStrategy[Any]]:
     return {
         "rate": RATES,
+        "method": st.sampled_from(["unit", "spatial"]),
         "rescaling": st.sampled_from(["inverted", "at_inference", "l2_norm"]),
     }
 
@@ -161,7 +162,8 @@ def regularizations() -> SearchStrategy[dn.Regularization]:
         conv_rate=st.none() | RATES,
         input_rate=RATES,
         output_rate=RATES,
-    )
+        stochastic_depth_rate=RATES,
+    ) | made(dn.Dropout, method=st.sampled_from(["gaussian", "alpha"]), rate=RATES)
     places: dict[str, SearchStrategy[Any]] = {
         "input": BOOLS,
         "hidden": BOOLS,

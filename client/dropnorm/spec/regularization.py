@@ -34,6 +34,11 @@ class DropoutSettings(SpecModel):
     keep_prob: Annotated[Float, Field(ge=_LEAST_KEPT, le=1.0)] | None = None
     """The complement of `rate`, as much literature writes it, 1e-12 to 1. Accepted instead of `rate`, never beside
     it; a resolved spec carries `rate` alone."""
+    method: Literal["unit", "spatial", "gaussian", "alpha"] = "unit"
+    """What is dropped: `unit`, single values (Srivastava et al. 2014); `spatial`, whole channels of an image (Tompson
+    et al. 2015), of a feature vector single values; `gaussian`, nothing, but values are multiplied by noise of mean 1
+    and variance `rate / (1 - rate)` (Srivastava et al. 2014, section 10); `alpha`, values go to the negative
+    saturation of SELU (Klambauer et al. 2017)."""
     rescaling: Literal["inverted", "at_inference", "l2_norm"] = "inverted"
     """What makes up for the dropped units: `inverted` divides the kept ones by `1 - rate` in training;
     `at_inference` leaves training alone and multiplies by `1 - rate` afterwards (Srivastava et al. 2014); `l2_norm`
@@ -53,6 +58,12 @@ class DropoutSettings(SpecModel):
         if not _LEAST_KEPT <= keep <= 1:
             return rest | {"keep_prob": keep}
         return rest | {"rate": round(1.0 - keep, 12)}  # 1 - 0.8 is 0.2, not 0.19999999999999996
+
+    def _rules(self) -> Iterator[Problem]:
+        if self.method in ("gaussian", "alpha") and self.rescaling != "inverted":
+            yield Problem(
+                "rescaling", f"{self.method} dropout keeps the mean by itself; leave rescaling out"
+            )
 
 
 class BatchNormSettings(SpecModel):
@@ -86,7 +97,7 @@ class GroupNormSettings(SampleNormSettings):
 
 
 class Dropout(DropoutSettings):
-    """Dropout of single units after each activation (`rate`), of the input, and of the output."""
+    """Dropout after each activation (`rate`), of the input, of the output, and of residual branches."""
 
     conv_rate: Rate | None = None
     """Share of units dropped after the activations of convolutions, from 0 (off) to below 1; absent: as `rate`."""
@@ -94,6 +105,9 @@ class Dropout(DropoutSettings):
     """Share of input features dropped, from 0 (off) to below 1."""
     output_rate: Rate = 0.0
     """Share of the outputs (logits) dropped, from 0 (off) to below 1; seldom wise, and Plan says so."""
+    stochastic_depth_rate: Rate = 0.0
+    """Share of samples for which the last residual branch is dropped, from 0 (off) to below 1; branch l of L is dropped
+    for `l / L` of it (Huang et al. 2016)."""
 
 
 class NormPlaces(SpecModel):

@@ -359,6 +359,7 @@ class DropoutLayer(google.protobuf.message.Message):
     RATE_FIELD_NUMBER: builtins.int
     KEEP_PROB_FIELD_NUMBER: builtins.int
     RESCALING_FIELD_NUMBER: builtins.int
+    METHOD_FIELD_NUMBER: builtins.int
     rate: builtins.float
     """Share of units dropped in training; 0 is off. Limits: 0 to below 1. Default: 0.5."""
     keep_prob: builtins.float
@@ -368,17 +369,22 @@ class DropoutLayer(google.protobuf.message.Message):
     """
     rescaling: dropnorm.v1.regularization_pb2.DropoutRescaling.ValueType
     """What makes up for the dropped units. Default: DROPOUT_RESCALING_INVERTED."""
+    method: dropnorm.v1.regularization_pb2.DropoutMethod.ValueType
+    """What is dropped, and how. Default: DROPOUT_METHOD_UNIT."""
     def __init__(
         self,
         *,
         rate: builtins.float | None = ...,
         keep_prob: builtins.float | None = ...,
         rescaling: dropnorm.v1.regularization_pb2.DropoutRescaling.ValueType | None = ...,
+        method: dropnorm.v1.regularization_pb2.DropoutMethod.ValueType | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_keep_prob", b"_keep_prob", "_rate", b"_rate", "_rescaling", b"_rescaling", "keep_prob", b"keep_prob", "rate", b"rate", "rescaling", b"rescaling"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_keep_prob", b"_keep_prob", "_rate", b"_rate", "_rescaling", b"_rescaling", "keep_prob", b"keep_prob", "rate", b"rate", "rescaling", b"rescaling"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_keep_prob", b"_keep_prob", "_method", b"_method", "_rate", b"_rate", "_rescaling", b"_rescaling", "keep_prob", b"keep_prob", "method", b"method", "rate", b"rate", "rescaling", b"rescaling"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_keep_prob", b"_keep_prob", "_method", b"_method", "_rate", b"_rate", "_rescaling", b"_rescaling", "keep_prob", b"keep_prob", "method", b"method", "rate", b"rate", "rescaling", b"rescaling"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_keep_prob", b"_keep_prob"]) -> typing.Literal["keep_prob"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_method", b"_method"]) -> typing.Literal["method"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_rate", b"_rate"]) -> typing.Literal["rate"] | None: ...
     @typing.overload

@@ -49,6 +49,42 @@ afterwards too.
 """
 Global___DropoutRescaling: typing_extensions.TypeAlias = DropoutRescaling
 
+class _DropoutMethod:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _DropoutMethodEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_DropoutMethod.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    DROPOUT_METHOD_UNSPECIFIED: _DropoutMethod.ValueType  # 0
+    """Not given: the default holds."""
+    DROPOUT_METHOD_UNIT: _DropoutMethod.ValueType  # 1
+    """Single values (Srivastava et al. 2014)."""
+    DROPOUT_METHOD_SPATIAL: _DropoutMethod.ValueType  # 2
+    """Whole channels of an image (Tompson et al. 2015); of a feature vector single values."""
+    DROPOUT_METHOD_GAUSSIAN: _DropoutMethod.ValueType  # 3
+    """Nothing: values are multiplied by noise of mean 1 and variance `rate / (1 - rate)` (Srivastava et
+    al. 2014, section 10).
+    """
+    DROPOUT_METHOD_ALPHA: _DropoutMethod.ValueType  # 4
+    """Values go to the negative saturation of SELU (Klambauer et al. 2017)."""
+
+class DropoutMethod(_DropoutMethod, metaclass=_DropoutMethodEnumTypeWrapper):
+    """What is dropped, and how."""
+
+DROPOUT_METHOD_UNSPECIFIED: DropoutMethod.ValueType  # 0
+"""Not given: the default holds."""
+DROPOUT_METHOD_UNIT: DropoutMethod.ValueType  # 1
+"""Single values (Srivastava et al. 2014)."""
+DROPOUT_METHOD_SPATIAL: DropoutMethod.ValueType  # 2
+"""Whole channels of an image (Tompson et al. 2015); of a feature vector single values."""
+DROPOUT_METHOD_GAUSSIAN: DropoutMethod.ValueType  # 3
+"""Nothing: values are multiplied by noise of mean 1 and variance `rate / (1 - rate)` (Srivastava et
+al. 2014, section 10).
+"""
+DROPOUT_METHOD_ALPHA: DropoutMethod.ValueType  # 4
+"""Values go to the negative saturation of SELU (Klambauer et al. 2017)."""
+Global___DropoutMethod: typing_extensions.TypeAlias = DropoutMethod
+
 @typing.final
 class Regularization(google.protobuf.message.Message):
     """Dropout and a norm, either, both or none, and their order where both act. There is one norm at
@@ -136,7 +172,7 @@ Global___Regularization: typing_extensions.TypeAlias = Regularization
 
 @typing.final
 class Dropout(google.protobuf.message.Message):
-    """Dropout of single units after each activation (`rate`), of the input, and of the output."""
+    """Dropout after each activation (`rate`), of the input, of the output, and of residual branches."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -146,6 +182,8 @@ class Dropout(google.protobuf.message.Message):
     INPUT_RATE_FIELD_NUMBER: builtins.int
     OUTPUT_RATE_FIELD_NUMBER: builtins.int
     CONV_RATE_FIELD_NUMBER: builtins.int
+    METHOD_FIELD_NUMBER: builtins.int
+    STOCHASTIC_DEPTH_RATE_FIELD_NUMBER: builtins.int
     rate: builtins.float
     """Share of units dropped in training after each activation; 0 is off. Limits: 0 to below 1.
     Default: 0.5.
@@ -167,6 +205,12 @@ class Dropout(google.protobuf.message.Message):
     """Share of units dropped after the activations of convolutions; 0 is off. Limits: 0 to below 1.
     Default: as `rate`.
     """
+    method: Global___DropoutMethod.ValueType
+    """What is dropped, and how. Default: DROPOUT_METHOD_UNIT."""
+    stochastic_depth_rate: builtins.float
+    """Share of samples for which the last residual branch is dropped; 0 is off. Branch l of L is
+    dropped for `l / L` of it (Huang et al. 2016). Limits: 0 to below 1. Default: 0.
+    """
     def __init__(
         self,
         *,
@@ -176,9 +220,11 @@ class Dropout(google.protobuf.message.Message):
         input_rate: builtins.float | None = ...,
         output_rate: builtins.float | None = ...,
         conv_rate: builtins.float | None = ...,
+        method: Global___DropoutMethod.ValueType | None = ...,
+        stochastic_depth_rate: builtins.float | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_conv_rate", b"_conv_rate", "_input_rate", b"_input_rate", "_keep_prob", b"_keep_prob", "_output_rate", b"_output_rate", "_rate", b"_rate", "_rescaling", b"_rescaling", "conv_rate", b"conv_rate", "input_rate", b"input_rate", "keep_prob", b"keep_prob", "output_rate", b"output_rate", "rate", b"rate", "rescaling", b"rescaling"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_conv_rate", b"_conv_rate", "_input_rate", b"_input_rate", "_keep_prob", b"_keep_prob", "_output_rate", b"_output_rate", "_rate", b"_rate", "_rescaling", b"_rescaling", "conv_rate", b"conv_rate", "input_rate", b"input_rate", "keep_prob", b"keep_prob", "output_rate", b"output_rate", "rate", b"rate", "rescaling", b"rescaling"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_conv_rate", b"_conv_rate", "_input_rate", b"_input_rate", "_keep_prob", b"_keep_prob", "_method", b"_method", "_output_rate", b"_output_rate", "_rate", b"_rate", "_rescaling", b"_rescaling", "_stochastic_depth_rate", b"_stochastic_depth_rate", "conv_rate", b"conv_rate", "input_rate", b"input_rate", "keep_prob", b"keep_prob", "method", b"method", "output_rate", b"output_rate", "rate", b"rate", "rescaling", b"rescaling", "stochastic_depth_rate", b"stochastic_depth_rate"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_conv_rate", b"_conv_rate", "_input_rate", b"_input_rate", "_keep_prob", b"_keep_prob", "_method", b"_method", "_output_rate", b"_output_rate", "_rate", b"_rate", "_rescaling", b"_rescaling", "_stochastic_depth_rate", b"_stochastic_depth_rate", "conv_rate", b"conv_rate", "input_rate", b"input_rate", "keep_prob", b"keep_prob", "method", b"method", "output_rate", b"output_rate", "rate", b"rate", "rescaling", b"rescaling", "stochastic_depth_rate", b"stochastic_depth_rate"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_conv_rate", b"_conv_rate"]) -> typing.Literal["conv_rate"] | None: ...
     @typing.overload
@@ -186,11 +232,15 @@ class Dropout(google.protobuf.message.Message):
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_keep_prob", b"_keep_prob"]) -> typing.Literal["keep_prob"] | None: ...
     @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_method", b"_method"]) -> typing.Literal["method"] | None: ...
+    @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_output_rate", b"_output_rate"]) -> typing.Literal["output_rate"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_rate", b"_rate"]) -> typing.Literal["rate"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_rescaling", b"_rescaling"]) -> typing.Literal["rescaling"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_stochastic_depth_rate", b"_stochastic_depth_rate"]) -> typing.Literal["stochastic_depth_rate"] | None: ...
 
 Global___Dropout: typing_extensions.TypeAlias = Dropout
 

@@ -10,7 +10,7 @@ from dropnorm.spec import TrainingSpec
 from dropnorm_service.training.elements import Element, with_following
 from dropnorm_service.training.families import FAMILIES, Frame
 from dropnorm_service.training.layers import Shape
-from dropnorm_service.training.placement import regularized
+from dropnorm_service.training.placement import regularized, with_stochastic_depth
 
 
 def lower(training: TrainingSpec, input_shape: Shape, outputs: int) -> tuple[Element, ...]:
@@ -29,7 +29,8 @@ def lower(training: TrainingSpec, input_shape: Shape, outputs: int) -> tuple[Ele
     """
     architecture, regularization = training.architecture, training.regularization
     frame = Frame(regularization, input_shape, outputs)
-    body = FAMILIES[architecture.kind](architecture, frame)
+    depth_rate = regularization.dropout.stochastic_depth_rate if regularization.dropout else 0.0
+    body = with_stochastic_depth(FAMILIES[architecture.kind](architecture, frame), depth_rate)
     first = regularized(regularization, "input", "input.")
     last = regularized(regularization, "output", "output.")
     return with_following((*first, *body, *last))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Literal
 
 from dropnorm.spec import Dropout, Regularization
 from dropnorm.spec import layers as spec
 from dropnorm.spec.regularization import NormPlaces
-from dropnorm_service.training.elements import Element
+from dropnorm_service.training.elements import Element, Meet
+from dropnorm_service.training.layers import DropsBranch
 
 Place = Literal["input", "hidden", "output"]
 
@@ -71,5 +74,42 @@ def placed_dropout(
         field = "conv_rate"
     if settings is None or not (rate := getattr(settings, field)):
         return []
-    layer = spec.Dropout(rate=rate, rescaling=settings.rescaling)
+    layer = spec.Dropout(rate=rate, method=settings.method, rescaling=settings.rescaling)
     return [Element(f"{prefix}dropout", layer, f"regularization.dropout.{field}")]
+
+
+def with_stochastic_depth(elements: Sequence[Element], last_rate: float) -> tuple[Element, ...]:
+    """The same elements, with the first way of each residual block dropped for a share of the samples.
+
+    Block l of L, in order of execution, is dropped for `last_rate * l / L` of them: the linear rule of
+    Huang et al. 2016. A block in another's branch counts before it, as it is executed before it.
+    """
+    if not last_rate:
+        return tuple(elements)
+    blocks = sum(map(_residuals, elements))
+    numbers = itertools.count(1)
+
+    def dropped(element: Element) -> Element:
+        ways = tuple(
+            replace(way, elements=tuple(map(dropped, way.elements))) for way in element.ways
+        )
+        if _is_residual(element):
+            branch, *others = ways
+            end = Element(
+                f"{element.name}.{branch.name}.depth",
+                DropsBranch(last_rate * next(numbers) / blocks),
+                "regularization.dropout.stochastic_depth_rate",
+            )
+            ways = (replace(branch, elements=(*branch.elements, end)), *others)
+        return replace(element, ways=ways)
+
+    return tuple(map(dropped, elements))
+
+
+def _residuals(element: Element) -> int:
+    within = sum(_residuals(each) for way in element.ways for each in way.elements)
+    return within + _is_residual(element)
+
+
+def _is_residual(element: Element) -> bool:
+    return isinstance(element.layer, Meet) and element.layer.meeting == "add"

@@ -26,6 +26,15 @@ LAYERS: list[tuple[dn.Layer, Shape]] = [
     (layers.Dropout(rate=0.5, rescaling="l2_norm"), (5,)),
     (layers.BatchNorm(), (5,)),
     (layers.BatchNorm(affine=False, track_running_stats=False), (3, 4, 5)),
+    (layers.Dropout(rate=0.5, method="spatial"), (3, 4, 5)),
+    (layers.Dropout(rate=0.5, method="gaussian"), (5,)),
+    (layers.Dropout(rate=0.5, method="alpha"), (5,)),
+    (layers.LayerNorm(), (5,)),
+    (layers.LayerNorm(affine=False), (3, 4, 5)),
+    (layers.GroupNorm(groups=3), (6, 4, 5)),
+    (layers.InstanceNorm(), (3, 4, 5)),
+    (layers.RMSNorm(), (5,)),
+    (layers.RMSNorm(affine=False), (3, 4, 5)),
 ]
 """Every kind of layer, in each of its forms, with the shape of a sample that it can take."""
 

@@ -7,9 +7,10 @@ import torch
 import torch.nn.functional as F
 
 from dropnorm_service.training.layers import Dropout, dropout
-from dropnorm_service.training.layers.dropout import Rescaling
+from dropnorm_service.training.layers.dropout import Method, Rescaling, stochastic_depth
 
 FORMS = get_args(Rescaling)
+METHODS: tuple[Method, ...] = get_args(Method)
 
 
 def mask_of(shape: tuple[int, ...], rate: float, seed: int) -> torch.Tensor:
@@ -124,5 +125,68 @@ def test_module_follows_its_mode_and_a_changed_rate() -> None:
     assert torch.equal(module(x), x)
     module.rate = 0.9
     assert torch.equal(module.eval()(x), x)
-    assert repr(module) == "Dropout(rate=0.9, rescaling=inverted)"
+    assert repr(module) == "Dropout(rate=0.9, method=unit, rescaling=inverted)"
     assert module.state_dict() == {}
+
+
+def test_spatial_dropout_drops_whole_channels():
+    x = torch.ones(50, 8, 4, 5)
+    y = dropout(x, 0.25, method="spatial")
+    channels = y.flatten(2)
+    assert (channels == channels[:, :, :1]).all()
+    kept = channels[:, :, 0] != 0.0
+    assert 0.65 < kept.float().mean() < 0.85
+    torch.testing.assert_close(channels[kept], torch.full((int(kept.sum()), 20), 1.0 / 0.75))
+    assert len({tuple(row) for row in kept.tolist()}) > 1, "each sample has a mask of its own"
+    torch.testing.assert_close(dropout(x, 0.25, method="spatial", training=False), x)
+    torch.testing.assert_close(
+        dropout(x, 0.25, "at_inference", method="spatial", training=False), 0.75 * x
+    )
+
+
+def test_spatial_dropout_of_vectors_drops_single_values():
+    y = dropout(torch.ones(2000, 3), 0.5, method="spatial")
+    assert set(y.unique().tolist()) == {0.0, 2.0}
+    assert 0.45 < (y == 0.0).float().mean() < 0.55
+
+
+def test_gaussian_dropout_multiplies_by_noise_of_the_stated_variance():
+    torch.manual_seed(1)
+    x = torch.full((400, 500), 3.0)
+    noise = dropout(x, 0.2, method="gaussian") / x
+    assert noise.mean().item() == pytest.approx(1.0, abs=0.005)
+    assert noise.var().item() == pytest.approx(0.25, rel=0.02)
+    assert torch.equal(dropout(x, 0.2, method="gaussian", training=False), x)
+
+
+def test_alpha_dropout_is_torchs_and_keeps_mean_and_variance():
+    x = torch.randn(400, 500)
+    torch.manual_seed(1)
+    y = dropout(x, 0.3, method="alpha")
+    torch.manual_seed(1)
+    assert torch.equal(y, F.alpha_dropout(x, 0.3, training=True))
+    assert (y.mean().item(), y.var().item()) == pytest.approx((0.0, 1.0), abs=0.03)
+    assert torch.equal(dropout(x, 0.3, method="alpha", training=False), x)
+
+
+def test_stochastic_depth_drops_samples_and_keeps_the_mean():
+    torch.manual_seed(1)
+    x = torch.ones(5000, 2, 3)
+    y = stochastic_depth(x, 0.2)
+    samples = y.flatten(1)
+    assert (samples == samples[:, :1]).all()
+    assert set(y.unique().tolist()) == {0.0, 1.25}
+    assert y.mean().item() == pytest.approx(1.0, abs=0.03)
+    assert torch.equal(stochastic_depth(x, 0.2, training=False), x)
+    assert stochastic_depth(x, 0.0) is x
+
+
+def test_gradients_pass_where_something_is_kept():
+    for method in METHODS:
+        x = torch.rand(4, 3, 2, dtype=torch.float64, requires_grad=True)
+
+        def fixed(x: torch.Tensor, method: Method = method) -> torch.Tensor:
+            torch.manual_seed(3)
+            return dropout(x, 0.4, method=method)
+
+        assert torch.autograd.gradcheck(fixed, x)

@@ -4,13 +4,13 @@ from typing import Any, Literal
 
 import pytest
 import torch
-from tests.service.training.shorthand import listed, mlp
+from tests.service.training.shorthand import listed, mlp, summary
 from torch import nn
 
 from dropnorm import spec as dn
 from dropnorm.spec import layers
-from dropnorm_service.training import build_model
-from dropnorm_service.training.layers import Dropout
+from dropnorm_service.training import build_model, plan
+from dropnorm_service.training.layers import Dropout, StochasticDepth
 
 Order = Literal["norm_then_dropout", "dropout_then_norm"]
 Position = Literal["before_activation", "after_activation"]
@@ -112,7 +112,9 @@ def test_layers_named_in_a_list_stand_besides_what_is_placed() -> None:
         ["norm", "activation", "dropout"],
         ["dropout"],
     ]
-    assert repr(model.get_submodule("layers.3.dropout")) == ("Dropout(rate=0.3, rescaling=l2_norm)")
+    assert repr(model.get_submodule("layers.3.dropout")) == (
+        "Dropout(rate=0.3, method=unit, rescaling=l2_norm)"
+    )
 
 
 def test_settings_reach_every_place() -> None:
@@ -205,3 +207,62 @@ def test_convolutions_may_have_a_rate_of_their_own() -> None:
     assert rates(paper) == [0.5, 0.5]
     googlenet = dn.GoogLeNet(width=0.125, auxiliary_heads=False)
     assert rates(paper.model_copy(update={"architecture": googlenet})) == [0.5]
+
+
+@pytest.mark.parametrize("method", ["unit", "spatial", "gaussian", "alpha"])
+def test_the_method_is_that_of_every_place(method: Any) -> None:
+    dropout = dn.Dropout(rate=0.1, input_rate=0.2, output_rate=0.3, method=method)
+    spec = mlp(8, regularization=dn.Regularization(dropout=dropout))
+    modules = [m for m in build_model(spec, (6,), 3).modules() if isinstance(m, Dropout)]
+    assert [(module.rate, module.method) for module in modules] == [
+        (0.2, method),
+        (0.1, method),
+        (0.3, method),
+    ]
+
+
+def test_stochastic_depth_grows_linearly_over_the_residual_branches() -> None:
+    dropout = dn.Dropout(rate=0.0, stochastic_depth_rate=0.4)
+    regularization = dn.Regularization(dropout=dropout)
+    branch = layers.Residual(layers=(layers.Linear(units=6),))
+    around = layers.Residual(layers=(branch, layers.Linear(units=6)))
+    spec = listed(branch, around, branch, regularization=regularization)
+
+    def rates(spec: dn.TrainingSpec, *shape: int) -> dict[str, float]:
+        named = build_model(spec, shape, 3).named_modules()
+        return {name: m.rate for name, m in named if isinstance(m, StochasticDepth)}
+
+    assert rates(spec, 6) == pytest.approx(
+        {
+            "layers.0.residual.layers.depth": 0.1,
+            "layers.1.residual.layers.0.residual.layers.depth": 0.2,
+            "layers.1.residual.layers.depth": 0.3,
+            "layers.2.residual.layers.depth": 0.4,
+        }
+    )
+    resnet = spec.model_copy(update={"architecture": dn.ResNet(blocks=(1, 1), squeeze=4, width=8)})
+    assert rates(resnet, 1, 8, 8) == pytest.approx(
+        {"stages.0.0.sum.branch.depth": 0.2, "stages.1.0.sum.branch.depth": 0.4}
+    )
+    without = spec.model_copy(update={"architecture": dn.MLP(hidden=(4,))})
+    found = [(lint.code, lint.field) for lint in plan(without, summary(6)).lints]
+    field = "regularization.dropout.stochastic_depth_rate"
+    assert ("REGULARIZATION_WITHOUT_EFFECT", field) in found
+
+
+def test_a_dropped_branch_leaves_the_shortcut() -> None:
+    dropout = dn.Dropout(rate=0.0, stochastic_depth_rate=0.999)
+    spec = listed(
+        layers.Residual(layers=(layers.Linear(units=6),)),
+        regularization=dn.Regularization(dropout=dropout),
+    )
+    block = build_model(spec, (6,), 3).get_submodule("layers.0.residual")
+    x = torch.randn(20, 6)
+    torch.manual_seed(0)
+    assert (block.train()(x) == x).all(dim=1).sum() >= 18
+    assert not (block.eval()(x) == x).any()
+
+
+def test_rescaling_is_for_methods_that_need_it() -> None:
+    with pytest.raises(ValueError, match="gaussian dropout keeps the mean by itself"):
+        dn.Dropout(rate=0.1, method="gaussian", rescaling="l2_norm")

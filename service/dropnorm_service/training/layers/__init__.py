@@ -9,13 +9,14 @@ from dropnorm_service.training.layers.blueprints import (
     BLUEPRINTS,
     Blueprint,
     DoesNotFit,
+    DropsBranch,
     Shape,
     describe,
     meeting_shape,
     shortcut,
 )
 from dropnorm_service.training.layers.branches import Branches, Meeting, Side
-from dropnorm_service.training.layers.dropout import Dropout, dropout
+from dropnorm_service.training.layers.dropout import Dropout, StochasticDepth, dropout
 from dropnorm_service.training.layers.nesting import nest
 from dropnorm_service.training.layers.pooling import GlobalAveragePool
 
@@ -26,10 +27,12 @@ __all__ = [
     "Branches",
     "DoesNotFit",
     "Dropout",
+    "DropsBranch",
     "GlobalAveragePool",
     "Meeting",
     "Shape",
     "Side",
+    "StochasticDepth",
     "describe",
     "dropout",
     "meeting_shape",

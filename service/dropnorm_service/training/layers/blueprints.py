@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import prod
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import nn
 
@@ -24,12 +24,20 @@ from dropnorm.spec.regularization import (
 )
 from dropnorm_service.training.layers.activation import ACTIVATIONS
 from dropnorm_service.training.layers.branches import Meeting
-from dropnorm_service.training.layers.dropout import Dropout
+from dropnorm_service.training.layers.dropout import Dropout, StochasticDepth
 from dropnorm_service.training.layers.norms import RMSNorm, groups_of
 from dropnorm_service.training.layers.pooling import GlobalAveragePool
 
 Shape = tuple[int, ...]
 """Shape of one sample: `(features,)` or `(channels, height, width)`."""
+
+
+@dataclass(frozen=True)
+class DropsBranch:
+    """The end of a residual branch that is dropped for a share of the samples; no layer that a spec lists."""
+
+    rate: float
+    kind: ClassVar[str] = "stochastic_depth"
 
 
 class DoesNotFit(Exception):
@@ -142,8 +150,23 @@ def activation(layer: Activation, shape: Shape) -> Blueprint:
 def dropout(layer: DropoutSettings, shape: Shape) -> Blueprint:
     """Any shape, which it keeps."""
     return Blueprint(
-        make=partial(Dropout, layer.rate, layer.rescaling),
-        text=f"Dropout({layer.rate:g}, {layer.rescaling})",
+        make=partial(Dropout, layer.rate, layer.rescaling, layer.method),
+        text=f"Dropout({layer.rate:g}, {_how(layer)})",
+        output_shape=shape,
+    )
+
+
+def _how(layer: DropoutSettings) -> str:
+    if layer.method in ("gaussian", "alpha"):
+        return layer.method
+    return layer.rescaling if layer.method == "unit" else f"{layer.method}, {layer.rescaling}"
+
+
+def stochastic_depth(layer: DropsBranch, shape: Shape) -> Blueprint:
+    """Any shape, which it keeps."""
+    return Blueprint(
+        make=partial(StochasticDepth, layer.rate),
+        text=f"StochasticDepth({layer.rate:g})",
         output_shape=shape,
     )
 
@@ -218,6 +241,7 @@ BLUEPRINTS: Mapping[str, Callable[[Any, Shape], Blueprint]] = {
     "flatten": flatten,
     "activation": activation,
     "dropout": dropout,
+    "stochastic_depth": stochastic_depth,
     "batch_norm": batch_norm,
     "layer_norm": layer_norm,
     "group_norm": group_norm,

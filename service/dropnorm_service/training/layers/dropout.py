@@ -1,4 +1,4 @@
-"""Dropout of single units (Srivastava et al. 2014), and what makes up for the dropped ones."""
+"""Dropout of units and channels, multiplicative noise, and dropped branches."""
 
 from __future__ import annotations
 
@@ -8,11 +8,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+Method = Literal["unit", "spatial", "gaussian", "alpha"]
 Rescaling = Literal["inverted", "at_inference", "l2_norm"]
 
 
 def dropout(
-    x: Tensor, rate: float, rescaling: Rescaling = "inverted", *, training: bool = True
+    x: Tensor,
+    rate: float,
+    rescaling: Rescaling = "inverted",
+    *,
+    method: Method = "unit",
+    training: bool = True,
 ) -> Tensor:
     """Drop each unit with probability `rate` in training; a rate of 0 is off in every form.
 
@@ -29,10 +35,16 @@ def dropout(
     `torch.nn.functional.dropout` itself, random numbers included; the other two draw theirs as it
     does on a CPU, so that all three drop the same units there under the same seed.
 
+    `method` says what a unit is: a value (`unit`, Srivastava et al. 2014) or a channel of an image
+    (`spatial`, Tompson et al. 2015; of a feature vector it is a value). Two keep mean and variance by
+    themselves, and evaluate to `x`: `gaussian` multiplies by `N(1, rate / (1 - rate))` (Srivastava et
+    al. 2014, section 10), `alpha` drops to the negative saturation of SELU (Klambauer et al. 2017).
+
     Args:
         x: `[batch, ...]`, floating point.
         rate: share of units dropped, from 0 to below 1.
-        rescaling: what makes up for the dropped units.
+        rescaling: what makes up for the dropped units, under `unit` and `spatial`.
+        method: what is dropped, and how.
         training: whether units are dropped.
 
     Returns:
@@ -40,12 +52,45 @@ def dropout(
     """
     if rate == 0.0:
         return x
-    if rescaling == "inverted":
+    if method == "alpha":
+        return F.alpha_dropout(x, rate, training)
+    if method == "gaussian":
+        return _gaussian(x, rate) if training else x
+    if method == "unit" and rescaling == "inverted":
         return F.dropout(x, rate, training)
-    kept = x * torch.empty_like(x).bernoulli_(1.0 - rate) if training else x
+    kept = x * _mask(x, rate, method) if training else x
     if rescaling == "l2_norm":
         return _unit_norm(kept)
+    if rescaling == "inverted":
+        return kept / (1.0 - rate) if training else kept
     return kept if training else kept * (1.0 - rate)
+
+
+def stochastic_depth(x: Tensor, rate: float, *, training: bool = True) -> Tensor:
+    """Drop a residual branch, sample by sample, with probability `rate` in training (Huang et al. 2016).
+
+    What is kept is divided by `1 - rate`, so that evaluation, which keeps all, sees the same mean.
+
+    Args:
+        x: the branch's output, `[batch, ...]`.
+        rate: share of samples whose branch is dropped, from 0 to below 1.
+        training: whether anything is dropped.
+    """
+    if rate == 0.0 or not training:
+        return x
+    kept = x.new_empty(len(x), *(1 for _ in x.shape[1:])).bernoulli_(1.0 - rate)
+    return x * kept / (1.0 - rate)
+
+
+def _mask(x: Tensor, rate: float, method: Method) -> Tensor:
+    """1 where a unit is kept and 0 where it is dropped; of channels one value each."""
+    if method == "spatial" and x.ndim > 2:
+        x = x.new_empty(*x.shape[:2], *(1 for _ in x.shape[2:]))
+    return torch.empty_like(x).bernoulli_(1.0 - rate)
+
+
+def _gaussian(x: Tensor, rate: float) -> Tensor:
+    return x * torch.empty_like(x).normal_(1.0, (rate / (1.0 - rate)) ** 0.5)
 
 
 def _unit_norm(x: Tensor) -> Tensor:
@@ -60,13 +105,30 @@ def _unit_norm(x: Tensor) -> Tensor:
 class Dropout(nn.Module):
     """`dropout` as a module. `rate` is an ordinary attribute and may change between steps."""
 
-    def __init__(self, rate: float, rescaling: Rescaling = "inverted") -> None:
+    def __init__(
+        self, rate: float, rescaling: Rescaling = "inverted", method: Method = "unit"
+    ) -> None:
         super().__init__()
         self.rate = rate
         self.rescaling: Rescaling = rescaling
+        self.method: Method = method
 
     def forward(self, x: Tensor) -> Tensor:
-        return dropout(x, self.rate, self.rescaling, training=self.training)
+        return dropout(x, self.rate, self.rescaling, method=self.method, training=self.training)
 
     def extra_repr(self) -> str:
-        return f"rate={self.rate}, rescaling={self.rescaling}"
+        return f"rate={self.rate}, method={self.method}, rescaling={self.rescaling}"
+
+
+class StochasticDepth(nn.Module):
+    """`stochastic_depth` as a module, at the end of a branch; `rate` may change between steps."""
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        return stochastic_depth(x, self.rate, training=self.training)
+
+    def extra_repr(self) -> str:
+        return f"rate={self.rate}"

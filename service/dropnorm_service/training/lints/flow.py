@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from dropnorm.spec import layers as spec
 from dropnorm_service.training.design import Design, DesignedLayer
 from dropnorm_service.training.elements import Element, Meet
+from dropnorm_service.training.layers import DropsBranch
 
 _Dropouts = frozenset[Element]
 _NOTHING: _Dropouts = frozenset()
@@ -93,7 +94,7 @@ def _follow_biases(
     return constant
 
 
-def _keeps_constants(layer: spec.Layer) -> bool:
+def _keeps_constants(layer: spec.Layer | DropsBranch) -> bool:
     """Whether a constant added to each channel is still one behind the layer."""
     if isinstance(layer, spec.Pool):
         return layer.mode != "average" or layer.padding == 0

@@ -8,6 +8,7 @@ from dropnorm.results import Lint
 from dropnorm.spec import MLP
 from dropnorm.spec import layers as spec
 from dropnorm_service.training.elements import Element
+from dropnorm_service.training.layers import DropsBranch
 from dropnorm_service.training.lints.flow import biases_before_norm, dropout_before_norm
 from dropnorm_service.training.lints.subject import Subject, over_fields
 
@@ -108,8 +109,8 @@ def batch_statistics(subject: Subject) -> Iterator[Lint]:
 
 
 def nothing_to_regularize(subject: Subject) -> Iterator[Lint]:
-    """Hidden dropout or batch norm in a network without an activation, and a rate for convolutions without one."""
-    yield from _no_convolutions(subject)
+    """Hidden dropout or batch norm in a network without an activation, and rates for places that are not there."""
+    yield from _missing_places(subject)
     if any(isinstance(layer.element.layer, spec.Activation) for layer in subject.paper.walk()):
         return
     dropout = subject.training.regularization.dropout
@@ -123,7 +124,8 @@ def nothing_to_regularize(subject: Subject) -> Iterator[Lint]:
     )
 
 
-def _no_convolutions(subject: Subject) -> Iterator[Lint]:
+def _missing_places(subject: Subject) -> Iterator[Lint]:
+    """Rates of their own for convolutions and residual branches, where there are none."""
     dropout = subject.training.regularization.dropout
     kinds = [layer.element.layer for layer in subject.paper.walk()]
     if dropout and dropout.conv_rate and not any(isinstance(kind, spec.Conv) for kind in kinds):
@@ -131,6 +133,16 @@ def _no_convolutions(subject: Subject) -> Iterator[Lint]:
             code="REGULARIZATION_WITHOUT_EFFECT",
             field="regularization.dropout.conv_rate",
             message="this acts after convolutions, and the network has none; rate is for other layers",
+        )
+    if (
+        dropout
+        and dropout.stochastic_depth_rate
+        and not any(isinstance(kind, DropsBranch) for kind in kinds)
+    ):
+        yield Lint(
+            code="REGULARIZATION_WITHOUT_EFFECT",
+            field="regularization.dropout.stochastic_depth_rate",
+            message="this drops residual branches, and the network has none",
         )
 
 
