@@ -113,6 +113,7 @@ def _flags(settings: dict[str, Any]) -> list[str]:
 def _start(flags: list[str], log_file: Path) -> subprocess.Popen[bytes]:
     command = [
         sys.executable,
+        "-P",  # the working folder may hold a module of any name
         "-m",
         "dropnorm_service",
         "--port",

@@ -3,7 +3,9 @@
 import asyncio
 import json
 import os
+import subprocess
 import sys
+from pathlib import Path
 
 import grpc
 import pytest
@@ -316,3 +318,22 @@ async def end_next_job(service: ScriptedService, ending: State) -> None:
     """Wait for a job to be created, and let it come to its end."""
     await service.created.wait()
     await service.tell(next(iter(service.jobs)), *samples.story(ending))
+
+
+def test_modules_in_the_working_folder_are_not_run(tmp_path):
+    for name in ("grpc", "pydantic_settings", "mlflow"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('this is not what was meant')")
+    dropnorm = Path(sys.executable).with_name("dropnorm")
+    for command in ("serve", "ui"):
+        done = subprocess.run(
+            [dropnorm, command, "--help"], cwd=tmp_path, check=False, capture_output=True, text=True
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        assert f"dropnorm {command}" in done.stdout
+
+
+def test_an_embedded_service_does_not_run_modules_of_the_working_folder(tmp_path, monkeypatch):
+    (tmp_path / "grpc.py").write_text("raise SystemExit('this is not what was meant')")
+    monkeypatch.chdir(tmp_path)
+    with dn.local(tmp_path / "data", tracking=False, cpu_slots=1) as service:
+        assert service.workers()

@@ -207,4 +207,5 @@ def _become(module: str, arguments: list[str]) -> None:
     """Go on as another program."""
     require_service()
     sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, "-m", module, *arguments])  # noqa: S606
+    # -P: the working folder may hold a module of any name.
+    os.execv(sys.executable, [sys.executable, "-P", "-m", module, *arguments])  # noqa: S606
