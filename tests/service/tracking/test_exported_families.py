@@ -1,0 +1,35 @@
+"""Every family of networks becomes an MLflow model that predicts the same, whatever the regularization."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tests.service.training.made import classification, split_of
+from tests.service.training.test_families import SMALL, spec
+
+from dropnorm import spec as dn
+from dropnorm_service.tracking.mirror.model import export
+from dropnorm_service.training import fit, load_examples, load_model, save_model
+
+# MLflow warns of its own type hints when its pyfunc half is imported.
+pytestmark = pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType:UserWarning")
+
+REGULARIZATION = dn.Regularization(
+    dropout=dn.Dropout(rate=0.1, method="spatial", stochastic_depth_rate=0.1),
+    group_norm=dn.GroupNorm(groups=4),
+)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_trained_family_is_exported(name: str, tmp_path: Path) -> None:
+    training = spec(SMALL[name], REGULARIZATION, optimization=dn.Optimization(epochs=1))
+    data = split_of(training, classification(1, 12, 12, samples=120))
+    save_model(tmp_path / "saved", training, data, fit(training, data).model)
+    model, examples = load_model(tmp_path / "saved"), load_examples(tmp_path / "saved")
+
+    # It compares what it wrote with the trained model, and raises where the two differ.
+    described = export(model, examples, tmp_path / "exported")
+
+    assert described.signature is not None
+    assert (tmp_path / "exported" / "data" / "model.pt2").is_file()
