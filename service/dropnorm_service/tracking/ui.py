@@ -19,7 +19,6 @@ _ENVIRONMENT = {
     "MLFLOW_LOGGING_LEVEL": "WARNING",
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # for language models: several processes more
     "PYTHONSAFEPATH": "1",  # `-P` for the processes that the server starts
-    "PYTHONSAFEPATH": "1",  # `-P` for the processes that the server starts
 }
 
 

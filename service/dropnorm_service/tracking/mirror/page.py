@@ -1,42 +1,26 @@
-"""MLflow's server on the mirror's store: `python -m dropnorm_service.tracking.mirror.page LOCK server ...`."""
+"""MLflow's server on the mirror's store; `dropnorm ui` goes on as this."""
 
 from __future__ import annotations
 
-import argparse
 import runpy
 import sys
-from collections.abc import Sequence
-from pathlib import Path
-from urllib.parse import urlparse
-from urllib.request import url2pathname
 
 from dropnorm_service.tracking.errors import MlflowUnavailable
 from dropnorm_service.tracking.mirror.store import open_store
+from dropnorm_service.tracking.ui import parse, server_arguments
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Open the store as a mirror process does, then go on as `mlflow`.
-
-    Args:
-        arguments: the store's lock file, then those of `mlflow`.
-    """
-    lock, *command = arguments
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--backend-store-uri")
-    parser.add_argument("--default-artifact-root", type=_path)
-    store, _ = parser.parse_known_args(command)
+def main() -> None:
+    """Open the store as a mirror process does, then go on as `mlflow server`."""
+    config, port = parse()
     try:
-        # The server makes the tables of a new database too, but without the lock.
-        open_store(store.backend_store_uri, store.default_artifact_root, Path(lock))
+        # The server would make the tables of a new database too, but not one at a time with the mirror.
+        open_store(config.tracking_uri, config.artifact_root, config.store_lock)
     except MlflowUnavailable as error:
         sys.exit(f"dropnorm ui: {error}")
-    sys.argv = ["mlflow", *command]
+    sys.argv = ["mlflow", *server_arguments(config, port=port)]
     runpy.run_module("mlflow", run_name="__main__", alter_sys=True)
 
 
-def _path(uri: str) -> Path:
-    return Path(url2pathname(urlparse(uri).path))
-
-
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()
