@@ -19,7 +19,7 @@ Order = Literal["checkpoint", "pause", "cancel"]
 
 
 CHECKPOINTS = "checkpoints"
-"""The part of a job's folder that its attempts leave to each other; it goes when the job has ended."""
+"""The part of a job's folder that its attempts leave to each other; it goes when the job has succeeded."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -51,7 +51,7 @@ class Purger:
         journal.listen(self._notice)
 
     def start(self) -> None:
-        """Begin with what was deleted, or ended, before."""
+        """Begin with what was deleted, or had succeeded, before."""
         self._task = asyncio.create_task(self._run(), name="purger")
 
     async def stop(self) -> None:
