@@ -11,7 +11,7 @@ from dropnorm.spec import layers as spec
 from dropnorm_service.training.batching import Batching
 from dropnorm_service.training.design import Design, design
 from dropnorm_service.training.elements import Element
-from dropnorm_service.training.prediction import prediction_batch_size
+from dropnorm_service.training.inference import inference_batch_size
 
 
 def check(training: TrainingSpec, dataset: DatasetSummary) -> Design:
@@ -77,7 +77,7 @@ def _single_values_in_training(
 
 
 def _single_values_in_evaluation(paper: Design, dataset: DatasetSummary) -> Iterator[Problem]:
-    size = prediction_batch_size(paper)
+    size = inference_batch_size(paper)
     splits = {
         "training": dataset.train_samples,
         "validation": dataset.validation_samples,

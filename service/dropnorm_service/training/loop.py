@@ -15,12 +15,12 @@ from dropnorm_service.training.batching import Batching, epoch_order
 from dropnorm_service.training.checkpoint import Checkpoints
 from dropnorm_service.training.checks import check
 from dropnorm_service.training.cost import training_cost
-from dropnorm_service.training.data import Split, SplitData
+from dropnorm_service.training.data import SplitData
 from dropnorm_service.training.design import Design
 from dropnorm_service.training.device import arithmetic, wait_for
 from dropnorm_service.training.errors import Diverged, memory_reported
-from dropnorm_service.training.objective import objective_of
-from dropnorm_service.training.prediction import predict, prediction_batch_size
+from dropnorm_service.training.inference import Inference, inference_batch_size
+from dropnorm_service.training.objectives import objective_of
 from dropnorm_service.training.reporting import (
     EventSink,
     Interrupted,
@@ -110,12 +110,18 @@ class _Training:
         steps = optimization.epochs * self._batching.steps_per_epoch
         self._report = ProgressReport(on_event, epochs=optimization.epochs, steps=steps)
         self._report.enter("building", epoch=0, step=0)
-        self._objective = objective_of(data, spec.evaluation)
+        self._objective = objective_of(spec, data)
         self._state = fresh_state(spec, data, paper, self._batching.steps_per_epoch)
         self._resumption = Resumption(checkpoint, spec, data, on_event)
         self._resumption.resume(self._state)
+        self._inference = Inference(
+            self._state.model,
+            batch_size=inference_batch_size(paper),
+            autocast=autocast(spec.compute, data.device),
+            between_batches=self._between_steps,
+        )
         self._step = Stepper(
-            self._state, self._objective.loss, spec.compute, optimization.gradient_clipping
+            self._state, self._objective, spec.compute, optimization.gradient_clipping
         )
 
     def run(self) -> FitResult:
@@ -127,9 +133,7 @@ class _Training:
         state.model.load_state_dict(state.best)
         self._enter("testing")
         parts = (data.train, data.validation, data.test)
-        train, validation, test = (
-            self._objective.metrics(self._predict(part), part.y) for part in parts
-        )
+        train, validation, test = (self._objective.metrics(self._inference, part) for part in parts)
         evaluation = Evaluation(
             task=data.summary.task,
             dataset=data.summary,
@@ -175,7 +179,7 @@ class _Training:
         watch = Stopwatch()
         watch.start()
         parts = [data.train] * spec.evaluation.train_metrics + [data.validation]
-        scores = [self._objective.scores(self._predict(part), part.y) for part in parts]
+        scores = [self._objective.scores(self._inference, part) for part in parts]
         # Everything that the host wants to know of an epoch crosses over at once.
         mean_loss, *values = torch.cat([self._mean_loss(), *scores]).tolist()
         metrics = self._epoch_metrics(mean_loss, values, watch.stop())
@@ -193,22 +197,19 @@ class _Training:
         self, mean_loss: float, values: list[float], evaluation_seconds: float
     ) -> EpochMetrics:
         """An epoch's entry; `values` are the scores of train, if it was measured, and validation."""
-        state, has_accuracy = self._state, self._data.targets is None
-        scores = [values[-2:], values[:-2]] if has_accuracy else [values[-1:], values[:-1]]
-        (validation_loss, *validation_accuracy), train = scores
+        state = self._state
+        splits = ["train_eval"] * self._spec.evaluation.train_metrics + ["validation"]
+        names = [f"{part}_{name}" for part in splits for name in self._objective.score_names]
         seconds = state.epoch_watch.seconds
         return EpochMetrics(
             epoch=state.epoch,
             step=state.steps_done,
             train_loss=mean_loss,
-            train_eval_loss=train[0] if train else None,
-            train_eval_accuracy=train[1] if train and has_accuracy else None,
-            validation_loss=validation_loss,
-            validation_accuracy=validation_accuracy[0] if has_accuracy else None,
             learning_rate=self._learning_rate(state.steps_done - 1),
             seconds=seconds,
             evaluation_seconds=evaluation_seconds,
             samples_per_second=self._batching.samples_per_epoch / seconds,
+            **dict(zip(names, values, strict=True)),
         )
 
     def _learning_rate(self, step: int) -> float:
@@ -236,16 +237,6 @@ class _Training:
             index = int(wrong[0])
             step = (state.epoch - 1) * len(state.losses) + index + 1
             raise Diverged(step=step, metric="train_loss", value=losses[index].item())
-
-    def _predict(self, part: Split) -> Tensor:
-        return predict(
-            self._state.model,
-            part.x,
-            self._data.outputs,
-            batch_size=prediction_batch_size(self._paper),
-            autocast=autocast(self._spec.compute, self._data.device),
-            between_batches=self._between_steps,
-        )
 
     def _between_steps(self) -> None:
         """Hear orders, and do what is due: a report, a checkpoint."""

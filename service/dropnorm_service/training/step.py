@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
 from dropnorm.spec import Compute, GradientClipping, InvalidSpecError, Problem
 from dropnorm_service.training.layers import Side
+from dropnorm_service.training.objectives import Objective
 from dropnorm_service.training.state import TrainingState
 
 # Share of an auxiliary head's loss in what is minimised (Szegedy et al. 2014, section 5).
@@ -23,7 +23,7 @@ class Stepper:
 
     Args:
         state: model, optimizer and scaler.
-        loss: from outputs and targets, as `Objective.loss`.
+        objective: gives the loss of a batch.
         compute: precision, and whether the forward pass is compiled.
         clipping: limit of the gradient's norm.
     """
@@ -31,7 +31,7 @@ class Stepper:
     def __init__(
         self,
         state: TrainingState,
-        loss: Callable[[Tensor, Tensor], Tensor],
+        objective: Objective,
         compute: Compute,
         clipping: GradientClipping | None,
     ) -> None:
@@ -45,7 +45,7 @@ class Stepper:
         self._sides = [module for module in state.model.modules() if isinstance(module, Side)]
         self._optimizer, self._scaler = state.optimizer, state.scaler
         self._scales = state.scaler.is_enabled()
-        self._loss = loss
+        self._objective = objective
         self._compute, self._device = compute, state.losses.device
         self._clipping = clipping
         self._learning_rate = math.nan
@@ -74,10 +74,10 @@ class Stepper:
             return self._guessed(x, y)
 
     def _guessed(self, x: Tensor, y: Tensor) -> Tensor:
-        loss = self._loss(self._outputs(x), y)
+        loss = self._objective.training_loss(self._outputs, x, y)
         for side in self._sides:
             assert side.guess is not None  # the model is in training
-            loss = loss + _SIDE_WEIGHT * self._loss(side.guess, y)
+            loss = loss + _SIDE_WEIGHT * self._objective.side_loss(side.guess, y)
         return loss
 
     def _update(self, loss: Tensor) -> None:
@@ -96,14 +96,14 @@ class Stepper:
         if self._clipping is not None:
             nn.utils.clip_grad_norm_(self._parameters, self._clipping.max_norm)
 
-    def _outputs(self, x: Tensor) -> Tensor:
+    def _outputs(self, *inputs: Tensor) -> Tensor:
         if not self._compiles:
-            outputs: Tensor = self._forward(x)
+            outputs: Tensor = self._forward(*inputs)
             return outputs
         from torch._dynamo.exc import TorchDynamoException
 
         try:
-            outputs = self._forward(x)
+            outputs = self._forward(*inputs)
         except TorchDynamoException as error:
             why = str(error).splitlines()[0]
             message = f"the model cannot be compiled here ({why}); set compile to false"

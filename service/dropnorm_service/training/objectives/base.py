@@ -1,0 +1,42 @@
+"""What every kind of learning problem tells the training loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from torch import Tensor
+
+from dropnorm.results import Metrics
+from dropnorm_service.training.data import Split
+from dropnorm_service.training.inference import Inference
+
+Forward = Callable[..., Tensor]
+"""A network's forward pass, compiled or not."""
+
+
+class Objective(Protocol):
+    """What a training minimises and how a split is judged: all that differs between kinds of task.
+
+    The loop treats a loss as a tensor that it sums for the backward pass and never as one number, so an
+    objective may return a loss per model.
+    """
+
+    @property
+    def score_names(self) -> tuple[str, ...]:
+        """What `scores` measures, `loss` first: `EpochMetrics` has `train_eval_{name}` and `validation_{name}`."""
+
+    def training_loss(self, forward: Forward, x: Tensor, y: Tensor) -> Tensor:
+        """The mean loss of a batch in training, differentiable, on the device."""
+
+    def side_loss(self, guess: Tensor, y: Tensor) -> Tensor:
+        """Likewise of what an auxiliary head guessed."""
+
+    def scores(self, inference: Inference, part: Split) -> Tensor:
+        """What each epoch measures of a whole split: float64 `[len(score_names)]`, on the device."""
+
+    def metrics(self, inference: Inference, part: Split) -> Metrics:
+        """Everything there is to say of a split."""
+
+    def gap(self, train: Metrics, test: Metrics) -> float:
+        """How much worse test is than train."""
