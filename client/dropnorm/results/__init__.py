@@ -6,6 +6,7 @@ from dropnorm.results.evaluation import (
     EpochMetrics,
     Evaluation,
     Metrics,
+    SequenceSummary,
     Task,
     TrainingCost,
 )
@@ -47,6 +48,7 @@ __all__ = [
     "PlannedLayer",
     "Progress",
     "Progressed",
+    "SequenceSummary",
     "Slot",
     "State",
     "StateChanged",

@@ -12,7 +12,25 @@ if TYPE_CHECKING:
 
     from dropnorm.results._plot import Chart
 
-Task = Literal["classification", "regression"]
+Task = Literal[
+    "classification",
+    "regression",
+    "reconstruction",
+    "generation",
+    "sequence_to_sequence",
+    "masked_language_modelling",
+]
+
+
+class SequenceSummary(ResultModel):
+    """Samples that are sequences of tokens; the five special tokens count."""
+
+    vocabulary: int
+    """Tokens in the input's vocabulary."""
+    target_vocabulary: int
+    """Tokens in the target's vocabulary; 0: the target is no sequence."""
+    target_length: int
+    """Tokens of a target, with its beginning, its end and padding; 0: the target is no sequence."""
 
 
 class DatasetSummary(ResultModel):
@@ -25,7 +43,7 @@ class DatasetSummary(ResultModel):
     digest: str | None = None
     """SHA-256 (hex) of the parsed content; absent in a plan made before the data was first read."""
     input_shape: tuple[int, ...]
-    """Shape of one sample: `[features]` or `[channels, height, width]`."""
+    """Shape of one sample: `[features]`, `[channels, height, width]` or `[tokens]`."""
     outputs: int
     """Number of classes or regression targets."""
     class_names: tuple[str, ...] = ()
@@ -36,6 +54,8 @@ class DatasetSummary(ResultModel):
     """Samples in the validation split."""
     test_samples: int
     """Samples in the test split."""
+    sequences: SequenceSummary | None = None
+    """What is known of the tokens; absent: samples are numbers."""
 
 
 class EpochMetrics(ResultModel):

@@ -31,6 +31,14 @@ class _TaskEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeW
     """Each sample belongs to one class."""
     TASK_REGRESSION: _Task.ValueType  # 2
     """Each sample has one or more numbers as targets."""
+    TASK_RECONSTRUCTION: _Task.ValueType  # 3
+    """Each sample is to be restored from a code of it."""
+    TASK_GENERATION: _Task.ValueType  # 4
+    """New samples like those of the data are to be made."""
+    TASK_SEQUENCE_TO_SEQUENCE: _Task.ValueType  # 5
+    """Each sample is a sequence that another answers."""
+    TASK_MASKED_LANGUAGE_MODELLING: _Task.ValueType  # 6
+    """Tokens hidden from each sample are to be told from the others."""
 
 class Task(_Task, metaclass=_TaskEnumTypeWrapper):
     """A kind of learning problem."""
@@ -41,6 +49,14 @@ TASK_CLASSIFICATION: Task.ValueType  # 1
 """Each sample belongs to one class."""
 TASK_REGRESSION: Task.ValueType  # 2
 """Each sample has one or more numbers as targets."""
+TASK_RECONSTRUCTION: Task.ValueType  # 3
+"""Each sample is to be restored from a code of it."""
+TASK_GENERATION: Task.ValueType  # 4
+"""New samples like those of the data are to be made."""
+TASK_SEQUENCE_TO_SEQUENCE: Task.ValueType  # 5
+"""Each sample is a sequence that another answers."""
+TASK_MASKED_LANGUAGE_MODELLING: Task.ValueType  # 6
+"""Tokens hidden from each sample are to be told from the others."""
 Global___Task: typing_extensions.TypeAlias = Task
 
 @typing.final
@@ -127,6 +143,7 @@ class DatasetSummary(google.protobuf.message.Message):
     TRAIN_SAMPLES_FIELD_NUMBER: builtins.int
     VALIDATION_SAMPLES_FIELD_NUMBER: builtins.int
     TEST_SAMPLES_FIELD_NUMBER: builtins.int
+    SEQUENCES_FIELD_NUMBER: builtins.int
     name: builtins.str
     """Name of the data set."""
     task: Global___Task.ValueType
@@ -143,11 +160,15 @@ class DatasetSummary(google.protobuf.message.Message):
     """Samples in the test split."""
     @property
     def input_shape(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
-        """Shape of one sample: `[features]` or `[channels, height, width]`."""
+        """Shape of one sample: `[features]`, `[channels, height, width]` or `[tokens]`."""
 
     @property
     def class_names(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Names of the classes in order; empty in regression."""
+
+    @property
+    def sequences(self) -> Global___SequenceSummary:
+        """What is known of the tokens; absent: samples are numbers."""
 
     def __init__(
         self,
@@ -161,12 +182,39 @@ class DatasetSummary(google.protobuf.message.Message):
         train_samples: builtins.int = ...,
         validation_samples: builtins.int = ...,
         test_samples: builtins.int = ...,
+        sequences: Global___SequenceSummary | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_digest", b"_digest", "digest", b"digest"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_digest", b"_digest", "class_names", b"class_names", "digest", b"digest", "input_shape", b"input_shape", "name", b"name", "outputs", b"outputs", "task", b"task", "test_samples", b"test_samples", "train_samples", b"train_samples", "validation_samples", b"validation_samples"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_digest", b"_digest", "digest", b"digest", "sequences", b"sequences"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_digest", b"_digest", "class_names", b"class_names", "digest", b"digest", "input_shape", b"input_shape", "name", b"name", "outputs", b"outputs", "sequences", b"sequences", "task", b"task", "test_samples", b"test_samples", "train_samples", b"train_samples", "validation_samples", b"validation_samples"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_digest", b"_digest"]) -> typing.Literal["digest"] | None: ...
 
 Global___DatasetSummary: typing_extensions.TypeAlias = DatasetSummary
+
+@typing.final
+class SequenceSummary(google.protobuf.message.Message):
+    """Samples that are sequences of tokens; the five special tokens count."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    VOCABULARY_FIELD_NUMBER: builtins.int
+    TARGET_VOCABULARY_FIELD_NUMBER: builtins.int
+    TARGET_LENGTH_FIELD_NUMBER: builtins.int
+    vocabulary: builtins.int
+    """Tokens in the input's vocabulary."""
+    target_vocabulary: builtins.int
+    """Tokens in the target's vocabulary; 0: the target is no sequence."""
+    target_length: builtins.int
+    """Tokens of a target, with its beginning, its end and padding; 0: the target is no sequence."""
+    def __init__(
+        self,
+        *,
+        vocabulary: builtins.int = ...,
+        target_vocabulary: builtins.int = ...,
+        target_length: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["target_length", b"target_length", "target_vocabulary", b"target_vocabulary", "vocabulary", b"vocabulary"]) -> None: ...
+
+Global___SequenceSummary: typing_extensions.TypeAlias = SequenceSummary
 
 @typing.final
 class EpochMetrics(google.protobuf.message.Message):

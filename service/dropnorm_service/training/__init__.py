@@ -10,7 +10,8 @@ from dropnorm_service.training.device import choose_device
 from dropnorm_service.training.errors import BadData, Diverged, OutOfMemory, TrainingError
 from dropnorm_service.training.loading import load_data
 from dropnorm_service.training.loop import FitResult, fit
-from dropnorm_service.training.model import Network, build_model
+from dropnorm_service.training.model import build_model
+from dropnorm_service.training.network import Network
 from dropnorm_service.training.optimizers import build_optimizer
 from dropnorm_service.training.planning import plan
 from dropnorm_service.training.reporting import Interrupted, Order

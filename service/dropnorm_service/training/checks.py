@@ -12,6 +12,7 @@ from dropnorm_service.training.batching import Batching
 from dropnorm_service.training.design import Design, design
 from dropnorm_service.training.elements import Element
 from dropnorm_service.training.inference import inference_batch_size
+from dropnorm_service.training.tasks import WITH_ACCURACY
 
 
 def check(training: TrainingSpec, dataset: DatasetSummary) -> Design:
@@ -23,7 +24,7 @@ def check(training: TrainingSpec, dataset: DatasetSummary) -> Design:
     """
     problems = list(_selection(training, dataset))
     try:
-        paper = design(training, dataset.input_shape, dataset.outputs)
+        paper = design(training, dataset.input_shape, dataset.outputs, dataset.sequences)
     except InvalidSpecError as error:
         raise InvalidSpecError([*error.problems, *problems]) from error
     problems += _nothing_to_learn(paper)
@@ -36,10 +37,10 @@ def check(training: TrainingSpec, dataset: DatasetSummary) -> Design:
 
 def _selection(training: TrainingSpec, dataset: DatasetSummary) -> Iterator[Problem]:
     selection = training.evaluation.selection
-    if selection == "validation_accuracy" and dataset.task == "regression":
+    if selection == "validation_accuracy" and dataset.task not in WITH_ACCURACY:
         yield Problem(
             "evaluation.selection",
-            f"{dataset.name} is a regression, which has no accuracy; select by validation_loss",
+            f"this is a {dataset.task} of {dataset.name}, which has no accuracy; select by validation_loss",
         )
 
 

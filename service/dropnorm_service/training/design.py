@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from math import prod
 
+import torch
 from torch import nn
 
+from dropnorm.results import SequenceSummary
 from dropnorm.spec import InvalidSpecError, Problem, TrainingSpec
 from dropnorm.spec import layers as spec
 from dropnorm_service.training.elements import Element, Meet, Way
@@ -25,6 +28,7 @@ from dropnorm_service.training.layers import (
     nest,
     shortcut,
 )
+from dropnorm_service.training.layout import Frame, Layout
 from dropnorm_service.training.lowering import lower
 
 # Far more than any machine holds, and few enough that sums over a batch stay 64-bit integers.
@@ -64,14 +68,17 @@ class Design:
     """A network on paper.
 
     Attributes:
-        layers: the layers in order; blocks hold theirs.
-        input_shape: shape of one sample.
-        outputs: number of classes or regression targets.
+        parts: the layers of each part in order; blocks hold theirs.
+        layout: what it was laid out from.
     """
 
-    layers: tuple[DesignedLayer, ...]
-    input_shape: Shape
-    outputs: int
+    parts: tuple[tuple[DesignedLayer, ...], ...]
+    layout: Layout
+
+    @property
+    def layers(self) -> Iterator[DesignedLayer]:
+        """The layers of all parts in order of execution; blocks hold theirs."""
+        return chain.from_iterable(self.parts)
 
     def walk(self) -> Iterator[DesignedLayer]:
         """Every layer in order of execution, nested ones too."""
@@ -88,19 +95,34 @@ class Design:
         """Floating-point operations of one sample's forward pass; a multiply-add counts as two."""
         return sum(layer.blueprint.flops for layer in self.walk())
 
+    def example(self, batch: int) -> tuple[torch.Tensor, ...]:
+        """Arguments of the network's forward pass for `batch` samples, all zeros, on torch's default device."""
+        return tuple(
+            torch.zeros(batch, *each.shape, dtype=each.dtype) for each in self.layout.inputs
+        )
 
-def design(training: TrainingSpec, input_shape: Shape, outputs: int) -> Design:
-    """Lay the network of a spec out for samples of `input_shape`, `(F,)` or `(C, H, W)`.
+
+def design(
+    training: TrainingSpec,
+    input_shape: Shape,
+    outputs: int,
+    sequences: SequenceSummary | None = None,
+) -> Design:
+    """Lay the network of a spec out for samples of `input_shape`: `(F,)`, `(C, H, W)` or a number of tokens.
 
     Raises:
         InvalidSpecError: a layer cannot take what reaches it, the last one leaves the wrong shape,
             or the network is larger than any machine could hold; the layer's field is named.
     """
+    layout = lower(training, Frame(training.regularization, input_shape, outputs, sequences))
     drawing = _Drawing()
-    layers, shape = drawing.chain(lower(training, input_shape, outputs), input_shape)
-    if shape != (outputs,):
-        raise _wrong_end(layers, shape, outputs)
-    return Design(layers, input_shape, outputs)
+    parts = []
+    for part in layout.parts:
+        layers, shape = drawing.chain(part.elements, part.input_shape)
+        if shape != part.output_shape:
+            raise _wrong_end(layers, shape, outputs)
+        parts.append(layers)
+    return Design(tuple(parts), layout)
 
 
 class _Drawing:

@@ -22,7 +22,8 @@ def inference_batch_size(paper: Design) -> int:
 
     A function of the network alone, so a resumed training measures with the same batches.
     """
-    shapes = (paper.input_shape, *(layer.blueprint.output_shape for layer in paper.walk()))
+    inputs = (each.shape for each in paper.layout.inputs)
+    shapes = (*inputs, *(layer.blueprint.output_shape for layer in paper.walk()))
     return max(1, min(_LARGEST_BATCH, _LARGEST_LAYER // max(map(prod, shapes))))
 
 

@@ -6,31 +6,47 @@ activations is. What is done with a network (shapes, cost, lints, modules) is wr
 
 from __future__ import annotations
 
-from dropnorm.spec import TrainingSpec
-from dropnorm_service.training.elements import Element, with_following
-from dropnorm_service.training.families import FAMILIES, Frame
-from dropnorm_service.training.layers import Shape
+from dataclasses import replace
+
+from dropnorm.spec import InvalidSpecError, Problem, TrainingSpec
+from dropnorm_service.training.elements import with_following
+from dropnorm_service.training.families import COMPOSITES, FAMILIES, TAKES_TOKENS
+from dropnorm_service.training.layout import Frame, Input, Layout, Part
 from dropnorm_service.training.placement import regularized, with_stochastic_depth
 
 
-def lower(training: TrainingSpec, input_shape: Shape, outputs: int) -> tuple[Element, ...]:
-    """The layers of a spec in order of execution, the output layer with `outputs` units among them.
+def lower(training: TrainingSpec, frame: Frame) -> Layout:
+    """The layers of a spec, of a feed-forward network with its output layer of `frame.outputs` units.
 
     Flatten elements without a field stand where images become vectors; they mean nothing, and are
     left out of the model, where the data is a vector already.
 
-    Args:
-        training: the spec.
-        input_shape: shape of one sample, to which image families fit their stem and their pooling.
-        outputs: number of classes or regression targets.
-
     Raises:
-        InvalidSpecError: the family does not take such samples.
+        InvalidSpecError: the architecture does not take such samples.
     """
-    architecture, regularization = training.architecture, training.regularization
-    frame = Frame(regularization, input_shape, outputs)
+    architecture = training.architecture
+    _check_tokens(architecture.kind, frame)
+    if architecture.kind in COMPOSITES:
+        layout = COMPOSITES[architecture.kind](architecture, frame)
+        parts = (replace(part, elements=with_following(part.elements)) for part in layout.parts)
+        return replace(layout, parts=tuple(parts))
+    regularization = frame.regularization
     depth_rate = regularization.dropout.stochastic_depth_rate if regularization.dropout else 0.0
     body = with_stochastic_depth(FAMILIES[architecture.kind](architecture, frame), depth_rate)
     first = regularized(regularization, "input", "input.")
     last = regularized(regularization, "output", "output.")
-    return with_following((*first, *body, *last))
+    elements = with_following((*first, *body, *last))
+    return Layout(
+        (Part(elements, frame.input_shape, (frame.outputs,)),), (Input(frame.input_shape),)
+    )
+
+
+def _check_tokens(kind: str, frame: Frame) -> None:
+    if (kind in TAKES_TOKENS) == (frame.sequences is not None):
+        return
+    takes, has = ("tokens", "numbers") if kind in TAKES_TOKENS else ("numbers", "tokens")
+    text = (
+        f"{kind} takes {takes} and the samples of this data set are {has}; choose another "
+        "architecture, or another data set"
+    )
+    raise InvalidSpecError([Problem(f"architecture.{kind}", text)])

@@ -31,7 +31,7 @@ def estimate_memory(
     weights = sum(map(_bytes, network.parameters()))
     buffers = sum(map(_bytes, network.buffers()))
     optimizer = training.optimization.optimizer
-    activations = kept_for_backward(network, (batch_size, *paper.input_shape))
+    activations = _activations(network, paper, batch_size)
     if training.compute.precision != "float32":
         activations = activations // 2 + weights // 2
     target = _CLASS if dataset.task == "classification" else _FLOAT * dataset.outputs
@@ -46,11 +46,16 @@ def estimate_memory(
     return MemoryEstimate(**parts, total=sum(parts.values()))
 
 
-def kept_for_backward(network: nn.Module, shape: tuple[int, ...]) -> int:
-    """Bytes that autograd keeps of a forward pass in training mode over a float32 batch of `shape`.
+def _activations(network: nn.Module, paper: Design, batch_size: int) -> int:
+    with torch.device("meta"):
+        return kept_for_backward(network, *paper.example(batch_size))
 
-    The parameters themselves are left out; what several operations keep counts once. The network must be
-    on the meta device.
+
+def kept_for_backward(network: nn.Module, *inputs: Tensor) -> int:
+    """Bytes that autograd keeps of a forward pass in training mode over a batch.
+
+    The parameters themselves are left out; what several operations keep counts once. The network and the
+    batch must be on the meta device.
     """
     own = {_storage(parameter) for parameter in network.parameters()}
     kept: dict[int, Tensor] = {}
@@ -61,7 +66,7 @@ def kept_for_backward(network: nn.Module, shape: tuple[int, ...]) -> int:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        network.train()(torch.empty(shape, device="meta"))
+        network.train()(*inputs)
     return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
 
 

@@ -2,33 +2,23 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Mapping
-
 from torch import nn
 
+from dropnorm.results import SequenceSummary
 from dropnorm.spec import Initialization, TrainingSpec
 from dropnorm_service.training.design import Design, design
 from dropnorm_service.training.initialization import initialize
 from dropnorm_service.training.layers import ACTIVATIONS, Shape, nest
+from dropnorm_service.training.network import Network
 
 
-class Network(nn.Sequential):
-    """A feed-forward network: `[batch, *input_shape]` -> `[batch, outputs]`, logits or targets.
-
-    Its modules are named after their places: `hidden.0.linear`, `layers.3.conv`, `output.linear`.
-
-    Attributes:
-        fields: name of a module -> path of the spec's field that asked for it; empty: the data did.
-    """
-
-    def __init__(self, modules: nn.Sequential, fields: Mapping[str, str]) -> None:
-        super().__init__(OrderedDict(modules.named_children()))
-        self.fields = dict(fields)
-
-
-def build_model(training: TrainingSpec, input_shape: Shape, outputs: int) -> Network:
-    """The model of a spec for samples of `input_shape`, `(F,)` or `(C, H, W)`, float32.
+def build_model(
+    training: TrainingSpec,
+    input_shape: Shape,
+    outputs: int,
+    sequences: SequenceSummary | None = None,
+) -> Network:
+    """The model of a spec for samples of `input_shape`: `(F,)` or `(C, H, W)`, float32, or tokens.
 
     It is built on torch's default device; under `torch.device("meta")` it takes no memory. Weights
     are drawn from torch's global generator, first by every module in order, as torch's own modules
@@ -39,18 +29,19 @@ def build_model(training: TrainingSpec, input_shape: Shape, outputs: int) -> Net
         training: the spec; its seed is for the caller to set, `torch.manual_seed(training.seed)`.
         input_shape: shape of one sample.
         outputs: number of classes or regression targets.
+        sequences: what is known of tokens, where samples are made of them.
 
     Raises:
         InvalidSpecError: the layers do not fit each other or the data; the layer's field is named.
     """
-    return model_of(design(training, input_shape, outputs), training.initialization)
+    return model_of(design(training, input_shape, outputs, sequences), training.initialization)
 
 
 def model_of(paper: Design, initialization: Initialization) -> Network:
     """The model of a network that is laid out already; see `build_model`."""
     modules = nest((layer.element.name, layer.blueprint.make()) for layer in paper.layers)
     fields = {layer.element.name: layer.element.field for layer in paper.walk()}
-    network = Network(modules, fields)
+    network = paper.layout.network(modules, fields)
     for layer in paper.walk():
         module, following = network.get_submodule(layer.element.name), layer.element.following
         if isinstance(module, nn.Linear | nn.Conv2d):

@@ -34,28 +34,30 @@ class Predictor(nn.Module):
 
     Args:
         network: takes standardised inputs.
-        inputs: the standardisation of the inputs.
+        inputs: the standardisation of the inputs; None of tokens.
         targets: that of regression targets; None in classification.
     """
 
-    input_mean: Tensor
-    input_std: Tensor
+    input_mean: Tensor | None
+    input_std: Tensor | None
     target_mean: Tensor | None
     target_std: Tensor | None
 
     def __init__(
-        self, network: nn.Module, inputs: Standardization, targets: Standardization | None
+        self, network: nn.Module, inputs: Standardization | None, targets: Standardization | None
     ) -> None:
         super().__init__()
         self.network = network
-        self.register_buffer("input_mean", inputs.mean)
-        self.register_buffer("input_std", inputs.std)
+        self.register_buffer("input_mean", inputs.mean if inputs else None)
+        self.register_buffer("input_std", inputs.std if inputs else None)
         self.register_buffer("target_mean", targets.mean if targets else None)
         self.register_buffer("target_std", targets.std if targets else None)
 
     def forward(self, x: Tensor) -> Tensor:
         """Standardise, predict, and undo the standardisation of the targets."""
-        outputs: Tensor = self.network((x.to(torch.float32) - self.input_mean) / self.input_std)
+        if self.input_mean is not None and self.input_std is not None:
+            x = (x.to(torch.float32) - self.input_mean) / self.input_std
+        outputs: Tensor = self.network(x)
         if self.target_mean is None or self.target_std is None:
             return outputs
         return outputs * self.target_std + self.target_mean
@@ -93,8 +95,10 @@ def load_model(folder: Path) -> Predictor:
     dataset = DatasetSummary.model_validate(facts["dataset"])
     del tensors[_EXAMPLES]
     with torch.device("meta"):
-        network = build_model(spec, dataset.input_shape, dataset.outputs)
-    inputs = Standardization(tensors["input_mean"], tensors["input_std"])
+        network = build_model(spec, dataset.input_shape, dataset.outputs, dataset.sequences)
+    inputs = None
+    if dataset.sequences is None:
+        inputs = Standardization(tensors["input_mean"], tensors["input_std"])
     targets = None
     if dataset.task == "regression":
         targets = Standardization(tensors["target_mean"], tensors["target_std"])

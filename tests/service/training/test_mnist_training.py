@@ -25,6 +25,7 @@ def test_the_demo_network_learns_mnist(tmp_path):
 
     assert (len(data.train), len(data.validation), len(data.test)) == (51_000, 9_000, 10_000)
     assert of_kind(events, DatasetLoaded) == [DatasetLoaded(dataset=cache.summarize(spec))]
+    assert data.inputs is not None
     # The well-known mean and deviation of the whole training file.
     assert data.inputs.mean.item() / 255 == pytest.approx(0.1307, abs=1e-3)
     assert data.inputs.std.item() / 255 == pytest.approx(0.3081, abs=1e-3)

@@ -162,7 +162,9 @@ def test_activations_are_what_autograd_keeps(spec: dn.TrainingSpec) -> None:
 def test_activations_grow_with_the_batch() -> None:
     with torch.device("meta"):
         model = build_model(mlp(64), (16,), 4)
-    one, ten = (kept_for_backward(model, (batch, 16)) for batch in (100, 1000))
+    one, ten = (
+        kept_for_backward(model, torch.zeros(batch, 16, device="meta")) for batch in (100, 1000)
+    )
     assert ten == 10 * one
 
 

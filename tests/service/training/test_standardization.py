@@ -66,6 +66,7 @@ def test_only_the_training_split_is_measured():
     torch.testing.assert_close(data.train.x.mean(dim=0), torch.zeros(5), atol=1e-6, rtol=0)
     torch.testing.assert_close(data.train.x.std(dim=0, correction=0), torch.ones(5))
     assert data.test.x.mean(dim=0).abs().max() > 1e-3
+    assert data.inputs is not None
     torch.testing.assert_close(data.inputs(data.examples), data.test.x[:5])
 
 

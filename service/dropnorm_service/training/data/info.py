@@ -9,7 +9,8 @@ from typing import NamedTuple, Protocol
 
 import torch
 
-from dropnorm.results import Task
+from dropnorm.results import SequenceSummary, Task
+from dropnorm_service.training.data.tokens import Vocabulary
 
 
 class PinnedFile(NamedTuple):
@@ -39,8 +40,9 @@ class Source(Protocol):
     def parse(self, paths: Sequence[Path], info: DatasetInfo) -> dict[str, torch.Tensor]:
         """Read `x` and `y`, and of a data set with a test split of its own `test_x` and `test_y`.
 
-        `x` is `[samples, *input_shape]`, uint8 or float32; `y` is int64 `[samples]` in
-        classification and float32 `[samples, outputs]` in regression.
+        `x` is `[samples, *input_shape]`, uint8 or float32, or int64 where it is tokens; `y` is int64
+        `[samples]` in classification, float32 `[samples, outputs]` in regression, and int64
+        `[samples, target_length]` where it is tokens, from `BOS` to `EOS`, then `PAD`.
 
         Raises:
             BadData: a file is not what it should be; the message names file and byte.
@@ -59,6 +61,9 @@ class DatasetInfo:
         samples: samples outside a test split of the data set's own.
         test_samples: samples in that test split; 0: it has none.
         class_names: names of the classes in order; empty in regression.
+        vocabulary: of the input, where samples are sequences of tokens; None: they are numbers.
+        target_vocabulary: of the target, where that is a sequence too.
+        target_length: its tokens, with beginning and end; 0: it is none.
         source: where it comes from.
     """
 
@@ -69,4 +74,19 @@ class DatasetInfo:
     samples: int
     test_samples: int = 0
     class_names: tuple[str, ...] = ()
+    vocabulary: Vocabulary | None = None
+    target_vocabulary: Vocabulary | None = None
+    target_length: int = 0
     source: Source
+
+    @property
+    def sequences(self) -> SequenceSummary | None:
+        """What is told of the tokens."""
+        if self.vocabulary is None:
+            return None
+        target = self.target_vocabulary
+        return SequenceSummary(
+            vocabulary=len(self.vocabulary),
+            target_vocabulary=len(target) if target else 0,
+            target_length=self.target_length,
+        )

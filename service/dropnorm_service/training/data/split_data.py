@@ -13,6 +13,7 @@ from dropnorm.spec import TrainingSpec
 from dropnorm_service.training.data.info import DatasetInfo
 from dropnorm_service.training.data.splits import Indices, split_indices, summarize
 from dropnorm_service.training.data.standardization import Standardization, measure
+from dropnorm_service.training.data.tokens import Vocabulary
 
 EXAMPLES = 5
 
@@ -37,8 +38,9 @@ class Split:
     """The samples of one split on the device.
 
     Attributes:
-        x: standardised inputs, float32 `[samples, *input_shape]`.
-        y: classes, int64 `[samples]`, or standardised targets, float32 `[samples, outputs]`.
+        x: standardised inputs, float32 `[samples, *input_shape]`, or tokens, int64.
+        y: classes, int64 `[samples]`; standardised targets, float32 `[samples, outputs]`; or tokens, int64
+            `[samples, target_length]`.
     """
 
     x: torch.Tensor
@@ -54,9 +56,10 @@ class SplitData:
 
     Attributes:
         train, validation, test: the splits.
-        inputs: the standardisation of the inputs.
-        targets: that of the targets; None in classification.
-        examples: a few raw inputs of the test split, float32 `[n, *input_shape]`, on the CPU.
+        inputs: the standardisation of the inputs; None of tokens.
+        targets: that of the targets; None but in regression.
+        examples: a few raw inputs of the test split, `[n, *input_shape]`, float32 or tokens, on the CPU.
+        vocabularies: those of input and target, where they are tokens.
         summary: what the data is.
         seconds: wall time it took to get here.
     """
@@ -64,9 +67,10 @@ class SplitData:
     train: Split
     validation: Split
     test: Split
-    inputs: Standardization
+    inputs: Standardization | None
     targets: Standardization | None
     examples: torch.Tensor
+    vocabularies: tuple[Vocabulary | None, Vocabulary | None]
     summary: DatasetSummary
     seconds: float
 
@@ -104,12 +108,13 @@ def split(
     info, mode = dataset.info, spec.data.standardization
     summary = summarize(spec, info, dataset.digest)
     train, validation, test = _raw_splits(spec, dataset)
-    inputs = measure(train.x, mode).to(device)
+    inputs = None if info.vocabulary else measure(train.x, mode).to(device)
     targets = measure(train.y, mode).to(device) if info.task == "regression" else None
 
     def prepared(raw: Split) -> Split:
         y = raw.y.to(device, copy=True)  # the raw one may be a mapped file
-        return Split(inputs(raw.x.to(device)), targets(y) if targets else y)
+        x = raw.x.to(device)
+        return Split(inputs(x) if inputs else x, targets(y) if targets else y)
 
     return SplitData(
         train=prepared(train),
@@ -117,7 +122,8 @@ def split(
         test=prepared(test),
         inputs=inputs,
         targets=targets,
-        examples=test.x[:EXAMPLES].to(torch.float32, copy=True),
+        examples=test.x[:EXAMPLES].to(torch.float32 if inputs else test.x.dtype, copy=True),
+        vocabularies=(info.vocabulary, info.target_vocabulary),
         summary=summary,
         seconds=time.perf_counter() - started,
     )

@@ -17,6 +17,7 @@ from dropnorm.results import DatasetSummary
 from dropnorm.spec import InvalidSpecError, Problem, TrainingSpec
 from dropnorm_service.training.batching import derived_seed
 from dropnorm_service.training.data.info import DatasetInfo
+from dropnorm_service.training.tasks import task_of
 
 DEFAULT_TEST_SHARE = 0.2
 
@@ -58,11 +59,12 @@ def summarize(spec: TrainingSpec, info: DatasetInfo, digest: str | None = None) 
     sizes = split_sizes(spec, info)
     return DatasetSummary(
         name=info.name,
-        task=info.task,
+        task=task_of(spec.architecture, info.task),
         digest=digest,
         input_shape=info.input_shape,
         outputs=info.outputs,
         class_names=info.class_names,
+        sequences=info.sequences,
         train_samples=sizes.train,
         validation_samples=sizes.validation,
         test_samples=sizes.test,

@@ -12,8 +12,8 @@ from dropnorm_service.training.families.googlenet import googlenet
 from dropnorm_service.training.families.mlp import mlp
 from dropnorm_service.training.families.resnet import resnet
 from dropnorm_service.training.families.sequential import sequential
-from dropnorm_service.training.families.sketch import Frame
 from dropnorm_service.training.families.vgg import vgg
+from dropnorm_service.training.layout import Frame, Layout
 
 FAMILIES: Mapping[str, Callable[[Any, Frame], Sequence[Element]]] = {
     "mlp": mlp,
@@ -24,6 +24,12 @@ FAMILIES: Mapping[str, Callable[[Any, Frame], Sequence[Element]]] = {
     "resnet": resnet,
     "densenet": densenet,
 }
-"""Kind of architecture in the spec -> its layers, from what the input place leaves to the output layer."""
+"""Kind of feed-forward architecture -> its layers, from what the input place leaves to the output layer."""
 
-__all__ = ["FAMILIES", "Frame"]
+COMPOSITES: Mapping[str, Callable[[Any, Frame], Layout]] = {}
+"""Kind of architecture of several parts, or of tokens -> its layout."""
+
+TAKES_TOKENS: frozenset[str] = frozenset()
+"""Kinds of architectures whose samples are sequences of tokens."""
+
+__all__ = ["COMPOSITES", "FAMILIES", "TAKES_TOKENS"]

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from dropnorm.spec import AlexNet
 from dropnorm_service.training.elements import Element
-from dropnorm_service.training.families.sketch import Frame, Sketch
+from dropnorm_service.training.families.sketch import Sketch
+from dropnorm_service.training.layout import Frame
 
 _POOLED = (0, 1, 4)
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from dropnorm.spec import DenseNet
 from dropnorm_service.training.elements import Element
-from dropnorm_service.training.families.sketch import Frame, Sketch
+from dropnorm_service.training.families.sketch import Sketch
+from dropnorm_service.training.layout import Frame
 
 _BLOCKS: Mapping[int, Sequence[int]] = {
     121: (6, 12, 24, 16),

@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 from dropnorm.spec import GoogLeNet
 from dropnorm_service.training.elements import Element
-from dropnorm_service.training.families.sketch import Frame, Sketch
+from dropnorm_service.training.families.sketch import Sketch
+from dropnorm_service.training.layout import Frame
 
 
 class _Module(NamedTuple):

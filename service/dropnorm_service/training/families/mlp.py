@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dropnorm.spec import MLP
 from dropnorm.spec import layers as spec
 from dropnorm_service.training.elements import Element
-from dropnorm_service.training.families.sketch import Frame
+from dropnorm_service.training.layout import Frame
 from dropnorm_service.training.placement import regularized
 
 

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dropnorm.spec import ResNet
 from dropnorm.spec import layers as spec
 from dropnorm_service.training.elements import Element
-from dropnorm_service.training.families.sketch import Frame, Sketch
+from dropnorm_service.training.families.sketch import Sketch
+from dropnorm_service.training.layout import Frame
 
 _IMAGENET: Mapping[int, Sequence[int]] = {
     18: (2, 2, 2, 2),

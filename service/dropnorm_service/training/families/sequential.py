@@ -9,7 +9,7 @@ from dropnorm.spec import Regularization, Sequential
 from dropnorm.spec import layers as spec
 from dropnorm.spec.regularization import NORMS
 from dropnorm_service.training.elements import Element, Meet, Way
-from dropnorm_service.training.families.sketch import Frame
+from dropnorm_service.training.layout import Frame
 from dropnorm_service.training.placement import regularized
 
 # A norm has one name, whether a list or the regularization asked for it.

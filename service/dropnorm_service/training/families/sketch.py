@@ -4,31 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
 
 from dropnorm.spec import ActivationFunction, InvalidSpecError, Problem, Regularization
 from dropnorm.spec import layers as spec
 from dropnorm.spec.layers import MAX_WIDTH
 from dropnorm_service.training.elements import Element, Meet, Way
-from dropnorm_service.training.layers import Meeting, Shape, describe
+from dropnorm_service.training.layers import Meeting, describe
+from dropnorm_service.training.layout import Frame
 from dropnorm_service.training.placement import placed_dropout, placed_norm, regularized
 
 SMALL = 64
 """An image whose shorter side is below this many pixels is small: stems keep its size."""
-
-
-class Frame(NamedTuple):
-    """What a family is fitted into.
-
-    Attributes:
-        regularization: of the spec, which every family takes alike.
-        input_shape: shape of one sample.
-        outputs: number of classes or regression targets.
-    """
-
-    regularization: Regularization
-    input_shape: Shape
-    outputs: int
 
 
 @dataclass

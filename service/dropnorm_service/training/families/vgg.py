@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from dropnorm.spec import VGG
 from dropnorm_service.training.elements import Element
-from dropnorm_service.training.families.sketch import Frame, Sketch
+from dropnorm_service.training.families.sketch import Sketch
+from dropnorm_service.training.layout import Frame
 
 _STAGES: Mapping[int, Sequence[int]] = {
     11: (1, 1, 2, 2, 2),

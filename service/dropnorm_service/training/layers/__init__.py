@@ -16,8 +16,9 @@ from dropnorm_service.training.layers.blueprints import (
     shortcut,
 )
 from dropnorm_service.training.layers.branches import Branches, Meeting, Side
+from dropnorm_service.training.layers.context import Context, Contextual, pass_on
 from dropnorm_service.training.layers.dropout import Dropout, StochasticDepth, dropout
-from dropnorm_service.training.layers.nesting import nest
+from dropnorm_service.training.layers.nesting import Series, nest
 from dropnorm_service.training.layers.pooling import GlobalAveragePool
 
 __all__ = [
@@ -25,11 +26,14 @@ __all__ = [
     "BLUEPRINTS",
     "Blueprint",
     "Branches",
+    "Context",
+    "Contextual",
     "DoesNotFit",
     "Dropout",
     "DropsBranch",
     "GlobalAveragePool",
     "Meeting",
+    "Series",
     "Shape",
     "Side",
     "StochasticDepth",
@@ -37,5 +41,6 @@ __all__ = [
     "dropout",
     "meeting_shape",
     "nest",
+    "pass_on",
     "shortcut",
 ]

@@ -8,6 +8,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from dropnorm_service.training.layers.context import Context, Contextual, pass_on
+
 Meeting = Literal["add", "concatenate", "gate", "side"]
 
 
@@ -36,7 +38,7 @@ MEETINGS = {"add": add, "concatenate": concatenate, "gate": gate}
 """How ways meet -> the function of their tensors `[batch, ...]`. A side does not meet: it is `Side`."""
 
 
-class Branches(nn.Module):
+class Branches(Contextual):
     """`y = meet(way(x) for each way)`.
 
     Args:
@@ -50,8 +52,8 @@ class Branches(nn.Module):
         for name, way in ways.items():
             self.add_module(name, way)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return MEETINGS[self.meeting]([way(x) for way in self.children()])
+    def forward(self, x: Tensor, context: Context | None = None) -> Tensor:
+        return MEETINGS[self.meeting]([pass_on(way, x, context) for way in self.children()])
 
     def extra_repr(self) -> str:
         return self.meeting

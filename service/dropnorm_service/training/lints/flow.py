@@ -30,7 +30,8 @@ class DropoutBeforeNorm:
 def dropout_before_norm(paper: Design) -> DropoutBeforeNorm:
     """Every dropout that some path takes into a batch norm, in order."""
     found = DropoutBeforeNorm()
-    _follow_dropout(paper.layers, _NOTHING, _NOTHING, found)
+    for part in paper.parts:
+        _follow_dropout(part, _NOTHING, _NOTHING, found)
     return found
 
 
@@ -69,7 +70,8 @@ def _in_order(dropouts: _Dropouts) -> list[Element]:
 def biases_before_norm(paper: Design) -> list[DesignedLayer]:
     """The linear and convolutional layers whose bias the next batch norm subtracts exactly."""
     found: list[DesignedLayer] = []
-    _follow_biases(paper.layers, found)
+    for part in paper.parts:
+        _follow_biases(part, found)
     return found
 
 

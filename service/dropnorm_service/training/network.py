@@ -1,0 +1,28 @@
+"""The module that a whole network is."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+
+from torch import nn
+
+
+class Network(nn.Module):
+    """A whole network.
+
+    Its modules are named after their places: `hidden.0.linear`, `layers.3.conv`, `output.linear`.
+
+    Attributes:
+        fields: name of a module -> path of the spec's field that asked for it; empty: the data did.
+    """
+
+    fields: dict[str, str]
+
+
+class FeedForward(nn.Sequential, Network):
+    """Layers one after the other: `[batch, *input_shape]` -> `[batch, *output_shape]`."""
+
+    def __init__(self, modules: nn.Sequential, fields: Mapping[str, str]) -> None:
+        super().__init__(OrderedDict(modules.named_children()))
+        self.fields = dict(fields)
