@@ -25,7 +25,7 @@ import dropnorm.results
 import dropnorm.spec
 from dropnorm.results import JobError
 from dropnorm.results._base import ResultModel
-from dropnorm.spec import SpecModel, Submission, regularization
+from dropnorm.spec import SpecModel, Submission, norms
 from dropnorm.v1 import training_job_pb2, training_service_pb2
 
 SCALARS = {
@@ -151,8 +151,8 @@ def test_every_model_is_in_the_contract():
         SpecModel,
         dropnorm.spec.DropoutSettings,
         dropnorm.spec.BatchNormSettings,
-        regularization.SampleNormSettings,
-        regularization.GroupNormSettings,
+        norms.SampleNormSettings,
+        norms.GroupNormSettings,
     }
 
     assert public - bases - paired == {JobError}

@@ -8,9 +8,19 @@ from dropnorm.spec._base import InvalidSpecError, Problem, SpecModel
 from dropnorm.spec.architecture import MLP, Architecture, Sequential
 from dropnorm.spec.compute import Compute, EvaluationSettings
 from dropnorm.spec.data import Data
+from dropnorm.spec.dropout import Dropout, DropoutSettings
 from dropnorm.spec.families import VGG, AlexNet, DenseNet, GoogLeNet, ResNet
 from dropnorm.spec.initialization import Initialization
 from dropnorm.spec.layers import ActivationFunction, Layer
+from dropnorm.spec.norms import (
+    BatchNorm,
+    BatchNormSettings,
+    GroupNorm,
+    InstanceNorm,
+    LayerNorm,
+    Norm,
+    RMSNorm,
+)
 from dropnorm.spec.optimization import (
     SGD,
     Adam,
@@ -27,18 +37,7 @@ from dropnorm.spec.optimization import (
     StepSchedule,
     Warmup,
 )
-from dropnorm.spec.regularization import (
-    BatchNorm,
-    BatchNormSettings,
-    Dropout,
-    DropoutSettings,
-    GroupNorm,
-    InstanceNorm,
-    LayerNorm,
-    Norm,
-    Regularization,
-    RMSNorm,
-)
+from dropnorm.spec.regularization import Regularization
 from dropnorm.spec.submission import Submission
 from dropnorm.spec.training_spec import TrainingSpec
 

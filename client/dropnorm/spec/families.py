@@ -7,7 +7,7 @@ their size in the stem, and pooling is left out once nothing is left to pool; a 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -19,10 +19,7 @@ Blocks = Annotated[
     tuple[Annotated[Int, Field(ge=1, le=64)], ...], Field(min_length=1, max_length=8)
 ]
 
-
 VGG_DEPTHS = (11, 13, 16, 19)
-RESNET_DEPTHS = (18, 34, 50, 101, 152, 20, 32, 44, 56, 110)
-DENSENET_DEPTHS = (121, 169, 201)
 
 
 def _known_depth(depth: int | None, known: Sequence[int]) -> Iterator[Problem]:
@@ -31,11 +28,31 @@ def _known_depth(depth: int | None, known: Sequence[int]) -> Iterator[Problem]:
         yield Problem("depth", f"there is no depth {depth}; choose {', '.join(most)} or {last}")
 
 
-def _with_depth(values: Any, depth: int) -> Any:
-    """The default depth, written out, where neither depth nor blocks are given."""
-    if isinstance(values, Mapping) and values.get("depth") is None and values.get("blocks") is None:
-        return {**values, "depth": depth}
-    return values
+class Staged(SpecModel):
+    """A family whose depth stands for blocks in stages, which may be given themselves; never both."""
+
+    DEPTHS: ClassVar[Sequence[int]]
+    """Depths of the paper, first the one taken where nothing is given."""
+
+    depth: Int | None = None
+    """Layers with weights."""
+    blocks: Blocks | None = None
+    """Blocks of each stage."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_depth(cls, values: Any) -> Any:
+        """The default depth, written out, where neither depth nor blocks are given."""
+        if not isinstance(values, Mapping):
+            return values
+        if values.get("depth") is None and values.get("blocks") is None:
+            return {**values, "depth": cls.DEPTHS[0]}
+        return values
+
+    def _rules(self) -> Iterator[Problem]:
+        yield from _known_depth(self.depth, self.DEPTHS)
+        if self.depth is not None and self.blocks is not None:
+            yield Problem("blocks", "give either depth or blocks: a depth has its own blocks")
 
 
 class AlexNet(SpecModel):
@@ -97,13 +114,15 @@ class GoogLeNet(SpecModel):
     """The non-linearity after each convolution."""
 
 
-class ResNet(SpecModel):
+class ResNet(Staged):
     """Residual networks (He et al. 2015), and with `squeeze` SENet (Hu et al. 2018).
 
     Depths 18 to 152 are those for ImageNet, in four stages; 20, 32, 44, 56 and 110 those for CIFAR, in three. Where a
     block changes the shape its shortcut is a 1x1 convolution with norm (option B). A convolution has a bias only where
     no norm follows it.
     """
+
+    DEPTHS = (18, 34, 50, 101, 152, 20, 32, 44, 56, 110)
 
     kind: Literal["resnet"] = "resnet"
     depth: Annotated[Int, Field(ge=18, le=152)] | None = None
@@ -123,19 +142,11 @@ class ResNet(SpecModel):
     activation: ActivationFunction = "relu"
     """The non-linearity."""
 
-    @model_validator(mode="before")
-    @classmethod
-    def _default_depth(cls, values: Any) -> Any:
-        return _with_depth(values, 18)
 
-    def _rules(self) -> Iterator[Problem]:
-        yield from _known_depth(self.depth, RESNET_DEPTHS)
-        if self.depth is not None and self.blocks is not None:
-            yield Problem("blocks", "give either depth or blocks: a depth has its own blocks")
-
-
-class DenseNet(SpecModel):
+class DenseNet(Staged):
     """Densely connected networks (Huang et al. 2016): every layer sees all before it in its block (DenseNet-BC)."""
+
+    DEPTHS = (121, 169, 201)
 
     kind: Literal["densenet"] = "densenet"
     depth: Annotated[Int, Field(ge=121, le=201)] | None = None
@@ -150,13 +161,3 @@ class DenseNet(SpecModel):
     """Channels of each layer's 1x1 convolution in multiples of `growth`, 1 to 64."""
     activation: ActivationFunction = "relu"
     """The non-linearity."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _default_depth(cls, values: Any) -> Any:
-        return _with_depth(values, 121)
-
-    def _rules(self) -> Iterator[Problem]:
-        yield from _known_depth(self.depth, DENSENET_DEPTHS)
-        if self.depth is not None and self.blocks is not None:
-            yield Problem("blocks", "give either depth or blocks: a depth has its own blocks")

@@ -9,12 +9,8 @@ from pydantic import Field
 
 from dropnorm.spec._base import MAX_WIDTH as MAX_WIDTH
 from dropnorm.spec._base import Bool, Int, Problem, Small, SpecModel, Width
-from dropnorm.spec.regularization import (
-    BatchNormSettings,
-    DropoutSettings,
-    GroupNormSettings,
-    SampleNormSettings,
-)
+from dropnorm.spec.dropout import DropoutSettings
+from dropnorm.spec.norms import BatchNormSettings, GroupNormSettings, SampleNormSettings
 
 ActivationFunction = Literal["relu", "leaky_relu", "elu", "selu", "gelu", "silu", "tanh", "sigmoid"]
 

@@ -9,7 +9,7 @@ from typing import Literal
 
 from dropnorm.spec import Dropout, Regularization
 from dropnorm.spec import layers as spec
-from dropnorm.spec.regularization import NormPlaces
+from dropnorm.spec.norms import NormPlaces
 from dropnorm_service.training.elements import Element, Meet
 from dropnorm_service.training.layers import DropsBranch
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from dropnorm.spec import Regularization, Sequential
 from dropnorm.spec import layers as spec
-from dropnorm.spec.regularization import NORMS
+from dropnorm.spec.norms import NORMS
 from dropnorm_service.training.elements import Element, Meet, Way
 from dropnorm_service.training.layout import Frame
 from dropnorm_service.training.placement import regularized

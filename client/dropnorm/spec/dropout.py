@@ -1,0 +1,80 @@
+"""Dropout (Srivastava et al. 2014) and its relatives: what is dropped, how much, and where."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, model_validator
+
+from dropnorm.spec._base import Float, Problem, Rate, SpecModel
+
+_LEAST_KEPT = 1e-12
+"""The complement of less rounds to a rate of 1."""
+
+
+def _rate_or_keep_prob(schema: dict[str, Any]) -> None:
+    """One of the two may stand in a file, and the other be absent or null."""
+    rate = schema["properties"]["rate"]
+    rate["type"] = ["number", "null"]
+    number, null = {"type": "number"}, {"type": "null"}
+    schema["anyOf"] = [
+        {"properties": {"rate": number, "keep_prob": null}},
+        {"properties": {"rate": null, "keep_prob": number}, "required": ["keep_prob"]},
+    ]
+
+
+class DropoutSettings(SpecModel):
+    """How units are dropped and how what is kept is rescaled."""
+
+    model_config = ConfigDict(json_schema_extra=_rate_or_keep_prob)
+
+    rate: Rate = 0.5
+    """Share of units dropped in training, from 0 (off) to below 1."""
+    keep_prob: Annotated[Float, Field(ge=_LEAST_KEPT, le=1.0)] | None = None
+    """The complement of `rate`, as much literature writes it, 1e-12 to 1. Accepted instead of `rate`, never beside
+    it; a resolved spec carries `rate` alone."""
+    method: Literal["unit", "spatial", "gaussian", "alpha"] = "unit"
+    """What is dropped: `unit`, single values (Srivastava et al. 2014); `spatial`, whole channels of an image (Tompson
+    et al. 2015), of a feature vector single values; `gaussian`, nothing, but values are multiplied by noise of mean 1
+    and variance `rate / (1 - rate)` (Srivastava et al. 2014, section 10); `alpha`, values go to the negative
+    saturation of SELU (Klambauer et al. 2017)."""
+    rescaling: Literal["inverted", "at_inference", "l2_norm"] = "inverted"
+    """What makes up for the dropped units: `inverted` divides the kept ones by `1 - rate` in training;
+    `at_inference` leaves training alone and multiplies by `1 - rate` afterwards (Srivastava et al. 2014); `l2_norm`
+    divides the kept activations of a sample by their 2-norm, in training and, all units kept, afterwards too."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _rate_from_keep_prob(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping) or values.get("keep_prob") is None:
+            return values
+        if values.get("rate") is not None:
+            raise ValueError("give either rate or keep_prob: each is one minus the other")
+        keep = values["keep_prob"]
+        rest = {key: value for key, value in values.items() if key not in ("rate", "keep_prob")}
+        if isinstance(keep, bool) or not isinstance(keep, int | float):
+            return rest | {"keep_prob": keep}  # the field's own limits say what is wrong with it
+        if not _LEAST_KEPT <= keep <= 1:
+            return rest | {"keep_prob": keep}
+        return rest | {"rate": round(1.0 - keep, 12)}  # 1 - 0.8 is 0.2, not 0.19999999999999996
+
+    def _rules(self) -> Iterator[Problem]:
+        if self.method in ("gaussian", "alpha") and self.rescaling != "inverted":
+            yield Problem(
+                "rescaling", f"{self.method} dropout keeps the mean by itself; leave rescaling out"
+            )
+
+
+class Dropout(DropoutSettings):
+    """Dropout after each activation (`rate`), of the input, of the output, and of residual branches."""
+
+    conv_rate: Rate | None = None
+    """Share of units dropped after the activations of convolutions, from 0 (off) to below 1; absent: as `rate`."""
+    input_rate: Rate = 0.0
+    """Share of input features dropped, from 0 (off) to below 1."""
+    output_rate: Rate = 0.0
+    """Share of the outputs (logits) dropped, from 0 (off) to below 1; seldom wise, and Plan says so."""
+    stochastic_depth_rate: Rate = 0.0
+    """Share of samples for which the last residual branch is dropped, from 0 (off) to below 1; branch l of L is dropped
+    for `l / L` of it (Huang et al. 2016)."""

@@ -1,0 +1,44 @@
+"""What a layer of the spec makes of its input, what that costs, and how its module is built.
+
+Everything here is integer arithmetic, so a network of any size is judged before memory is taken for
+it. FLOPs are those of one sample's forward pass. A multiply-add counts as two; only matrix products
+and convolutions count, and biases do not, as in `torch.utils.flop_counter`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from dropnorm_service.training.layers.blueprints import dropout, norms, plain, weights
+from dropnorm_service.training.layers.blueprints.dropout import DropsBranch
+from dropnorm_service.training.layers.blueprints.paper import Blueprint, DoesNotFit, Shape, describe
+from dropnorm_service.training.layers.blueprints.plain import meeting_shape
+from dropnorm_service.training.layers.blueprints.weights import shortcut
+
+BLUEPRINTS: Mapping[str, Callable[[Any, Shape], Blueprint]] = {
+    "linear": weights.linear,
+    "conv": weights.conv,
+    "pool": plain.pool,
+    "flatten": plain.flatten,
+    "activation": plain.activation,
+    "dropout": dropout.dropout,
+    "stochastic_depth": dropout.stochastic_depth,
+    "batch_norm": norms.batch_norm,
+    "layer_norm": norms.layer_norm,
+    "group_norm": norms.group_norm,
+    "instance_norm": norms.instance_norm,
+    "rms_norm": norms.rms_norm,
+}
+"""Kind of layer in the spec -> its blueprint. Blocks are no layers but places for them."""
+
+__all__ = [
+    "BLUEPRINTS",
+    "Blueprint",
+    "DoesNotFit",
+    "DropsBranch",
+    "Shape",
+    "describe",
+    "meeting_shape",
+    "shortcut",
+]
