@@ -220,7 +220,7 @@ def optimizers() -> SearchStrategy[dn.Optimizer]:
     rates = st.floats(1e-12, 1000.0)
     adam = {"lr": rates, "beta1": RATES, "beta2": RATES, "eps": POSITIVE}
     return st.one_of(
-        made(dn.SGD, lr=rates, momentum=RATES, weight_decay=NON_NEGATIVE),
+        made(dn.SGD, lr=rates, momentum=RATES, weight_decay=NON_NEGATIVE, decoupled=BOOLS),
         made(dn.SGD, {"momentum": st.floats(0.1, 0.99), "nesterov": BOOLS}, lr=rates),
         made(dn.Adam, **adam, weight_decay=NON_NEGATIVE),
         made(dn.AdamW, **adam, weight_decay=NON_NEGATIVE),
@@ -231,7 +231,27 @@ def optimizers() -> SearchStrategy[dn.Optimizer]:
             eps=POSITIVE,
             momentum=RATES,
             weight_decay=NON_NEGATIVE,
+            decoupled=BOOLS,
         ),
+        made(
+            dn.Adagrad,
+            lr=rates,
+            lr_decay=NON_NEGATIVE,
+            initial_accumulator=NON_NEGATIVE,
+            eps=POSITIVE,
+            weight_decay=NON_NEGATIVE,
+            decoupled=BOOLS,
+        ),
+        made(
+            dn.NAdam,
+            **adam,
+            momentum_decay=NON_NEGATIVE,
+            weight_decay=NON_NEGATIVE,
+            decoupled=BOOLS,
+        ),
+        made(dn.RAdam, **adam, weight_decay=NON_NEGATIVE, decoupled=BOOLS),
+        made(dn.Muon, **adam, momentum=st.floats(0.1, 0.99), weight_decay=NON_NEGATIVE),
+        made(dn.Muon, {"nesterov": st.just(False)}, momentum=RATES),
     )
 
 
@@ -255,6 +275,7 @@ def optimizations(draw: st.DrawFn) -> dn.Optimization:
             {"epochs": st.just(epochs)},
             optional={
                 "optimizer": optimizers(),
+                "decay_biases_and_norms": BOOLS,
                 "schedule": schedules,
                 "warmup": st.none() | warmup,
                 "batch_size": st.integers(1, 2**20),

@@ -21,23 +21,27 @@ from dropnorm.spec.norms import (
     Norm,
     RMSNorm,
 )
-from dropnorm.spec.optimization import (
+from dropnorm.spec.optimization import EarlyStopping, GradientClipping, Optimization
+from dropnorm.spec.optimizers import (
     SGD,
+    Adagrad,
     Adam,
     AdamW,
+    Muon,
+    NAdam,
+    Optimizer,
+    RAdam,
+    RMSprop,
+)
+from dropnorm.spec.regularization import Regularization
+from dropnorm.spec.schedules import (
     ConstantSchedule,
     CosineSchedule,
-    EarlyStopping,
-    GradientClipping,
     OneCycleSchedule,
-    Optimization,
-    Optimizer,
-    RMSprop,
     Schedule,
     StepSchedule,
     Warmup,
 )
-from dropnorm.spec.regularization import Regularization
 from dropnorm.spec.submission import Submission
 from dropnorm.spec.training_spec import TrainingSpec
 
@@ -46,6 +50,7 @@ __all__ = [
     "SGD",
     "VGG",
     "ActivationFunction",
+    "Adagrad",
     "Adam",
     "AdamW",
     "AlexNet",
@@ -69,11 +74,14 @@ __all__ = [
     "InvalidSpecError",
     "Layer",
     "LayerNorm",
+    "Muon",
+    "NAdam",
     "Norm",
     "OneCycleSchedule",
     "Optimization",
     "Optimizer",
     "Problem",
+    "RAdam",
     "RMSNorm",
     "RMSprop",
     "Regularization",

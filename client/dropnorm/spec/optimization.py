@@ -1,8 +1,4 @@
-"""How weights move: optimizer, learning-rate schedule, batches, clipping, and when to stop.
-
-A schedule is a pure function of the step: `lr(step) = optimizer.lr * warmup(step) * schedule(step)`. So it needs no
-state, and a resumed job cannot disagree with an uninterrupted one.
-"""
+"""How weights move: optimizer, learning-rate schedule, batches, clipping, and when to stop."""
 
 from __future__ import annotations
 
@@ -11,142 +7,15 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from dropnorm.spec._base import (
-    Bool,
-    Epochs,
-    Float,
-    NonNegative,
-    Positive,
-    Problem,
-    Share,
-    SpecModel,
+from dropnorm.spec._base import Bool, Epochs, NonNegative, Positive, Problem, SpecModel
+from dropnorm.spec.optimizers import Adam, Optimizer
+from dropnorm.spec.schedules import (
+    ConstantSchedule,
+    CosineSchedule,
+    Schedule,
+    StepSchedule,
+    Warmup,
 )
-
-Beta = Annotated[Float, Field(ge=0.0, lt=1.0)]
-LearningRate = Annotated[Float, Field(gt=0.0, le=1000.0)]
-
-
-class SGD(SpecModel):
-    """Stochastic gradient descent, with momentum or Nesterov's form of it (Sutskever et al. 2013)."""
-
-    kind: Literal["sgd"] = "sgd"
-    lr: LearningRate = 0.1
-    """Learning rate, above 0 to 1000."""
-    momentum: Beta = 0.0
-    """Share of the last step carried on, 0 to below 1."""
-    nesterov: Bool = False
-    """Look ahead along the momentum; needs a momentum above 0."""
-    weight_decay: NonNegative = 0.0
-    """L2 penalty added to the gradient, 0 or more."""
-
-    def _rules(self) -> Iterator[Problem]:
-        if self.nesterov and self.momentum == 0.0:
-            yield Problem(
-                "nesterov", "Nesterov's step needs momentum; give a momentum above 0, 0.9 is common"
-            )
-
-
-class Adam(SpecModel):
-    """Adam (Kingma & Ba 2014)."""
-
-    kind: Literal["adam"] = "adam"
-    lr: LearningRate = 1e-3
-    """Learning rate, above 0 to 1000."""
-    beta1: Beta = 0.9
-    """Decay of the mean of the gradient, 0 to below 1."""
-    beta2: Beta = 0.999
-    """Decay of the mean of its square, 0 to below 1."""
-    eps: Positive = 1e-8
-    """Added to the denominator, above 0."""
-    weight_decay: NonNegative = 0.0
-    """L2 penalty added to the gradient, 0 or more."""
-
-
-class AdamW(SpecModel):
-    """Adam with decoupled weight decay (Loshchilov & Hutter 2017)."""
-
-    kind: Literal["adamw"] = "adamw"
-    lr: LearningRate = 1e-3
-    """Learning rate, above 0 to 1000."""
-    beta1: Beta = 0.9
-    """Decay of the mean of the gradient, 0 to below 1."""
-    beta2: Beta = 0.999
-    """Decay of the mean of its square, 0 to below 1."""
-    eps: Positive = 1e-8
-    """Added to the denominator, above 0."""
-    weight_decay: NonNegative = 0.01
-    """Share of each weight taken off per step, times the learning rate, 0 or more."""
-
-
-class RMSprop(SpecModel):
-    """RMSprop (Hinton 2012, lecture 6e)."""
-
-    kind: Literal["rmsprop"] = "rmsprop"
-    lr: LearningRate = 1e-2
-    """Learning rate, above 0 to 1000."""
-    alpha: Beta = 0.99
-    """Decay of the mean of the squared gradient, 0 to below 1."""
-    eps: Positive = 1e-8
-    """Added to the denominator, above 0."""
-    momentum: Beta = 0.0
-    """Share of the last step carried on, 0 to below 1."""
-    weight_decay: NonNegative = 0.0
-    """L2 penalty added to the gradient, 0 or more."""
-
-
-Optimizer = Annotated[SGD | Adam | AdamW | RMSprop, Field(discriminator="kind")]
-
-
-class ConstantSchedule(SpecModel):
-    """The optimizer's learning rate throughout."""
-
-    kind: Literal["constant"] = "constant"
-
-
-class StepSchedule(SpecModel):
-    """The rate is multiplied by `gamma` every `step_size` epochs."""
-
-    kind: Literal["step"] = "step"
-    step_size: Epochs
-    """Epochs between two steps; must be below the number of epochs."""
-    gamma: Annotated[Float, Field(gt=0.0, le=1.0)] = 0.1
-    """Factor at each step, above 0 to 1."""
-
-
-class CosineSchedule(SpecModel):
-    """Half a cosine from the optimizer's rate down to `final_factor` times it (Loshchilov & Hutter 2016)."""
-
-    kind: Literal["cosine"] = "cosine"
-    epochs: Epochs | None = None
-    """Length of the descent in epochs, at most the training's; absent: all of it."""
-    final_factor: Share = 0.0
-    """Share of the rate left at the end, 0 to below 1."""
-
-
-class OneCycleSchedule(SpecModel):
-    """Up to the optimizer's rate, then down to next to nothing, each along half a cosine (Smith & Topin 2017)."""
-
-    kind: Literal["one_cycle"] = "one_cycle"
-    rise: Annotated[Float, Field(gt=0.0, lt=1.0)] = 0.3
-    """Share of all steps spent rising, above 0 to below 1."""
-    start_factor: Annotated[Float, Field(gt=0.0, le=1.0)] = 0.04
-    """Share of the rate at the first step, above 0 to 1."""
-    final_factor: Share = 4e-6
-    """Share of the rate at the last step, 0 to below 1."""
-
-
-Schedule = Annotated[
-    ConstantSchedule | StepSchedule | CosineSchedule | OneCycleSchedule, Field(discriminator="kind")
-]
-
-
-class Warmup(SpecModel):
-    """A linear rise to the full rate at the start, on top of any schedule (Goyal et al. 2017)."""
-
-    epochs: Annotated[Float, Field(gt=0.0, le=100_000.0)] = 1.0
-    """Length in epochs, fractions allowed; must be below the number of epochs."""
-    start_factor: Annotated[Float, Field(gt=0.0, le=1.0)] = 0.01
-    """Share of the rate at the first step, above 0 to 1."""
 
 
 class GradientClipping(SpecModel):
@@ -170,6 +39,9 @@ class Optimization(SpecModel):
 
     optimizer: Optimizer = Adam()
     """The optimizer."""
+    decay_biases_and_norms: Bool = False
+    """Let the optimizer's weight decay act on biases and on the scales and shifts of norms as well, all that has one
+    dimension, and not on weights alone."""
     schedule: Schedule = ConstantSchedule()
     """The learning-rate schedule, as a factor on the optimizer's rate."""
     warmup: Warmup | None = None

@@ -54,12 +54,17 @@ class Optimization(google.protobuf.message.Message):
     LAST_BATCH_FIELD_NUMBER: builtins.int
     GRADIENT_CLIPPING_FIELD_NUMBER: builtins.int
     EARLY_STOPPING_FIELD_NUMBER: builtins.int
+    DECAY_BIASES_AND_NORMS_FIELD_NUMBER: builtins.int
     epochs: builtins.int
     """Passes over the training split. Limits: 1 to 100,000. Default: 20."""
     batch_size: builtins.int
     """Samples per step; a split smaller than this is one batch. Limits: 1 to 1,048,576. Default: 128."""
     last_batch: Global___Optimization.LastBatch.ValueType
     """What happens to a last batch that is not full. Default: LAST_BATCH_KEEP."""
+    decay_biases_and_norms: builtins.bool
+    """Let the optimizer's weight decay act on biases and on the scales and shifts of norms as well,
+    all that has one dimension, and not on weights alone. Default: false.
+    """
     @property
     def optimizer(self) -> Global___Optimizer:
         """The optimizer. Default: adam with its defaults."""
@@ -91,11 +96,14 @@ class Optimization(google.protobuf.message.Message):
         last_batch: Global___Optimization.LastBatch.ValueType | None = ...,
         gradient_clipping: Global___GradientClipping | None = ...,
         early_stopping: Global___EarlyStopping | None = ...,
+        decay_biases_and_norms: builtins.bool | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_batch_size", b"_batch_size", "_epochs", b"_epochs", "_last_batch", b"_last_batch", "batch_size", b"batch_size", "early_stopping", b"early_stopping", "epochs", b"epochs", "gradient_clipping", b"gradient_clipping", "last_batch", b"last_batch", "optimizer", b"optimizer", "schedule", b"schedule", "warmup", b"warmup"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_batch_size", b"_batch_size", "_epochs", b"_epochs", "_last_batch", b"_last_batch", "batch_size", b"batch_size", "early_stopping", b"early_stopping", "epochs", b"epochs", "gradient_clipping", b"gradient_clipping", "last_batch", b"last_batch", "optimizer", b"optimizer", "schedule", b"schedule", "warmup", b"warmup"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_batch_size", b"_batch_size", "_decay_biases_and_norms", b"_decay_biases_and_norms", "_epochs", b"_epochs", "_last_batch", b"_last_batch", "batch_size", b"batch_size", "decay_biases_and_norms", b"decay_biases_and_norms", "early_stopping", b"early_stopping", "epochs", b"epochs", "gradient_clipping", b"gradient_clipping", "last_batch", b"last_batch", "optimizer", b"optimizer", "schedule", b"schedule", "warmup", b"warmup"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_batch_size", b"_batch_size", "_decay_biases_and_norms", b"_decay_biases_and_norms", "_epochs", b"_epochs", "_last_batch", b"_last_batch", "batch_size", b"batch_size", "decay_biases_and_norms", b"decay_biases_and_norms", "early_stopping", b"early_stopping", "epochs", b"epochs", "gradient_clipping", b"gradient_clipping", "last_batch", b"last_batch", "optimizer", b"optimizer", "schedule", b"schedule", "warmup", b"warmup"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_batch_size", b"_batch_size"]) -> typing.Literal["batch_size"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_decay_biases_and_norms", b"_decay_biases_and_norms"]) -> typing.Literal["decay_biases_and_norms"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_epochs", b"_epochs"]) -> typing.Literal["epochs"] | None: ...
     @typing.overload
@@ -113,6 +121,10 @@ class Optimizer(google.protobuf.message.Message):
     ADAM_FIELD_NUMBER: builtins.int
     ADAMW_FIELD_NUMBER: builtins.int
     RMSPROP_FIELD_NUMBER: builtins.int
+    ADAGRAD_FIELD_NUMBER: builtins.int
+    NADAM_FIELD_NUMBER: builtins.int
+    RADAM_FIELD_NUMBER: builtins.int
+    MUON_FIELD_NUMBER: builtins.int
     @property
     def sgd(self) -> Global___Sgd:
         """Stochastic gradient descent, with momentum or Nesterov's form of it (Sutskever et al. 2013)."""
@@ -129,6 +141,22 @@ class Optimizer(google.protobuf.message.Message):
     def rmsprop(self) -> Global___RmsProp:
         """RMSprop (Hinton 2012, lecture 6e)."""
 
+    @property
+    def adagrad(self) -> Global___Adagrad:
+        """Adagrad (Duchi et al. 2011)."""
+
+    @property
+    def nadam(self) -> Global___NAdam:
+        """Adam with Nesterov's momentum (Dozat 2016)."""
+
+    @property
+    def radam(self) -> Global___RAdam:
+        """Adam that waits with its adaptive rate until the variance of it is known (Liu et al. 2019)."""
+
+    @property
+    def muon(self) -> Global___Muon:
+        """Momentum made orthogonal for matrices (Jordan 2024), and AdamW for everything else."""
+
     def __init__(
         self,
         *,
@@ -136,10 +164,14 @@ class Optimizer(google.protobuf.message.Message):
         adam: Global___Adam | None = ...,
         adamw: Global___AdamW | None = ...,
         rmsprop: Global___RmsProp | None = ...,
+        adagrad: Global___Adagrad | None = ...,
+        nadam: Global___NAdam | None = ...,
+        radam: Global___RAdam | None = ...,
+        muon: Global___Muon | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["adam", b"adam", "adamw", b"adamw", "kind", b"kind", "rmsprop", b"rmsprop", "sgd", b"sgd"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["adam", b"adam", "adamw", b"adamw", "kind", b"kind", "rmsprop", b"rmsprop", "sgd", b"sgd"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["kind", b"kind"]) -> typing.Literal["sgd", "adam", "adamw", "rmsprop"] | None: ...
+    def HasField(self, field_name: typing.Literal["adagrad", b"adagrad", "adam", b"adam", "adamw", b"adamw", "kind", b"kind", "muon", b"muon", "nadam", b"nadam", "radam", b"radam", "rmsprop", b"rmsprop", "sgd", b"sgd"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["adagrad", b"adagrad", "adam", b"adam", "adamw", b"adamw", "kind", b"kind", "muon", b"muon", "nadam", b"nadam", "radam", b"radam", "rmsprop", b"rmsprop", "sgd", b"sgd"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["kind", b"kind"]) -> typing.Literal["sgd", "adam", "adamw", "rmsprop", "adagrad", "nadam", "radam", "muon"] | None: ...
 
 Global___Optimizer: typing_extensions.TypeAlias = Optimizer
 
@@ -153,6 +185,7 @@ class Sgd(google.protobuf.message.Message):
     MOMENTUM_FIELD_NUMBER: builtins.int
     NESTEROV_FIELD_NUMBER: builtins.int
     WEIGHT_DECAY_FIELD_NUMBER: builtins.int
+    DECOUPLED_FIELD_NUMBER: builtins.int
     lr: builtins.float
     """Learning rate. Limits: above 0 to 1,000. Default: 0.1."""
     momentum: builtins.float
@@ -161,6 +194,10 @@ class Sgd(google.protobuf.message.Message):
     """Look ahead along the momentum; needs a momentum above 0. Default: false."""
     weight_decay: builtins.float
     """L2 penalty added to the gradient. Limits: 0 to 1,000,000. Default: 0."""
+    decoupled: builtins.bool
+    """Take the decay off the weights themselves, times the learning rate, instead of adding it to
+    the gradient (Loshchilov & Hutter 2017). Default: false.
+    """
     def __init__(
         self,
         *,
@@ -168,9 +205,12 @@ class Sgd(google.protobuf.message.Message):
         momentum: builtins.float | None = ...,
         nesterov: builtins.bool | None = ...,
         weight_decay: builtins.float | None = ...,
+        decoupled: builtins.bool | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_lr", b"_lr", "_momentum", b"_momentum", "_nesterov", b"_nesterov", "_weight_decay", b"_weight_decay", "lr", b"lr", "momentum", b"momentum", "nesterov", b"nesterov", "weight_decay", b"weight_decay"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_lr", b"_lr", "_momentum", b"_momentum", "_nesterov", b"_nesterov", "_weight_decay", b"_weight_decay", "lr", b"lr", "momentum", b"momentum", "nesterov", b"nesterov", "weight_decay", b"weight_decay"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_decoupled", b"_decoupled", "_lr", b"_lr", "_momentum", b"_momentum", "_nesterov", b"_nesterov", "_weight_decay", b"_weight_decay", "decoupled", b"decoupled", "lr", b"lr", "momentum", b"momentum", "nesterov", b"nesterov", "weight_decay", b"weight_decay"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_decoupled", b"_decoupled", "_lr", b"_lr", "_momentum", b"_momentum", "_nesterov", b"_nesterov", "_weight_decay", b"_weight_decay", "decoupled", b"decoupled", "lr", b"lr", "momentum", b"momentum", "nesterov", b"nesterov", "weight_decay", b"weight_decay"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_decoupled", b"_decoupled"]) -> typing.Literal["decoupled"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_lr", b"_lr"]) -> typing.Literal["lr"] | None: ...
     @typing.overload
@@ -285,6 +325,7 @@ class RmsProp(google.protobuf.message.Message):
     EPS_FIELD_NUMBER: builtins.int
     MOMENTUM_FIELD_NUMBER: builtins.int
     WEIGHT_DECAY_FIELD_NUMBER: builtins.int
+    DECOUPLED_FIELD_NUMBER: builtins.int
     lr: builtins.float
     """Learning rate. Limits: above 0 to 1,000. Default: 0.01."""
     alpha: builtins.float
@@ -295,6 +336,10 @@ class RmsProp(google.protobuf.message.Message):
     """Share of the last step carried on. Limits: 0 to below 1. Default: 0."""
     weight_decay: builtins.float
     """L2 penalty added to the gradient. Limits: 0 to 1,000,000. Default: 0."""
+    decoupled: builtins.bool
+    """Take the decay off the weights themselves, times the learning rate, instead of adding it to
+    the gradient (Loshchilov & Hutter 2017). Default: false.
+    """
     def __init__(
         self,
         *,
@@ -303,11 +348,14 @@ class RmsProp(google.protobuf.message.Message):
         eps: builtins.float | None = ...,
         momentum: builtins.float | None = ...,
         weight_decay: builtins.float | None = ...,
+        decoupled: builtins.bool | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_alpha", b"_alpha", "_eps", b"_eps", "_lr", b"_lr", "_momentum", b"_momentum", "_weight_decay", b"_weight_decay", "alpha", b"alpha", "eps", b"eps", "lr", b"lr", "momentum", b"momentum", "weight_decay", b"weight_decay"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_alpha", b"_alpha", "_eps", b"_eps", "_lr", b"_lr", "_momentum", b"_momentum", "_weight_decay", b"_weight_decay", "alpha", b"alpha", "eps", b"eps", "lr", b"lr", "momentum", b"momentum", "weight_decay", b"weight_decay"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_alpha", b"_alpha", "_decoupled", b"_decoupled", "_eps", b"_eps", "_lr", b"_lr", "_momentum", b"_momentum", "_weight_decay", b"_weight_decay", "alpha", b"alpha", "decoupled", b"decoupled", "eps", b"eps", "lr", b"lr", "momentum", b"momentum", "weight_decay", b"weight_decay"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_alpha", b"_alpha", "_decoupled", b"_decoupled", "_eps", b"_eps", "_lr", b"_lr", "_momentum", b"_momentum", "_weight_decay", b"_weight_decay", "alpha", b"alpha", "decoupled", b"decoupled", "eps", b"eps", "lr", b"lr", "momentum", b"momentum", "weight_decay", b"weight_decay"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_alpha", b"_alpha"]) -> typing.Literal["alpha"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_decoupled", b"_decoupled"]) -> typing.Literal["decoupled"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_eps", b"_eps"]) -> typing.Literal["eps"] | None: ...
     @typing.overload
@@ -318,6 +366,235 @@ class RmsProp(google.protobuf.message.Message):
     def WhichOneof(self, oneof_group: typing.Literal["_weight_decay", b"_weight_decay"]) -> typing.Literal["weight_decay"] | None: ...
 
 Global___RmsProp: typing_extensions.TypeAlias = RmsProp
+
+@typing.final
+class Adagrad(google.protobuf.message.Message):
+    """Adagrad (Duchi et al. 2011)."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    LR_FIELD_NUMBER: builtins.int
+    LR_DECAY_FIELD_NUMBER: builtins.int
+    INITIAL_ACCUMULATOR_FIELD_NUMBER: builtins.int
+    EPS_FIELD_NUMBER: builtins.int
+    WEIGHT_DECAY_FIELD_NUMBER: builtins.int
+    DECOUPLED_FIELD_NUMBER: builtins.int
+    lr: builtins.float
+    """Learning rate. Limits: above 0 to 1,000. Default: 0.01."""
+    lr_decay: builtins.float
+    """The rate is divided by 1 plus this times the steps done. Limits: 0 to 1,000,000. Default: 0."""
+    initial_accumulator: builtins.float
+    """What the sum of squared gradients starts at. Limits: 0 to 1,000,000. Default: 0."""
+    eps: builtins.float
+    """Added to the denominator. Limits: above 0 to 1,000,000. Default: 1e-10."""
+    weight_decay: builtins.float
+    """L2 penalty added to the gradient. Limits: 0 to 1,000,000. Default: 0."""
+    decoupled: builtins.bool
+    """Take the decay off the weights themselves, times the learning rate, instead of adding it to
+    the gradient (Loshchilov & Hutter 2017). Default: false.
+    """
+    def __init__(
+        self,
+        *,
+        lr: builtins.float | None = ...,
+        lr_decay: builtins.float | None = ...,
+        initial_accumulator: builtins.float | None = ...,
+        eps: builtins.float | None = ...,
+        weight_decay: builtins.float | None = ...,
+        decoupled: builtins.bool | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_decoupled", b"_decoupled", "_eps", b"_eps", "_initial_accumulator", b"_initial_accumulator", "_lr", b"_lr", "_lr_decay", b"_lr_decay", "_weight_decay", b"_weight_decay", "decoupled", b"decoupled", "eps", b"eps", "initial_accumulator", b"initial_accumulator", "lr", b"lr", "lr_decay", b"lr_decay", "weight_decay", b"weight_decay"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_decoupled", b"_decoupled", "_eps", b"_eps", "_initial_accumulator", b"_initial_accumulator", "_lr", b"_lr", "_lr_decay", b"_lr_decay", "_weight_decay", b"_weight_decay", "decoupled", b"decoupled", "eps", b"eps", "initial_accumulator", b"initial_accumulator", "lr", b"lr", "lr_decay", b"lr_decay", "weight_decay", b"weight_decay"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_decoupled", b"_decoupled"]) -> typing.Literal["decoupled"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_eps", b"_eps"]) -> typing.Literal["eps"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_initial_accumulator", b"_initial_accumulator"]) -> typing.Literal["initial_accumulator"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_lr", b"_lr"]) -> typing.Literal["lr"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_lr_decay", b"_lr_decay"]) -> typing.Literal["lr_decay"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_weight_decay", b"_weight_decay"]) -> typing.Literal["weight_decay"] | None: ...
+
+Global___Adagrad: typing_extensions.TypeAlias = Adagrad
+
+@typing.final
+class NAdam(google.protobuf.message.Message):
+    """Adam with Nesterov's momentum (Dozat 2016)."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    LR_FIELD_NUMBER: builtins.int
+    BETA1_FIELD_NUMBER: builtins.int
+    BETA2_FIELD_NUMBER: builtins.int
+    EPS_FIELD_NUMBER: builtins.int
+    MOMENTUM_DECAY_FIELD_NUMBER: builtins.int
+    WEIGHT_DECAY_FIELD_NUMBER: builtins.int
+    DECOUPLED_FIELD_NUMBER: builtins.int
+    lr: builtins.float
+    """Learning rate. Limits: above 0 to 1,000. Default: 0.002."""
+    beta1: builtins.float
+    """Decay of the mean of the gradient. Limits: 0 to below 1. Default: 0.9."""
+    beta2: builtins.float
+    """Decay of the mean of its square. Limits: 0 to below 1. Default: 0.999."""
+    eps: builtins.float
+    """Added to the denominator. Limits: above 0 to 1,000,000. Default: 1e-8."""
+    momentum_decay: builtins.float
+    """How fast the momentum rises to beta1: at step t it is `beta1 * (1 - 0.96^(t * this) / 2)`.
+    Limits: 0 to 1,000,000. Default: 0.004.
+    """
+    weight_decay: builtins.float
+    """L2 penalty added to the gradient. Limits: 0 to 1,000,000. Default: 0."""
+    decoupled: builtins.bool
+    """Take the decay off the weights themselves, times the learning rate, instead of adding it to
+    the gradient (Loshchilov & Hutter 2017). Default: false.
+    """
+    def __init__(
+        self,
+        *,
+        lr: builtins.float | None = ...,
+        beta1: builtins.float | None = ...,
+        beta2: builtins.float | None = ...,
+        eps: builtins.float | None = ...,
+        momentum_decay: builtins.float | None = ...,
+        weight_decay: builtins.float | None = ...,
+        decoupled: builtins.bool | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_beta1", b"_beta1", "_beta2", b"_beta2", "_decoupled", b"_decoupled", "_eps", b"_eps", "_lr", b"_lr", "_momentum_decay", b"_momentum_decay", "_weight_decay", b"_weight_decay", "beta1", b"beta1", "beta2", b"beta2", "decoupled", b"decoupled", "eps", b"eps", "lr", b"lr", "momentum_decay", b"momentum_decay", "weight_decay", b"weight_decay"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_beta1", b"_beta1", "_beta2", b"_beta2", "_decoupled", b"_decoupled", "_eps", b"_eps", "_lr", b"_lr", "_momentum_decay", b"_momentum_decay", "_weight_decay", b"_weight_decay", "beta1", b"beta1", "beta2", b"beta2", "decoupled", b"decoupled", "eps", b"eps", "lr", b"lr", "momentum_decay", b"momentum_decay", "weight_decay", b"weight_decay"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_beta1", b"_beta1"]) -> typing.Literal["beta1"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_beta2", b"_beta2"]) -> typing.Literal["beta2"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_decoupled", b"_decoupled"]) -> typing.Literal["decoupled"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_eps", b"_eps"]) -> typing.Literal["eps"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_lr", b"_lr"]) -> typing.Literal["lr"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_momentum_decay", b"_momentum_decay"]) -> typing.Literal["momentum_decay"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_weight_decay", b"_weight_decay"]) -> typing.Literal["weight_decay"] | None: ...
+
+Global___NAdam: typing_extensions.TypeAlias = NAdam
+
+@typing.final
+class RAdam(google.protobuf.message.Message):
+    """Adam that waits with its adaptive rate until the variance of it is known (Liu et al. 2019)."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    LR_FIELD_NUMBER: builtins.int
+    BETA1_FIELD_NUMBER: builtins.int
+    BETA2_FIELD_NUMBER: builtins.int
+    EPS_FIELD_NUMBER: builtins.int
+    WEIGHT_DECAY_FIELD_NUMBER: builtins.int
+    DECOUPLED_FIELD_NUMBER: builtins.int
+    lr: builtins.float
+    """Learning rate. Limits: above 0 to 1,000. Default: 0.001."""
+    beta1: builtins.float
+    """Decay of the mean of the gradient. Limits: 0 to below 1. Default: 0.9."""
+    beta2: builtins.float
+    """Decay of the mean of its square. Limits: 0 to below 1. Default: 0.999."""
+    eps: builtins.float
+    """Added to the denominator. Limits: above 0 to 1,000,000. Default: 1e-8."""
+    weight_decay: builtins.float
+    """L2 penalty added to the gradient. Limits: 0 to 1,000,000. Default: 0."""
+    decoupled: builtins.bool
+    """Take the decay off the weights themselves, times the learning rate, instead of adding it to
+    the gradient (Loshchilov & Hutter 2017). Default: false.
+    """
+    def __init__(
+        self,
+        *,
+        lr: builtins.float | None = ...,
+        beta1: builtins.float | None = ...,
+        beta2: builtins.float | None = ...,
+        eps: builtins.float | None = ...,
+        weight_decay: builtins.float | None = ...,
+        decoupled: builtins.bool | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_beta1", b"_beta1", "_beta2", b"_beta2", "_decoupled", b"_decoupled", "_eps", b"_eps", "_lr", b"_lr", "_weight_decay", b"_weight_decay", "beta1", b"beta1", "beta2", b"beta2", "decoupled", b"decoupled", "eps", b"eps", "lr", b"lr", "weight_decay", b"weight_decay"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_beta1", b"_beta1", "_beta2", b"_beta2", "_decoupled", b"_decoupled", "_eps", b"_eps", "_lr", b"_lr", "_weight_decay", b"_weight_decay", "beta1", b"beta1", "beta2", b"beta2", "decoupled", b"decoupled", "eps", b"eps", "lr", b"lr", "weight_decay", b"weight_decay"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_beta1", b"_beta1"]) -> typing.Literal["beta1"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_beta2", b"_beta2"]) -> typing.Literal["beta2"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_decoupled", b"_decoupled"]) -> typing.Literal["decoupled"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_eps", b"_eps"]) -> typing.Literal["eps"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_lr", b"_lr"]) -> typing.Literal["lr"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_weight_decay", b"_weight_decay"]) -> typing.Literal["weight_decay"] | None: ...
+
+Global___RAdam: typing_extensions.TypeAlias = RAdam
+
+@typing.final
+class Muon(google.protobuf.message.Message):
+    """Momentum made orthogonal for matrices (Jordan 2024), and AdamW for biases, norms, embeddings,
+    convolutions and the output layer. Its steps are scaled to the size of AdamW's (Liu et al.
+    2025), so that one learning rate and one decay serve both.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    LR_FIELD_NUMBER: builtins.int
+    MOMENTUM_FIELD_NUMBER: builtins.int
+    NESTEROV_FIELD_NUMBER: builtins.int
+    BETA1_FIELD_NUMBER: builtins.int
+    BETA2_FIELD_NUMBER: builtins.int
+    EPS_FIELD_NUMBER: builtins.int
+    WEIGHT_DECAY_FIELD_NUMBER: builtins.int
+    lr: builtins.float
+    """Learning rate. Limits: above 0 to 1,000. Default: 0.001."""
+    momentum: builtins.float
+    """Decay of the mean of a matrix's gradient. Limits: 0 to below 1. Default: 0.95."""
+    nesterov: builtins.bool
+    """Look ahead along the momentum; needs a momentum above 0. Default: true."""
+    beta1: builtins.float
+    """AdamW's decay of the mean of the gradient. Limits: 0 to below 1. Default: 0.9."""
+    beta2: builtins.float
+    """AdamW's decay of the mean of its square. Limits: 0 to below 1. Default: 0.999."""
+    eps: builtins.float
+    """Added to AdamW's denominator. Limits: above 0 to 1,000,000. Default: 1e-8."""
+    weight_decay: builtins.float
+    """Share of each weight taken off per step, times the learning rate. Limits: 0 to 1,000,000.
+    Default: 0.1.
+    """
+    def __init__(
+        self,
+        *,
+        lr: builtins.float | None = ...,
+        momentum: builtins.float | None = ...,
+        nesterov: builtins.bool | None = ...,
+        beta1: builtins.float | None = ...,
+        beta2: builtins.float | None = ...,
+        eps: builtins.float | None = ...,
+        weight_decay: builtins.float | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_beta1", b"_beta1", "_beta2", b"_beta2", "_eps", b"_eps", "_lr", b"_lr", "_momentum", b"_momentum", "_nesterov", b"_nesterov", "_weight_decay", b"_weight_decay", "beta1", b"beta1", "beta2", b"beta2", "eps", b"eps", "lr", b"lr", "momentum", b"momentum", "nesterov", b"nesterov", "weight_decay", b"weight_decay"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_beta1", b"_beta1", "_beta2", b"_beta2", "_eps", b"_eps", "_lr", b"_lr", "_momentum", b"_momentum", "_nesterov", b"_nesterov", "_weight_decay", b"_weight_decay", "beta1", b"beta1", "beta2", b"beta2", "eps", b"eps", "lr", b"lr", "momentum", b"momentum", "nesterov", b"nesterov", "weight_decay", b"weight_decay"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_beta1", b"_beta1"]) -> typing.Literal["beta1"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_beta2", b"_beta2"]) -> typing.Literal["beta2"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_eps", b"_eps"]) -> typing.Literal["eps"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_lr", b"_lr"]) -> typing.Literal["lr"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_momentum", b"_momentum"]) -> typing.Literal["momentum"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_nesterov", b"_nesterov"]) -> typing.Literal["nesterov"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_weight_decay", b"_weight_decay"]) -> typing.Literal["weight_decay"] | None: ...
+
+Global___Muon: typing_extensions.TypeAlias = Muon
 
 @typing.final
 class Schedule(google.protobuf.message.Message):

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from dropnorm.results import DatasetSummary, MemoryEstimate
-from dropnorm.spec import TrainingSpec
+from dropnorm.spec import Optimization, TrainingSpec
 from dropnorm_service.training.design import Design
 from dropnorm_service.training.model import model_of
-from dropnorm_service.training.optimizers import OPTIMIZERS
+from dropnorm_service.training.optimizers import build_optimizer
 
 _FLOAT = 4
 _CLASS = 8
@@ -30,7 +30,6 @@ def estimate_memory(
         network = model_of(paper, training.initialization)
     weights = sum(map(_bytes, network.parameters()))
     buffers = sum(map(_bytes, network.buffers()))
-    optimizer = training.optimization.optimizer
     activations = _activations(network, paper, batch_size)
     if training.compute.precision != "float32":
         activations = activations // 2 + weights // 2
@@ -39,7 +38,7 @@ def estimate_memory(
     parts = {
         "parameters": 2 * (weights + buffers),
         "gradients": weights,
-        "optimizer": OPTIMIZERS[optimizer.kind].state(optimizer) * weights,
+        "optimizer": optimizer_state(training.optimization, network),
         "activations": activations,
         "data": samples * (_FLOAT * prod(dataset.input_shape) + target),
     }
@@ -49,6 +48,16 @@ def estimate_memory(
 def _activations(network: nn.Module, paper: Design, batch_size: int) -> int:
     with torch.device("meta"):
         return kept_for_backward(network, *paper.example(batch_size))
+
+
+def optimizer_state(optimization: Optimization, network: nn.Module) -> int:
+    """Bytes that an optimizer keeps of a network on the meta device, where a step costs nothing."""
+    optimizer = build_optimizer(optimization, network, torch.device("meta"))
+    for parameter in network.parameters():
+        parameter.grad = torch.empty_like(parameter)
+    optimizer.step()
+    kept = (value for values in optimizer.state.values() for value in values.values())
+    return sum(_bytes(value) for value in kept if isinstance(value, Tensor) and value.is_meta)
 
 
 def kept_for_backward(network: nn.Module, *inputs: Tensor) -> int:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from dropnorm.spec import Compute, GradientClipping, InvalidSpecError, Problem
 from dropnorm_service.training.layers import Side
 from dropnorm_service.training.objectives import Objective
+from dropnorm_service.training.optimizers import set_learning_rate
 from dropnorm_service.training.state import TrainingState
 
 # Share of an auxiliary head's loss in what is minimised (Szegedy et al. 2014, section 5).
@@ -58,8 +59,7 @@ class Stepper:
         """
         if learning_rate != self._learning_rate:
             self._learning_rate = learning_rate
-            for group in self._optimizer.param_groups:
-                group["lr"] = learning_rate
+            set_learning_rate(self._optimizer, learning_rate)
         loss = self._losses(x, y)
         self._update(loss if loss.ndim == 0 else loss.sum())
         for parameter in self._parameters:

@@ -3,7 +3,7 @@
 import copy
 import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -151,11 +151,20 @@ CASES: dict[str, Any] = {
             nn.Flatten(),
             nn.Linear(64, 3),
         ),
-        lambda parameters: torch.optim.AdamW(parameters, lr=1e-3, weight_decay=0.1, fused=True),
+        lambda parameters: torch.optim.AdamW(spared(parameters), weight_decay=0.1, fused=True),
         F.cross_entropy,
         None,
     ),
 }
+
+
+def spared(parameters: Iterable[nn.Parameter]) -> list[dict[str, Any]]:
+    """Groups of those that weight decay acts on and those that it spares."""
+    every = list(parameters)
+    weights, others = (
+        [each for each in every if (each.ndim > 1) is many] for many in (True, False)
+    )
+    return [{"params": weights}, {"params": others, "weight_decay": 0.0}]
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)

@@ -229,6 +229,17 @@ def test_schedule_ends_early() -> None:
     assert lints(trained(epochs=13, schedule=dn.StepSchedule(step_size=2, gamma=1.0))) == {}
 
 
+def test_weight_decay_without_effect() -> None:
+    code, field = "WEIGHT_DECAY_WITHOUT_EFFECT", "optimization.optimizer.sgd.decoupled"
+    for sgd in (dn.SGD(decoupled=True, momentum=0.9), dn.SGD(decoupled=True, weight_decay=0.1)):
+        assert lints(trained(optimizer=sgd)) == {code: field}
+    sound = dn.SGD(decoupled=True, weight_decay=0.1, momentum=0.9)
+    assert lints(trained(optimizer=sound, decay_biases_and_norms=True)) == {}
+    assert lints(trained(optimizer=dn.Adam(), decay_biases_and_norms=True)) == {
+        code: "optimization.decay_biases_and_norms"
+    }
+
+
 def test_warmup_on_one_cycle() -> None:
     spec = trained(schedule=dn.OneCycleSchedule(), warmup=dn.Warmup())
     assert lints(spec) == {"WARMUP_ON_ONE_CYCLE": "optimization.warmup"}

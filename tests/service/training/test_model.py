@@ -56,7 +56,7 @@ def test_trains_like_a_network_written_by_hand(dropout: bool, batch_norm: bool) 
         torch.manual_seed(7)
         if ours:
             model: nn.Module = build_model(spec, (64,), 10)
-            optimizer = build_optimizer(spec.optimization, model.parameters(), torch.device("cpu"))
+            optimizer = build_optimizer(spec.optimization, model, torch.device("cpu"))
         else:
             model = by_hand(dropout=dropout, batch_norm=batch_norm)
             optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)

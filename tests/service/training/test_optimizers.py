@@ -1,16 +1,27 @@
 """Every registered optimizer against torch's own, and in the fastest form that the device has."""
 
+import copy
 from typing import Any, get_args
 
 import pytest
 import torch
+from tests.service.training.shorthand import listed
 from torch import nn
 
 from dropnorm import spec as dn
-from dropnorm_service.training import build_optimizer
-from dropnorm_service.training.optimizers import OPTIMIZERS
+from dropnorm.spec import layers
+from dropnorm_service.training import build_model, build_optimizer
+from dropnorm_service.training.memory import optimizer_state
+from dropnorm_service.training.optimizers import OPTIMIZERS, Joined, set_learning_rate
 
 CPU = torch.device("cpu")
+ADAM: dict[str, Any] = {"lr": 0.01, "beta1": 0.8, "beta2": 0.95, "eps": 1e-6, "weight_decay": 0.02}
+TORCHS_ADAM: dict[str, Any] = {
+    "lr": 0.01,
+    "betas": (0.8, 0.95),
+    "eps": 1e-6,
+    "weight_decay": 0.02,
+}
 CASES: list[tuple[dn.Optimizer, type[torch.optim.Optimizer], dict[str, Any]]] = [
     (
         dn.SGD(lr=0.05, momentum=0.9, nesterov=True, weight_decay=0.01),
@@ -18,68 +29,238 @@ CASES: list[tuple[dn.Optimizer, type[torch.optim.Optimizer], dict[str, Any]]] = 
         {"lr": 0.05, "momentum": 0.9, "nesterov": True, "weight_decay": 0.01},
     ),
     (dn.SGD(lr=0.05), torch.optim.SGD, {"lr": 0.05}),
-    (
-        dn.Adam(lr=0.01, beta1=0.8, beta2=0.95, eps=1e-6, weight_decay=0.02),
-        torch.optim.Adam,
-        {"lr": 0.01, "betas": (0.8, 0.95), "eps": 1e-6, "weight_decay": 0.02},
-    ),
-    (
-        dn.AdamW(lr=0.01, beta1=0.8, beta2=0.95, eps=1e-6, weight_decay=0.1),
-        torch.optim.AdamW,
-        {"lr": 0.01, "betas": (0.8, 0.95), "eps": 1e-6, "weight_decay": 0.1},
-    ),
+    (dn.Adam(**ADAM), torch.optim.Adam, TORCHS_ADAM),
+    (dn.AdamW(**ADAM), torch.optim.AdamW, TORCHS_ADAM),
     (
         dn.RMSprop(lr=0.01, alpha=0.9, eps=1e-6, momentum=0.5, weight_decay=0.02),
         torch.optim.RMSprop,
         {"lr": 0.01, "alpha": 0.9, "eps": 1e-6, "momentum": 0.5, "weight_decay": 0.02},
     ),
     (dn.RMSprop(lr=0.01), torch.optim.RMSprop, {"lr": 0.01}),
+    (
+        dn.Adagrad(lr=0.1, lr_decay=0.1, initial_accumulator=0.5, eps=1e-6, weight_decay=0.02),
+        torch.optim.Adagrad,
+        {
+            "lr": 0.1,
+            "lr_decay": 0.1,
+            "initial_accumulator_value": 0.5,
+            "eps": 1e-6,
+            "weight_decay": 0.02,
+        },
+    ),
+    (
+        dn.NAdam(**ADAM, momentum_decay=0.01),
+        torch.optim.NAdam,
+        TORCHS_ADAM | {"momentum_decay": 0.01},
+    ),
+    (
+        dn.NAdam(**ADAM, decoupled=True),
+        torch.optim.NAdam,
+        TORCHS_ADAM | {"decoupled_weight_decay": True},
+    ),
+    (dn.RAdam(**ADAM), torch.optim.RAdam, TORCHS_ADAM),
+    (
+        dn.RAdam(**ADAM, decoupled=True),
+        torch.optim.RAdam,
+        TORCHS_ADAM | {"decoupled_weight_decay": True},
+    ),
 ]
+each_case = pytest.mark.parametrize(("settings", "kind", "options"), CASES)
 
 
-def trained(optimizer: torch.optim.Optimizer, weight: nn.Parameter) -> torch.Tensor:
-    for step in range(10):
-        (weight * weight).sum().mul(step + 1).backward()
+def linear() -> nn.Linear:
+    layer = nn.Linear(10, 5)
+    for parameter in layer.parameters():
+        nn.init.uniform_(parameter, generator=torch.Generator().manual_seed(3))
+    return layer
+
+
+def optimizer_of(settings: dn.Optimizer, model: nn.Module, **more: Any) -> torch.optim.Optimizer:
+    return build_optimizer(dn.Optimization(optimizer=settings, **more), model, CPU)
+
+
+def size_of(model: nn.Module) -> torch.Tensor:
+    return torch.stack([each.square().sum() for each in model.parameters()]).sum()
+
+
+def trained(
+    optimizer: torch.optim.Optimizer, model: nn.Module, steps: int = 10
+) -> list[torch.Tensor]:
+    for step in range(steps):
+        loss = size_of(model)
+        (loss * (step + 1)).backward()
         optimizer.step()
         optimizer.zero_grad()
-    return weight.detach()
+    return [each.detach().clone() for each in model.parameters()]
 
 
 def test_every_kind_is_registered_and_tested() -> None:
     kinds = {kind.model_fields["kind"].default for kind in get_args(get_args(dn.Optimizer)[0])}
-    assert set(OPTIMIZERS) == kinds == {settings.kind for settings, _, _ in CASES}
+    assert set(OPTIMIZERS) == kinds == {settings.kind for settings, _, _ in CASES} | {"muon"}
 
 
-@pytest.mark.parametrize(("settings", "kind", "options"), CASES)
+@each_case
 def test_moves_as_torchs_own(
     settings: dn.Optimizer, kind: type[torch.optim.Optimizer], options: dict[str, Any]
 ) -> None:
-    start = torch.linspace(-1, 1, 50)
-    ours, theirs = nn.Parameter(start.clone()), nn.Parameter(start.clone())
-    optimizer = build_optimizer(dn.Optimization(optimizer=settings), [ours], CPU)
-    torch.testing.assert_close(trained(optimizer, ours), trained(kind([theirs], **options), theirs))
+    ours, theirs = linear(), linear()
+    optimizer = optimizer_of(settings, ours)
+    groups: list[dict[str, Any]] = [
+        {"params": [theirs.weight]},
+        {"params": [theirs.bias], "weight_decay": 0.0},
+    ]
+    expected = trained(kind(groups, **options), theirs)
+    torch.testing.assert_close(trained(optimizer, ours), expected)
     assert type(optimizer) is kind
 
 
-@pytest.mark.parametrize(("settings", "kind", "options"), CASES)
+@each_case
 def test_speed_and_state(
     settings: dn.Optimizer, kind: type[torch.optim.Optimizer], options: dict[str, Any]
 ) -> None:
-    weight = nn.Parameter(torch.ones(50))
-    optimizer = build_optimizer(dn.Optimization(optimizer=settings), [weight], CPU)
-    registered = OPTIMIZERS[settings.kind]
-    assert optimizer.defaults.get("fused" if registered.fused else "foreach") is True
-    trained(optimizer, weight)
-    state = optimizer.state[weight].values()
-    kept = sum(torch.is_tensor(value) and value.shape == weight.shape for value in state)
-    assert kept == registered.state(settings)
+    layer = linear()
+    optimizer = optimizer_of(settings, layer)
+    fused = OPTIMIZERS[settings.kind].fused
+    assert optimizer.defaults.get("fused" if fused else "foreach") is True
+    trained(optimizer, layer)
+    kept = sum(
+        value.nbytes
+        for parameter, values in optimizer.state.items()
+        for value in values.values()
+        if torch.is_tensor(value) and value.shape == parameter.shape
+    )
+    paper = copy.deepcopy(layer).to("meta")
+    assert optimizer_state(dn.Optimization(optimizer=settings), paper) == kept
 
 
 def test_learning_rate_may_change_between_steps() -> None:
-    weight = nn.Parameter(torch.ones(1))
-    optimizer = build_optimizer(dn.Optimization(optimizer=dn.SGD(lr=1.0)), [weight], CPU)
+    layer = linear()
+    start = layer.weight.detach().clone()
+    optimizer = optimizer_of(dn.SGD(lr=1.0), layer)
     for rate in (0.5, 0.25):
-        optimizer.param_groups[0]["lr"] = rate
-        weight.grad = torch.ones(1)
+        set_learning_rate(optimizer, rate)
+        layer.weight.grad = torch.ones_like(layer.weight)
         optimizer.step()
-    assert weight.item() == 0.25
+    torch.testing.assert_close(layer.weight.detach(), start - 0.75)
+
+
+def test_each_group_has_its_factor_on_the_learning_rate() -> None:
+    model = nn.ModuleDict({"generator": linear(), "discriminator": linear()})
+    optimization = dn.Optimization(optimizer=dn.AdamW())
+    optimizer = build_optimizer(optimization, model, CPU, lr_factors={"discriminator": 4.0})
+    set_learning_rate(optimizer, 0.1)
+    found = {
+        name: group["lr"]
+        for name, parameter in model.named_parameters()
+        for group in optimizer.param_groups
+        if any(parameter is each for each in group["params"])
+    }
+    assert found == {
+        "generator.weight": 0.1,
+        "generator.bias": 0.1,
+        "discriminator.weight": 0.4,
+        "discriminator.bias": 0.4,
+    }
+
+
+@pytest.mark.parametrize(
+    ("settings", "kind", "options"),
+    [
+        (dn.SGD(lr=0.05, momentum=0.9, weight_decay=0.1), torch.optim.SGD, {"momentum": 0.9}),
+        (dn.RMSprop(lr=0.05, weight_decay=0.1), torch.optim.RMSprop, {}),
+        (dn.Adagrad(lr=0.05, weight_decay=0.1), torch.optim.Adagrad, {}),
+    ],
+)
+def test_decoupled_decay_takes_its_share_off_the_weights_alone(
+    settings: Any, kind: Any, options: dict[str, Any]
+) -> None:
+    ours, theirs = linear(), linear()
+    optimizer = optimizer_of(settings.model_copy(update={"decoupled": True}), ours)
+    plain = kind(theirs.parameters(), lr=0.05, **options)
+    for step in range(5):
+        for each, model in ((optimizer, ours), (plain, theirs)):
+            model.weight.grad = torch.full_like(model.weight, step - 1.0)
+            if each is plain:
+                theirs.weight.data *= 1.0 - 0.05 * 0.1
+            each.step()
+    torch.testing.assert_close(ours.weight, theirs.weight)
+    assert torch.equal(ours.bias, theirs.bias)  # no gradient: neither step nor decay
+
+
+@pytest.mark.parametrize("include", [False, True])
+def test_decay_spares_biases_and_norms_unless_told_otherwise(include: bool) -> None:
+    spec = listed(
+        layers.Conv(channels=4),
+        layers.BatchNorm(),
+        layers.GroupNorm(groups=2),
+        layers.LayerNorm(),
+        layers.InstanceNorm(affine=True),
+        layers.RMSNorm(),
+        layers.Activation(),
+    )
+    model = build_model(spec, (2, 6, 6), 3)
+    optimizer = optimizer_of(dn.AdamW(weight_decay=0.1), model, decay_biases_and_norms=include)
+    decayed = {
+        name
+        for name, parameter in model.named_parameters()
+        for group in optimizer.param_groups
+        if group["weight_decay"] and any(parameter is each for each in group["params"])
+    }
+    weights = {"layers.0.conv.weight", "output.linear.weight"}
+    assert decayed == (set(dict(model.named_parameters())) if include else weights)
+
+
+class Words(nn.Module):
+    """A parameter of each kind that Muon treats in its own way."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(4)
+        self.embedding = nn.Embedding(7, 6)
+        self.hidden = nn.Linear(6, 4)
+        self.conv = nn.Conv2d(2, 3, 3)
+        self.output = nn.Linear(4, 5)
+
+
+def test_muon_moves_hidden_matrices_and_adamw_the_rest_as_torchs_own() -> None:
+    ours, theirs = Words(), Words()
+    settings = dn.Muon(lr=0.02, momentum=0.9, beta1=0.8, beta2=0.95, eps=1e-6, weight_decay=0.3)
+    optimizer = optimizer_of(settings, ours)
+    groups: list[dict[str, Any]] = [
+        {"params": [theirs.embedding.weight, theirs.conv.weight, theirs.output.weight]},
+        {
+            "params": [theirs.hidden.bias, theirs.conv.bias, theirs.output.bias],
+            "weight_decay": 0.0,
+        },
+    ]
+    muon = torch.optim.Muon(
+        [theirs.hidden.weight],
+        lr=0.02,
+        momentum=0.9,
+        weight_decay=0.3,
+        adjust_lr_fn="match_rms_adamw",
+    )
+    adamw = torch.optim.AdamW(groups, **TORCHS_ADAM | {"lr": 0.02, "weight_decay": 0.3})
+    for step in range(5):
+        for model in (ours, theirs):
+            (size_of(model) * (step - 1.5)).backward()
+        for each in (optimizer, muon, adamw):
+            each.step()
+            each.zero_grad()
+    for mine, yours in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(mine, yours)
+
+
+def test_joined_optimizers_are_saved_and_loaded_as_one() -> None:
+    first, second = Words(), Words()
+    optimizer, other = (optimizer_of(dn.Muon(), model) for model in (first, second))
+    assert isinstance(optimizer, Joined)
+    trained(optimizer, first, steps=3)
+    second.load_state_dict(first.state_dict())
+    other.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    for mine, yours in zip(trained(optimizer, first), trained(other, second), strict=True):
+        assert torch.equal(mine, yours)
+
+
+def test_muon_without_matrices_is_adamw() -> None:
+    assert type(optimizer_of(dn.Muon(), nn.BatchNorm1d(3))) is torch.optim.AdamW

@@ -64,6 +64,23 @@ CASES: dict[str, tuple[dn.TrainingSpec, Dataset]] = {
         ),
         classification(6),
     ),
+    "sgd, decoupled decay": (
+        mlp(8, optimization=asked(dn.SGD(momentum=0.9, weight_decay=0.1, decoupled=True))),
+        classification(6),
+    ),
+    "adagrad": (mlp(8, optimization=asked(dn.Adagrad(lr=0.1, lr_decay=0.1))), classification(6)),
+    "nadam": (mlp(8, optimization=asked(dn.NAdam(lr=0.01))), classification(6)),
+    "radam": (mlp(8, optimization=asked(dn.RAdam(lr=0.1))), classification(6)),
+    "muon": (
+        listed(
+            layers.Conv(channels=4),
+            layers.Flatten(),
+            layers.Linear(units=8),
+            layers.Activation(),
+            optimization=asked(dn.Muon(lr=0.01)),
+        ),
+        classification(2, 6, 6),
+    ),
     "regression": (mlp(8, optimization=asked(), regularization=BOTH), regression(5, targets=2)),
     "convolutions": (
         listed(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dropnorm.results import Lint
-from dropnorm_service.training.lints import network, training
+from dropnorm_service.training.lints import network, optimizers, training
 from dropnorm_service.training.lints.subject import Rule, Subject
 
 RULES: Sequence[Rule] = (
@@ -16,6 +16,7 @@ RULES: Sequence[Rule] = (
     network.high_rate,
     network.batch_statistics,
     network.nothing_to_regularize,
+    optimizers.idle_decay,
     training.last_batch_of_one,
     training.batch_exceeds_split,
     training.schedule_ends_early,
