@@ -118,6 +118,7 @@ def architectures() -> SearchStrategy[dn.Architecture]:
         made(dn.MLP, {"hidden": hidden}, activation=FUNCTIONS, bias=BOOLS),
         made(dn.Sequential, {"layers": layer_lists()}, output_layer=BOOLS),
         image_families(),
+        generative_families(),
     )
 
 
@@ -152,6 +153,17 @@ def image_families() -> SearchStrategy[dn.Architecture]:
         made(dn.ResNet, {"blocks": blocks.map(tuple)}, **resnet),
         made(dn.DenseNet, depth=st.sampled_from((121, 169, 201)), **densenet),
         made(dn.DenseNet, {"blocks": blocks.map(tuple)}, **densenet),
+    )
+
+
+def generative_families() -> SearchStrategy[dn.Architecture]:
+    widths = st.integers(1, 2**16)
+    hidden = st.lists(widths, min_size=1, max_size=16).map(tuple)
+    likelihood = st.sampled_from(["bernoulli", "gaussian"])
+    vae = {"hidden": hidden, "latent": widths, "activation": FUNCTIONS, "likelihood": likelihood}
+    return st.one_of(
+        made(dn.VAE, **vae),
+        made(dn.GAN, latent=widths, width=widths, discriminator_rate=st.floats(1e-3, 1e3)),
     )
 
 

@@ -70,8 +70,10 @@ if TYPE_CHECKING:
     )
     from dropnorm.results._plot import plot_comparison
     from dropnorm.spec import (
+        GAN,
         MLP,
         SGD,
+        VAE,
         VGG,
         ActivationFunction,
         Adagrad,
@@ -118,8 +120,10 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "GAN",
     "MLP",
     "SGD",
+    "VAE",
     "VGG",
     "ActivationFunction",
     "Adagrad",

@@ -309,6 +309,7 @@ class TestJsonSchema:
         assert set(architecture["discriminator"]["mapping"]) == {
             *("mlp", "sequential"),
             *("alexnet", "vgg", "googlenet", "resnet", "densenet"),
+            *("vae", "gan"),
         }
 
     def test_unknown_fields_are_refused_by_it_too(self):

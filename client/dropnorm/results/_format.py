@@ -23,7 +23,19 @@ _METRICS = (
     ("MSE", "mse"),
     ("MAE", "mae"),
     ("R²", "r2"),
+    ("evidence lower bound", "elbo"),
+    ("reconstruction (nats)", "reconstruction"),
+    ("KL of codes (nats)", "kl"),
+    ("Fréchet distance", "frechet_distance"),
+    ("generator loss", "generator_loss"),
+    ("discriminator loss", "discriminator_loss"),
 )
+
+_GAPS = {
+    "classification": "accuracy, train minus test",
+    "regression": "MSE, test minus train",
+    "generation": "Fréchet distance, test minus train",
+}
 
 _TABLE_STYLE = "font-variant-numeric: tabular-nums; border-collapse: collapse;"
 
@@ -74,12 +86,14 @@ def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
 def metric_rows(evaluation: Evaluation) -> list[Row]:
     """Label, train, validation and test of each metric that the task defines."""
     splits: tuple[Metrics, ...] = (evaluation.train, evaluation.validation, evaluation.test)
-    # In classification the loss is the NLL; one row is enough.
-    same = all(split.nll == split.loss for split in splits)
+    # Where the loss is another metric by name, one row is enough.
+    same = {"nll"} if all(split.nll == split.loss for split in splits) else set()
+    if evaluation.task == "generation":
+        same = {"loss"}
     rows = []
     for label, attribute in _METRICS:
         values = [getattr(split, attribute) for split in splits]
-        if any(value is not None for value in values) and not (attribute == "nll" and same):
+        if any(value is not None for value in values) and attribute not in same:
             rows.append((label, *map(number, values)))
     rows.append(("samples", *(f"{split.samples:,}" for split in splits)))
     return rows
@@ -97,11 +111,7 @@ def evaluation_title(evaluation: Evaluation) -> str:
 def evaluation_notes(evaluation: Evaluation) -> list[str]:
     """The gap and the cost, a line each."""
     cost = evaluation.cost
-    gap = (
-        "accuracy, train minus test"
-        if evaluation.task == "classification"
-        else "MSE, test minus train"
-    )
+    gap = _GAPS.get(evaluation.task, "loss, test minus train")
     return [
         f"generalization gap {number(evaluation.generalization_gap)} ({gap})",
         f"{cost.parameters:,} parameters, {count(cost.forward_flops)} FLOPs per forward pass",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 try:
@@ -26,6 +27,16 @@ Measure = Callable[["EpochMetrics"], "float | None"]
 # Told apart by people who see few colours too (Okabe & Ito 2008), darkened to read well on white.
 COLORS = ("#5b6470", "#e08a00", "#0f6fb4", "#0a8f66", "#c2542d", "#a8558c", "#3a9fd6", "#8a7a12")
 
+PANELS = (
+    ("loss", "loss"),
+    ("accuracy", "accuracy"),
+    ("reconstruction", "reconstruction"),
+    ("KL of codes", "kl"),
+    ("generator loss", "generator_loss"),
+    ("discriminator loss", "discriminator_loss"),
+)
+"""Title of a panel of learning curves, and what it shows: `train_eval_*` and `validation_*` of the epochs."""
+
 _INK = "#1f2933"
 _GRID = "#e3e7ec"
 
@@ -40,7 +51,7 @@ class Chart(Figure):
 
 
 def plot_evaluation(evaluation: Evaluation) -> Chart:
-    """Loss and, in classification, accuracy by epoch: train and validation, the best epoch marked."""
+    """Loss and what else the task measures, by epoch: train and validation, the best epoch marked."""
     measures = _measures(evaluation)
     chart = _chart(len(measures), f"{evaluation.dataset.name}: learning curves")
     for axes, (title, train, validation) in zip(_row(chart, len(measures)), measures, strict=True):
@@ -73,7 +84,7 @@ def plot_comparison(
         title: what stands above the chart.
 
     Returns:
-        A matplotlib Figure: loss, accuracy (in classification), and the test metric of every repetition.
+        A matplotlib Figure: what the task measures by epoch, and the test metric of every repetition.
 
     Raises:
         ImportError: matplotlib is not installed.
@@ -102,21 +113,12 @@ def plot_comparison(
 def _measures(evaluation: Evaluation) -> list[tuple[str, Measure, Measure]]:
     """Title, train and validation of each panel; the loss as trained where eval mode was not asked for."""
     evaluated = all(epoch.train_eval_loss is not None for epoch in evaluation.history)
-    measures: list[tuple[str, Measure, Measure]] = [
-        (
-            "loss",
-            lambda epoch: epoch.train_eval_loss if evaluated else epoch.train_loss,
-            lambda epoch: epoch.validation_loss,
-        )
-    ]
-    if evaluation.task == "classification":
-        measures.append(
-            (
-                "accuracy",
-                lambda epoch: epoch.train_eval_accuracy,
-                lambda epoch: epoch.validation_accuracy,
-            )
-        )
+    measures: list[tuple[str, Measure, Measure]] = []
+    for title, name in PANELS:
+        validation = f"validation_{name}"
+        train = "train_loss" if name == "loss" and not evaluated else f"train_eval_{name}"
+        if any(getattr(epoch, validation) is not None for epoch in evaluation.history):
+            measures.append((title, attrgetter(train), attrgetter(validation)))
     return measures
 
 
@@ -166,9 +168,9 @@ def _zoom(axes: Axes, curves: Iterable[Sequence[float]]) -> None:
 def _test_dots(axes: Axes, groups: Mapping[str, Sequence[Evaluation]]) -> None:
     """A dot per repetition, and mean and deviation beside them."""
     first = next(iter(groups.values()))[0]
-    _style(axes, "test accuracy" if first.task == "classification" else "test MSE", "")
+    _style(axes, f"test {_test_metric(first)[0]}", "")
     for index, (color, evaluations) in enumerate(zip(_colors(), groups.values(), strict=False)):
-        values = [_test_metric(each) for each in evaluations]
+        values = [_test_metric(each)[1] for each in evaluations]
         # Side by side, so that two equal repetitions are two dots.
         middle = (len(values) - 1) / 2
         spread = [index + 0.16 * (place - middle) / len(values) for place in range(len(values))]
@@ -190,9 +192,12 @@ def _test_dots(axes: Axes, groups: Mapping[str, Sequence[Evaluation]]) -> None:
     axes.grid(visible=False, axis="x")
 
 
-def _test_metric(evaluation: Evaluation) -> float:
-    value = evaluation.test.accuracy if evaluation.task == "classification" else evaluation.test.mse
-    return float("nan") if value is None else value
+def _test_metric(evaluation: Evaluation) -> tuple[str, float]:
+    """Accuracy where there is one, MSE in the targets' own unit, or the loss."""
+    test = evaluation.test
+    if test.accuracy is not None:
+        return "accuracy", test.accuracy
+    return ("MSE", test.mse) if test.mse is not None else ("loss", test.loss)
 
 
 def _chart(panels: int, title: str) -> Chart:

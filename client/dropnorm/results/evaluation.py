@@ -74,7 +74,23 @@ class EpochMetrics(ResultModel):
     validation_loss: float
     """Loss over the validation split in eval mode."""
     validation_accuracy: float | None = None
-    """Accuracy (0 to 1) over the validation split; absent in regression."""
+    """Accuracy (0 to 1) over the validation split; absent where nothing is right or wrong."""
+    train_eval_reconstruction: float | None = None
+    """Reconstruction's part of the loss over the training split; only in reconstruction."""
+    validation_reconstruction: float | None = None
+    """Reconstruction's part of the loss over the validation split; only in reconstruction."""
+    train_eval_kl: float | None = None
+    """The codes' part of the loss over the training split; only in reconstruction."""
+    validation_kl: float | None = None
+    """The codes' part of the loss over the validation split; only in reconstruction."""
+    train_eval_generator_loss: float | None = None
+    """Generator's loss against the training split in nats; only in generation."""
+    validation_generator_loss: float | None = None
+    """Generator's loss against the validation split in nats; only in generation."""
+    train_eval_discriminator_loss: float | None = None
+    """Discriminator's loss over the training split and as many generated samples in nats; only in generation."""
+    validation_discriminator_loss: float | None = None
+    """Discriminator's loss over the validation split and as many generated samples in nats; only in generation."""
     learning_rate: float
     """Learning rate of the epoch's last step."""
     seconds: float
@@ -108,7 +124,8 @@ class Metrics(ResultModel):
     samples: int
     """Samples measured."""
     loss: float
-    """The training objective: cross-entropy in nats, or the mean squared error of standardised targets."""
+    """What selects: the training objective (cross-entropy in nats, mean squared error of standardised targets, negative
+    evidence lower bound in nats per sample), or in generation the Fréchet distance."""
     accuracy: float | None = None
     """Share of samples classified correctly, 0 to 1."""
     nll: float | None = None
@@ -127,6 +144,19 @@ class Metrics(ResultModel):
     """Mean absolute error in the target's unit."""
     r2: float | None = None
     """Coefficient of determination, at most 1."""
+    elbo: float | None = None
+    """Evidence lower bound in nats per sample (Kingma & Welling 2014): `-(reconstruction + kl)`."""
+    reconstruction: float | None = None
+    """Mean negative log-likelihood of a sample given a draw of its code, in nats."""
+    kl: float | None = None
+    """Mean Kullback-Leibler divergence of a sample's code from the prior, in nats."""
+    frechet_distance: float | None = None
+    """Fréchet distance of as many generated samples from the split, in the features of a classifier trained on the
+    training split (Heusel et al. 2017); 0 or more."""
+    generator_loss: float | None = None
+    """Generator's loss `-log D(G(z))` in nats."""
+    discriminator_loss: float | None = None
+    """Discriminator's loss `-log D(x) - log(1 - D(G(z)))` in nats; 2 log 2 where it cannot tell."""
 
     @property
     def confusion_matrix(self) -> tuple[tuple[int, ...], ...]:

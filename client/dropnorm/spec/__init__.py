@@ -10,6 +10,7 @@ from dropnorm.spec.compute import Compute, EvaluationSettings
 from dropnorm.spec.data import Data
 from dropnorm.spec.dropout import Dropout, DropoutSettings
 from dropnorm.spec.families import VGG, AlexNet, DenseNet, GoogLeNet, ResNet
+from dropnorm.spec.generative import GAN, VAE
 from dropnorm.spec.initialization import Initialization
 from dropnorm.spec.layers import ActivationFunction, Layer
 from dropnorm.spec.norms import (
@@ -46,8 +47,10 @@ from dropnorm.spec.submission import Submission
 from dropnorm.spec.training_spec import TrainingSpec
 
 __all__ = [
+    "GAN",
     "MLP",
     "SGD",
+    "VAE",
     "VGG",
     "ActivationFunction",
     "Adagrad",

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from dropnorm.spec._base import Bool, Problem, SpecModel, Width
 from dropnorm.spec.families import VGG, AlexNet, DenseNet, GoogLeNet, ResNet
+from dropnorm.spec.generative import GAN, VAE
 from dropnorm.spec.layers import MAX_LAYERS, MAX_NESTING, ActivationFunction, Layer, walk
 
 
@@ -58,5 +59,6 @@ class Sequential(SpecModel):
 
 
 Architecture = Annotated[
-    MLP | Sequential | AlexNet | VGG | GoogLeNet | ResNet | DenseNet, Field(discriminator="kind")
+    MLP | Sequential | AlexNet | VGG | GoogLeNet | ResNet | DenseNet | VAE | GAN,
+    Field(discriminator="kind"),
 ]

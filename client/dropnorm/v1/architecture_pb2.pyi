@@ -8,6 +8,7 @@ import collections.abc
 import dropnorm.v1.layers_pb2
 import google.protobuf.descriptor
 import google.protobuf.internal.containers
+import google.protobuf.internal.enum_type_wrapper
 import google.protobuf.message
 import sys
 import typing
@@ -32,6 +33,8 @@ class Architecture(google.protobuf.message.Message):
     GOOGLENET_FIELD_NUMBER: builtins.int
     RESNET_FIELD_NUMBER: builtins.int
     DENSENET_FIELD_NUMBER: builtins.int
+    VAE_FIELD_NUMBER: builtins.int
+    GAN_FIELD_NUMBER: builtins.int
     @property
     def mlp(self) -> Global___Mlp:
         """A multilayer perceptron: hidden layers of `linear, activation`, then a linear output layer."""
@@ -60,6 +63,14 @@ class Architecture(google.protobuf.message.Message):
     def densenet(self) -> Global___DenseNet:
         """Densely connected networks (Huang et al. 2016)."""
 
+    @property
+    def vae(self) -> Global___Vae:
+        """A variational autoencoder (Kingma & Welling 2014)."""
+
+    @property
+    def gan(self) -> Global___Gan:
+        """A generative adversarial network (Goodfellow et al. 2014)."""
+
     def __init__(
         self,
         *,
@@ -70,10 +81,12 @@ class Architecture(google.protobuf.message.Message):
         googlenet: Global___GoogLeNet | None = ...,
         resnet: Global___ResNet | None = ...,
         densenet: Global___DenseNet | None = ...,
+        vae: Global___Vae | None = ...,
+        gan: Global___Gan | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["alexnet", b"alexnet", "densenet", b"densenet", "googlenet", b"googlenet", "kind", b"kind", "mlp", b"mlp", "resnet", b"resnet", "sequential", b"sequential", "vgg", b"vgg"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["alexnet", b"alexnet", "densenet", b"densenet", "googlenet", b"googlenet", "kind", b"kind", "mlp", b"mlp", "resnet", b"resnet", "sequential", b"sequential", "vgg", b"vgg"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["kind", b"kind"]) -> typing.Literal["mlp", "sequential", "alexnet", "vgg", "googlenet", "resnet", "densenet"] | None: ...
+    def HasField(self, field_name: typing.Literal["alexnet", b"alexnet", "densenet", b"densenet", "gan", b"gan", "googlenet", b"googlenet", "kind", b"kind", "mlp", b"mlp", "resnet", b"resnet", "sequential", b"sequential", "vae", b"vae", "vgg", b"vgg"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["alexnet", b"alexnet", "densenet", b"densenet", "gan", b"gan", "googlenet", b"googlenet", "kind", b"kind", "mlp", b"mlp", "resnet", b"resnet", "sequential", b"sequential", "vae", b"vae", "vgg", b"vgg"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["kind", b"kind"]) -> typing.Literal["mlp", "sequential", "alexnet", "vgg", "googlenet", "resnet", "densenet", "vae", "gan"] | None: ...
 
 Global___Architecture: typing_extensions.TypeAlias = Architecture
 
@@ -412,3 +425,117 @@ class DenseNet(google.protobuf.message.Message):
     def WhichOneof(self, oneof_group: typing.Literal["_growth", b"_growth"]) -> typing.Literal["growth"] | None: ...
 
 Global___DenseNet: typing_extensions.TypeAlias = DenseNet
+
+@typing.final
+class Vae(google.protobuf.message.Message):
+    """A variational autoencoder (Kingma & Welling 2014) of linear layers; images are flattened.
+
+    The code of a sample is normal with a diagonal covariance, its prior standard normal. What is
+    maximised is the evidence lower bound, with one draw of the code per sample. `regularization`
+    places its dropout and norm around each activation of encoder and decoder, at the input of the
+    encoder and at the output of the decoder.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    class _Likelihood:
+        ValueType = typing.NewType("ValueType", builtins.int)
+        V: typing_extensions.TypeAlias = ValueType
+
+    class _LikelihoodEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[Vae._Likelihood.ValueType], builtins.type):
+        DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+        LIKELIHOOD_UNSPECIFIED: Vae._Likelihood.ValueType  # 0
+        """Not given: the default holds."""
+        LIKELIHOOD_BERNOULLI: Vae._Likelihood.ValueType  # 1
+        """Values scaled to 0 to 1 by the least and the greatest of the training split."""
+        LIKELIHOOD_GAUSSIAN: Vae._Likelihood.ValueType  # 2
+        """Standardised values with variance 1."""
+
+    class Likelihood(_Likelihood, metaclass=_LikelihoodEnumTypeWrapper):
+        """How an input value is distributed given its code."""
+
+    LIKELIHOOD_UNSPECIFIED: Vae.Likelihood.ValueType  # 0
+    """Not given: the default holds."""
+    LIKELIHOOD_BERNOULLI: Vae.Likelihood.ValueType  # 1
+    """Values scaled to 0 to 1 by the least and the greatest of the training split."""
+    LIKELIHOOD_GAUSSIAN: Vae.Likelihood.ValueType  # 2
+    """Standardised values with variance 1."""
+
+    HIDDEN_FIELD_NUMBER: builtins.int
+    LATENT_FIELD_NUMBER: builtins.int
+    ACTIVATION_FIELD_NUMBER: builtins.int
+    LIKELIHOOD_FIELD_NUMBER: builtins.int
+    latent: builtins.int
+    """Numbers in a code. Limits: 1 to 1,048,576. Default: 20."""
+    activation: dropnorm.v1.layers_pb2.ActivationFunction.ValueType
+    """The non-linearity after each hidden layer. Default: ACTIVATION_FUNCTION_TANH."""
+    likelihood: Global___Vae.Likelihood.ValueType
+    """How an input value is distributed given its code. Default: LIKELIHOOD_BERNOULLI."""
+    @property
+    def hidden(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """Widths of the encoder's hidden layers; the decoder has them in reverse. Limits: at most 16
+        items, each 1 to 1,048,576. Default: 500.
+        """
+
+    def __init__(
+        self,
+        *,
+        hidden: collections.abc.Iterable[builtins.int] | None = ...,
+        latent: builtins.int | None = ...,
+        activation: dropnorm.v1.layers_pb2.ActivationFunction.ValueType | None = ...,
+        likelihood: Global___Vae.Likelihood.ValueType | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_activation", b"_activation", "_latent", b"_latent", "_likelihood", b"_likelihood", "activation", b"activation", "latent", b"latent", "likelihood", b"likelihood"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_activation", b"_activation", "_latent", b"_latent", "_likelihood", b"_likelihood", "activation", b"activation", "hidden", b"hidden", "latent", b"latent", "likelihood", b"likelihood"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_activation", b"_activation"]) -> typing.Literal["activation"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_latent", b"_latent"]) -> typing.Literal["latent"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_likelihood", b"_likelihood"]) -> typing.Literal["likelihood"] | None: ...
+
+Global___Vae: typing_extensions.TypeAlias = Vae
+
+@typing.final
+class Gan(google.protobuf.message.Message):
+    """A generator and a discriminator against each other (Goodfellow et al. 2014), in the form of DCGAN
+    (Radford et al. 2015).
+
+    The generator makes images of noise, the discriminator tells them from the data's. Images are
+    halved as often as both sides divide by two and four pixels are left; each time filters double.
+    `regularization` places norm and dropout around each activation, but no norm around the
+    discriminator's first; DCGAN has `batch_norm`. The losses are those of Goodfellow's
+    non-saturating game, and both networks move at once. Data must be labelled images: the Fréchet
+    distance is taken in the features of a classifier that is trained on them first.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    LATENT_FIELD_NUMBER: builtins.int
+    WIDTH_FIELD_NUMBER: builtins.int
+    DISCRIMINATOR_RATE_FIELD_NUMBER: builtins.int
+    latent: builtins.int
+    """Numbers of noise that an image is made of. Limits: 1 to 1,048,576. Default: 100."""
+    width: builtins.int
+    """Filters of the layers next to the image. Limits: 1 to 1,048,576. Default: 64."""
+    discriminator_rate: builtins.float
+    """Learning rate of the discriminator over that of the generator, which is the optimizer's: the
+    two-time-scale update rule (Heusel et al. 2017). Limits: above 0 to 1000. Default: 1.
+    """
+    def __init__(
+        self,
+        *,
+        latent: builtins.int | None = ...,
+        width: builtins.int | None = ...,
+        discriminator_rate: builtins.float | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_discriminator_rate", b"_discriminator_rate", "_latent", b"_latent", "_width", b"_width", "discriminator_rate", b"discriminator_rate", "latent", b"latent", "width", b"width"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_discriminator_rate", b"_discriminator_rate", "_latent", b"_latent", "_width", b"_width", "discriminator_rate", b"discriminator_rate", "latent", b"latent", "width", b"width"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_discriminator_rate", b"_discriminator_rate"]) -> typing.Literal["discriminator_rate"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_latent", b"_latent"]) -> typing.Literal["latent"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_width", b"_width"]) -> typing.Literal["width"] | None: ...
+
+Global___Gan: typing_extensions.TypeAlias = Gan

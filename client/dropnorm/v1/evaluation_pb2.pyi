@@ -233,6 +233,14 @@ class EpochMetrics(google.protobuf.message.Message):
     SECONDS_FIELD_NUMBER: builtins.int
     EVALUATION_SECONDS_FIELD_NUMBER: builtins.int
     SAMPLES_PER_SECOND_FIELD_NUMBER: builtins.int
+    TRAIN_EVAL_RECONSTRUCTION_FIELD_NUMBER: builtins.int
+    VALIDATION_RECONSTRUCTION_FIELD_NUMBER: builtins.int
+    TRAIN_EVAL_KL_FIELD_NUMBER: builtins.int
+    VALIDATION_KL_FIELD_NUMBER: builtins.int
+    TRAIN_EVAL_GENERATOR_LOSS_FIELD_NUMBER: builtins.int
+    VALIDATION_GENERATOR_LOSS_FIELD_NUMBER: builtins.int
+    TRAIN_EVAL_DISCRIMINATOR_LOSS_FIELD_NUMBER: builtins.int
+    VALIDATION_DISCRIMINATOR_LOSS_FIELD_NUMBER: builtins.int
     epoch: builtins.int
     """Number of the epoch, from 1."""
     step: builtins.int
@@ -248,7 +256,7 @@ class EpochMetrics(google.protobuf.message.Message):
     validation_loss: builtins.float
     """Loss over the validation split in eval mode."""
     validation_accuracy: builtins.float
-    """Accuracy (0 to 1) over the validation split; absent in regression."""
+    """Accuracy (0 to 1) over the validation split; absent where nothing is right or wrong."""
     learning_rate: builtins.float
     """Learning rate of the epoch's last step."""
     seconds: builtins.float
@@ -257,6 +265,26 @@ class EpochMetrics(google.protobuf.message.Message):
     """Wall time of the evaluation after them in seconds."""
     samples_per_second: builtins.float
     """Training samples per second of training time."""
+    train_eval_reconstruction: builtins.float
+    """Reconstruction's part of the loss over the training split; only in reconstruction."""
+    validation_reconstruction: builtins.float
+    """Reconstruction's part of the loss over the validation split; only in reconstruction."""
+    train_eval_kl: builtins.float
+    """The codes' part of the loss over the training split; only in reconstruction."""
+    validation_kl: builtins.float
+    """The codes' part of the loss over the validation split; only in reconstruction."""
+    train_eval_generator_loss: builtins.float
+    """Generator's loss against the training split in nats; only in generation."""
+    validation_generator_loss: builtins.float
+    """Generator's loss against the validation split in nats; only in generation."""
+    train_eval_discriminator_loss: builtins.float
+    """Discriminator's loss over the training split and as many generated samples in nats; only in
+    generation.
+    """
+    validation_discriminator_loss: builtins.float
+    """Discriminator's loss over the validation split and as many generated samples in nats; only in
+    generation.
+    """
     def __init__(
         self,
         *,
@@ -271,15 +299,39 @@ class EpochMetrics(google.protobuf.message.Message):
         seconds: builtins.float = ...,
         evaluation_seconds: builtins.float = ...,
         samples_per_second: builtins.float = ...,
+        train_eval_reconstruction: builtins.float | None = ...,
+        validation_reconstruction: builtins.float | None = ...,
+        train_eval_kl: builtins.float | None = ...,
+        validation_kl: builtins.float | None = ...,
+        train_eval_generator_loss: builtins.float | None = ...,
+        validation_generator_loss: builtins.float | None = ...,
+        train_eval_discriminator_loss: builtins.float | None = ...,
+        validation_discriminator_loss: builtins.float | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_train_eval_accuracy", b"_train_eval_accuracy", "_train_eval_loss", b"_train_eval_loss", "_validation_accuracy", b"_validation_accuracy", "train_eval_accuracy", b"train_eval_accuracy", "train_eval_loss", b"train_eval_loss", "validation_accuracy", b"validation_accuracy"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_train_eval_accuracy", b"_train_eval_accuracy", "_train_eval_loss", b"_train_eval_loss", "_validation_accuracy", b"_validation_accuracy", "epoch", b"epoch", "evaluation_seconds", b"evaluation_seconds", "learning_rate", b"learning_rate", "samples_per_second", b"samples_per_second", "seconds", b"seconds", "step", b"step", "train_eval_accuracy", b"train_eval_accuracy", "train_eval_loss", b"train_eval_loss", "train_loss", b"train_loss", "validation_accuracy", b"validation_accuracy", "validation_loss", b"validation_loss"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_train_eval_accuracy", b"_train_eval_accuracy", "_train_eval_discriminator_loss", b"_train_eval_discriminator_loss", "_train_eval_generator_loss", b"_train_eval_generator_loss", "_train_eval_kl", b"_train_eval_kl", "_train_eval_loss", b"_train_eval_loss", "_train_eval_reconstruction", b"_train_eval_reconstruction", "_validation_accuracy", b"_validation_accuracy", "_validation_discriminator_loss", b"_validation_discriminator_loss", "_validation_generator_loss", b"_validation_generator_loss", "_validation_kl", b"_validation_kl", "_validation_reconstruction", b"_validation_reconstruction", "train_eval_accuracy", b"train_eval_accuracy", "train_eval_discriminator_loss", b"train_eval_discriminator_loss", "train_eval_generator_loss", b"train_eval_generator_loss", "train_eval_kl", b"train_eval_kl", "train_eval_loss", b"train_eval_loss", "train_eval_reconstruction", b"train_eval_reconstruction", "validation_accuracy", b"validation_accuracy", "validation_discriminator_loss", b"validation_discriminator_loss", "validation_generator_loss", b"validation_generator_loss", "validation_kl", b"validation_kl", "validation_reconstruction", b"validation_reconstruction"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_train_eval_accuracy", b"_train_eval_accuracy", "_train_eval_discriminator_loss", b"_train_eval_discriminator_loss", "_train_eval_generator_loss", b"_train_eval_generator_loss", "_train_eval_kl", b"_train_eval_kl", "_train_eval_loss", b"_train_eval_loss", "_train_eval_reconstruction", b"_train_eval_reconstruction", "_validation_accuracy", b"_validation_accuracy", "_validation_discriminator_loss", b"_validation_discriminator_loss", "_validation_generator_loss", b"_validation_generator_loss", "_validation_kl", b"_validation_kl", "_validation_reconstruction", b"_validation_reconstruction", "epoch", b"epoch", "evaluation_seconds", b"evaluation_seconds", "learning_rate", b"learning_rate", "samples_per_second", b"samples_per_second", "seconds", b"seconds", "step", b"step", "train_eval_accuracy", b"train_eval_accuracy", "train_eval_discriminator_loss", b"train_eval_discriminator_loss", "train_eval_generator_loss", b"train_eval_generator_loss", "train_eval_kl", b"train_eval_kl", "train_eval_loss", b"train_eval_loss", "train_eval_reconstruction", b"train_eval_reconstruction", "train_loss", b"train_loss", "validation_accuracy", b"validation_accuracy", "validation_discriminator_loss", b"validation_discriminator_loss", "validation_generator_loss", b"validation_generator_loss", "validation_kl", b"validation_kl", "validation_loss", b"validation_loss", "validation_reconstruction", b"validation_reconstruction"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_train_eval_accuracy", b"_train_eval_accuracy"]) -> typing.Literal["train_eval_accuracy"] | None: ...
     @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_train_eval_discriminator_loss", b"_train_eval_discriminator_loss"]) -> typing.Literal["train_eval_discriminator_loss"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_train_eval_generator_loss", b"_train_eval_generator_loss"]) -> typing.Literal["train_eval_generator_loss"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_train_eval_kl", b"_train_eval_kl"]) -> typing.Literal["train_eval_kl"] | None: ...
+    @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_train_eval_loss", b"_train_eval_loss"]) -> typing.Literal["train_eval_loss"] | None: ...
     @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_train_eval_reconstruction", b"_train_eval_reconstruction"]) -> typing.Literal["train_eval_reconstruction"] | None: ...
+    @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_validation_accuracy", b"_validation_accuracy"]) -> typing.Literal["validation_accuracy"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_validation_discriminator_loss", b"_validation_discriminator_loss"]) -> typing.Literal["validation_discriminator_loss"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_validation_generator_loss", b"_validation_generator_loss"]) -> typing.Literal["validation_generator_loss"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_validation_kl", b"_validation_kl"]) -> typing.Literal["validation_kl"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_validation_reconstruction", b"_validation_reconstruction"]) -> typing.Literal["validation_reconstruction"] | None: ...
 
 Global___EpochMetrics: typing_extensions.TypeAlias = EpochMetrics
 
@@ -302,11 +354,18 @@ class Metrics(google.protobuf.message.Message):
     MSE_FIELD_NUMBER: builtins.int
     MAE_FIELD_NUMBER: builtins.int
     R2_FIELD_NUMBER: builtins.int
+    ELBO_FIELD_NUMBER: builtins.int
+    RECONSTRUCTION_FIELD_NUMBER: builtins.int
+    KL_FIELD_NUMBER: builtins.int
+    FRECHET_DISTANCE_FIELD_NUMBER: builtins.int
+    GENERATOR_LOSS_FIELD_NUMBER: builtins.int
+    DISCRIMINATOR_LOSS_FIELD_NUMBER: builtins.int
     samples: builtins.int
     """Samples measured."""
     loss: builtins.float
-    """The training objective: cross-entropy in nats, or the mean squared error of standardised
-    targets.
+    """What selects: the training objective (cross-entropy in nats, mean squared error of
+    standardised targets, negative evidence lower bound in nats per sample), or in generation the
+    Fréchet distance.
     """
     accuracy: builtins.float
     """Share of samples classified correctly, 0 to 1."""
@@ -324,6 +383,20 @@ class Metrics(google.protobuf.message.Message):
     """Mean absolute error in the target's unit."""
     r2: builtins.float
     """Coefficient of determination, at most 1."""
+    elbo: builtins.float
+    """Evidence lower bound in nats per sample (Kingma & Welling 2014): `-(reconstruction + kl)`."""
+    reconstruction: builtins.float
+    """Mean negative log-likelihood of a sample given a draw of its code, in nats."""
+    kl: builtins.float
+    """Mean Kullback-Leibler divergence of a sample's code from the prior, in nats."""
+    frechet_distance: builtins.float
+    """Fréchet distance of as many generated samples from the split, in the features of a classifier
+    trained on the training split (Heusel et al. 2017); 0 or more.
+    """
+    generator_loss: builtins.float
+    """Generator's loss `-log D(G(z))` in nats."""
+    discriminator_loss: builtins.float
+    """Discriminator's loss `-log D(x) - log(1 - D(G(z)))` in nats; 2 log 2 where it cannot tell."""
     @property
     def classes(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___ClassMetrics]:
         """Each class in order; empty in regression."""
@@ -342,15 +415,31 @@ class Metrics(google.protobuf.message.Message):
         mse: builtins.float | None = ...,
         mae: builtins.float | None = ...,
         r2: builtins.float | None = ...,
+        elbo: builtins.float | None = ...,
+        reconstruction: builtins.float | None = ...,
+        kl: builtins.float | None = ...,
+        frechet_distance: builtins.float | None = ...,
+        generator_loss: builtins.float | None = ...,
+        discriminator_loss: builtins.float | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_accuracy", b"_accuracy", "_brier", b"_brier", "_ece", b"_ece", "_macro_f1", b"_macro_f1", "_mae", b"_mae", "_mse", b"_mse", "_nll", b"_nll", "_r2", b"_r2", "accuracy", b"accuracy", "brier", b"brier", "ece", b"ece", "macro_f1", b"macro_f1", "mae", b"mae", "mse", b"mse", "nll", b"nll", "r2", b"r2"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_accuracy", b"_accuracy", "_brier", b"_brier", "_ece", b"_ece", "_macro_f1", b"_macro_f1", "_mae", b"_mae", "_mse", b"_mse", "_nll", b"_nll", "_r2", b"_r2", "accuracy", b"accuracy", "brier", b"brier", "classes", b"classes", "ece", b"ece", "loss", b"loss", "macro_f1", b"macro_f1", "mae", b"mae", "mse", b"mse", "nll", b"nll", "r2", b"r2", "samples", b"samples"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_accuracy", b"_accuracy", "_brier", b"_brier", "_discriminator_loss", b"_discriminator_loss", "_ece", b"_ece", "_elbo", b"_elbo", "_frechet_distance", b"_frechet_distance", "_generator_loss", b"_generator_loss", "_kl", b"_kl", "_macro_f1", b"_macro_f1", "_mae", b"_mae", "_mse", b"_mse", "_nll", b"_nll", "_r2", b"_r2", "_reconstruction", b"_reconstruction", "accuracy", b"accuracy", "brier", b"brier", "discriminator_loss", b"discriminator_loss", "ece", b"ece", "elbo", b"elbo", "frechet_distance", b"frechet_distance", "generator_loss", b"generator_loss", "kl", b"kl", "macro_f1", b"macro_f1", "mae", b"mae", "mse", b"mse", "nll", b"nll", "r2", b"r2", "reconstruction", b"reconstruction"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_accuracy", b"_accuracy", "_brier", b"_brier", "_discriminator_loss", b"_discriminator_loss", "_ece", b"_ece", "_elbo", b"_elbo", "_frechet_distance", b"_frechet_distance", "_generator_loss", b"_generator_loss", "_kl", b"_kl", "_macro_f1", b"_macro_f1", "_mae", b"_mae", "_mse", b"_mse", "_nll", b"_nll", "_r2", b"_r2", "_reconstruction", b"_reconstruction", "accuracy", b"accuracy", "brier", b"brier", "classes", b"classes", "discriminator_loss", b"discriminator_loss", "ece", b"ece", "elbo", b"elbo", "frechet_distance", b"frechet_distance", "generator_loss", b"generator_loss", "kl", b"kl", "loss", b"loss", "macro_f1", b"macro_f1", "mae", b"mae", "mse", b"mse", "nll", b"nll", "r2", b"r2", "reconstruction", b"reconstruction", "samples", b"samples"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_accuracy", b"_accuracy"]) -> typing.Literal["accuracy"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_brier", b"_brier"]) -> typing.Literal["brier"] | None: ...
     @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_discriminator_loss", b"_discriminator_loss"]) -> typing.Literal["discriminator_loss"] | None: ...
+    @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_ece", b"_ece"]) -> typing.Literal["ece"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_elbo", b"_elbo"]) -> typing.Literal["elbo"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_frechet_distance", b"_frechet_distance"]) -> typing.Literal["frechet_distance"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_generator_loss", b"_generator_loss"]) -> typing.Literal["generator_loss"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_kl", b"_kl"]) -> typing.Literal["kl"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_macro_f1", b"_macro_f1"]) -> typing.Literal["macro_f1"] | None: ...
     @typing.overload
@@ -361,6 +450,8 @@ class Metrics(google.protobuf.message.Message):
     def WhichOneof(self, oneof_group: typing.Literal["_nll", b"_nll"]) -> typing.Literal["nll"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_r2", b"_r2"]) -> typing.Literal["r2"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_reconstruction", b"_reconstruction"]) -> typing.Literal["reconstruction"] | None: ...
 
 Global___Metrics: typing_extensions.TypeAlias = Metrics
 

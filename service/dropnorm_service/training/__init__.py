@@ -13,6 +13,7 @@ from dropnorm_service.training.loop import FitResult, fit
 from dropnorm_service.training.model import build_model
 from dropnorm_service.training.network import Network
 from dropnorm_service.training.optimizers import build_optimizer
+from dropnorm_service.training.pictures import Pictures, load_pictures, save_pictures
 from dropnorm_service.training.planning import plan
 from dropnorm_service.training.reporting import Interrupted, Order
 from dropnorm_service.training.saved import Predictor, load_examples, load_model, save_model
@@ -29,6 +30,7 @@ __all__ = [
     "Network",
     "Order",
     "OutOfMemory",
+    "Pictures",
     "Predictor",
     "SplitData",
     "TrainingError",
@@ -41,6 +43,8 @@ __all__ = [
     "load_data",
     "load_examples",
     "load_model",
+    "load_pictures",
     "plan",
     "save_model",
+    "save_pictures",
 ]

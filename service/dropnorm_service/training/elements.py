@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from dropnorm.spec import ActivationFunction
 from dropnorm.spec import layers as spec
-from dropnorm_service.training.layers import DropsBranch, Meeting
+from dropnorm_service.training.layers import DropsBranch, Meeting, Reshape, Upsampling
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Element:
     """
 
     name: str
-    layer: spec.Layer | Meet | DropsBranch
+    layer: spec.Layer | Meet | DropsBranch | Reshape | Upsampling
     field: str = ""
     ways: tuple[Way, ...] = ()
     following: ActivationFunction | None = None
@@ -88,7 +88,7 @@ def _entered(element: Element) -> ActivationFunction | None:
     layer = element.layer
     if isinstance(layer, spec.Activation):
         return layer.function
-    if isinstance(layer, spec.Linear | spec.Conv):
+    if isinstance(layer, spec.Linear | spec.Conv | Upsampling):
         return None
     within = next((way.elements for way in element.ways if way.elements), ())
     return _entered(within[0]) if within else element.following

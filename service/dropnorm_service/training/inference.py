@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from math import prod
 
 import torch
@@ -48,7 +49,7 @@ class Inference:
         self.network = network
         self._batch_size = batch_size
         self._autocast = autocast
-        self._between_batches = between_batches
+        self.between_batches = between_batches
 
     @torch.inference_mode()
     def outputs(self, part: Split, width: int) -> Tensor:
@@ -58,7 +59,7 @@ class Inference:
         for batch in self._slices(part):
             with self._autocast:
                 result[batch] = self.network(part.x[batch])
-            self._between_batches()
+            self.between_batches()
         return result
 
     @torch.inference_mode()
@@ -69,8 +70,15 @@ class Inference:
         for batch in self._slices(part):
             with self._autocast:
                 totals.append(measure(self.network, Split(part.x[batch], part.y[batch])))
-            self._between_batches()
+            self.between_batches()
         return torch.stack(totals).sum(dim=0)
+
+    @contextmanager
+    def evaluating(self) -> Iterator[nn.Module]:
+        """The network in eval mode, to be run in the arithmetic of the training and without gradients."""
+        self.network.eval()
+        with torch.inference_mode(), self._autocast:
+            yield self.network
 
     def _slices(self, part: Split) -> tuple[slice, ...]:
         return Batching.of(len(part), self._batch_size).slices

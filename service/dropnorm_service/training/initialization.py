@@ -46,7 +46,9 @@ SCHEMES: Mapping[str, Callable[[Tensor, Initialization, float], None]] = {
 """Scheme -> how it draws a weight in place. `default` leaves what torch drew for the module."""
 
 
-def initialize(module: nn.Linear | nn.Conv2d, settings: Initialization, gain: float) -> None:
+def initialize(
+    module: nn.Linear | nn.Conv2d | nn.ConvTranspose2d, settings: Initialization, gain: float
+) -> None:
     """Draw the weights of one module anew, unless the scheme is `default` or the device is meta.
 
     Args:

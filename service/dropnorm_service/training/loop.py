@@ -21,6 +21,7 @@ from dropnorm_service.training.device import arithmetic, wait_for
 from dropnorm_service.training.errors import Diverged, memory_reported
 from dropnorm_service.training.inference import Inference, inference_batch_size
 from dropnorm_service.training.objectives import objective_of
+from dropnorm_service.training.pictures import Pictures
 from dropnorm_service.training.reporting import (
     EventSink,
     Interrupted,
@@ -45,10 +46,12 @@ class FitResult:
         model: the network with the best epoch's weights, in eval mode, on the data's device. It takes
             standardised inputs; `save_model` puts the standardisation in front of it.
         evaluation: its history and metrics.
+        pictures: what there is to see, `save_pictures` writes it beside the model; most have nothing.
     """
 
     model: nn.Module
     evaluation: Evaluation
+    pictures: Pictures
 
 
 def fit(
@@ -146,7 +149,7 @@ class _Training:
             generalization_gap=self._objective.gap(train, test),
             cost=training_cost(state, self._paper, self._batching.samples_per_epoch),
         )
-        return FitResult(state.model, evaluation)
+        return FitResult(state.model, evaluation, self._objective.pictures(self._inference))
 
     def _train_epoch(self) -> None:
         """The steps of the current epoch that are not done yet."""

@@ -44,7 +44,7 @@ def model_of(paper: Design, initialization: Initialization) -> Network:
     network = paper.layout.network(modules, fields)
     for layer in paper.walk():
         module, following = network.get_submodule(layer.element.name), layer.element.following
-        if isinstance(module, nn.Linear | nn.Conv2d):
+        if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
             gain = ACTIVATIONS[following].gain if following else 1.0
             initialize(module, initialization, gain)
         if layer.element.zero:

@@ -15,9 +15,11 @@ class Network(nn.Module):
 
     Attributes:
         fields: name of a module -> path of the spec's field that asked for it; empty: the data did.
+        lr_factors: first part of a parameter's name -> factor on its learning rate, where that is not 1.
     """
 
     fields: dict[str, str]
+    lr_factors: Mapping[str, float] = {}
 
 
 class FeedForward(nn.Sequential, Network):

@@ -7,6 +7,7 @@ folder/model.json               spec, data set, and the SHA-256 of the other fil
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,10 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from dropnorm.results import DatasetSummary
-from dropnorm.spec import TrainingSpec
+from dropnorm.spec import GAN, VAE, TrainingSpec
 from dropnorm_service.training._files import sha256_of, write_json, write_tensors
-from dropnorm_service.training.data import SplitData, Standardization
+from dropnorm_service.training.batching import derived_seed
+from dropnorm_service.training.data import EXAMPLES, SplitData, Standardization, ValueRange
 from dropnorm_service.training.errors import BadData
 from dropnorm_service.training.model import build_model
 
@@ -27,15 +29,18 @@ _EXAMPLES = "examples"
 
 
 class Predictor(nn.Module):
-    """A network that takes raw inputs and gives logits, or regression targets in their own unit.
+    """A network that takes raw inputs and gives logits, or values in their own unit.
 
     `[batch, *input_shape]`, float32 or uint8, in the unit of the original data -> float32
-    `[batch, outputs]`. Always in eval mode as `load_model` gives it.
+    `[batch, outputs]`: logits or regression targets. An autoencoder gives the restored samples, and an
+    adversarial pair makes of noise `[batch, latent]` samples, both like the original data. Always in
+    eval mode as `load_model` gives it.
 
     Args:
         network: takes standardised inputs.
-        inputs: the standardisation of the inputs; None of tokens.
-        targets: that of regression targets; None in classification.
+        inputs: the standardisation of the inputs; None of tokens and of noise.
+        targets: the scale of the outputs; None of logits.
+        head: what the outputs go through before they are brought to it.
     """
 
     input_mean: Tensor | None
@@ -44,20 +49,27 @@ class Predictor(nn.Module):
     target_std: Tensor | None
 
     def __init__(
-        self, network: nn.Module, inputs: Standardization | None, targets: Standardization | None
+        self,
+        network: nn.Module,
+        inputs: Standardization | None,
+        targets: Standardization | None,
+        head: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.network = network
-        self.register_buffer("input_mean", inputs.mean if inputs else None)
-        self.register_buffer("input_std", inputs.std if inputs else None)
-        self.register_buffer("target_mean", targets.mean if targets else None)
-        self.register_buffer("target_std", targets.std if targets else None)
+        self.head = nn.Identity() if head is None else head
+        for name, scale in (("input", inputs), ("target", targets)):
+            for part in ("mean", "std"):
+                if scale is None:  # an absent buffer would be in torch.export's way
+                    setattr(self, f"{name}_{part}", None)
+                else:
+                    self.register_buffer(f"{name}_{part}", getattr(scale, part))
 
     def forward(self, x: Tensor) -> Tensor:
         """Standardise, predict, and undo the standardisation of the targets."""
         if self.input_mean is not None and self.input_std is not None:
             x = (x.to(torch.float32) - self.input_mean) / self.input_std
-        outputs: Tensor = self.network(x)
+        outputs: Tensor = self.head(self.network(x))
         if self.target_mean is None or self.target_std is None:
             return outputs
         return outputs * self.target_std + self.target_mean
@@ -73,8 +85,11 @@ def save_model(folder: Path, spec: TrainingSpec, data: SplitData, network: nn.Mo
         network: `FitResult.model`.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = Predictor(network, data.inputs, data.targets).state_dict()
-    write_tensors(folder / _TENSORS, {**tensors, _EXAMPLES: data.examples})
+    made = data.summary.task == "generation"
+    inputs, targets = (None if made else data.inputs), _scale(spec, data)
+    tensors = Predictor(network, inputs, targets).state_dict()
+    examples = _noise(spec) if made else data.examples
+    write_tensors(folder / _TENSORS, {**tensors, _EXAMPLES: examples})
     facts = {
         "spec": spec.model_dump(mode="json"),
         "dataset": data.summary.model_dump(mode="json"),
@@ -96,13 +111,8 @@ def load_model(folder: Path) -> Predictor:
     del tensors[_EXAMPLES]
     with torch.device("meta"):
         network = build_model(spec, dataset.input_shape, dataset.outputs, dataset.sequences)
-    inputs = None
-    if dataset.sequences is None:
-        inputs = Standardization(tensors["input_mean"], tensors["input_std"])
-    targets = None
-    if dataset.task == "regression":
-        targets = Standardization(tensors["target_mean"], tensors["target_std"])
-    predictor = Predictor(network, inputs, targets)
+    inputs, targets = (_standardization(tensors, name) for name in ("input", "target"))
+    predictor = Predictor(network, inputs, targets, _head(spec, dataset))
     predictor.load_state_dict(tensors, assign=True)
     return predictor.eval().requires_grad_(False)
 
@@ -115,6 +125,48 @@ def load_examples(folder: Path) -> Tensor:
         BadData: it is damaged.
     """
     return _read(folder)[1][_EXAMPLES]
+
+
+def _standardization(tensors: Mapping[str, Tensor], name: str) -> Standardization | None:
+    if f"{name}_mean" not in tensors:
+        return None
+    return Standardization(tensors[f"{name}_mean"], tensors[f"{name}_std"])
+
+
+def _scale(spec: TrainingSpec, data: SplitData) -> Standardization | None:
+    """What brings the outputs of a network's head to the unit of the data."""
+    if data.summary.task == "generation":
+        return ValueRange(data).scale(-1.0, 1.0)
+    if isinstance(spec.architecture, VAE):
+        return (
+            _copy(data.inputs)
+            if _is_gaussian(spec.architecture)
+            else ValueRange(data).scale(0.0, 1.0)
+        )
+    return data.targets
+
+
+def _copy(scale: Standardization | None) -> Standardization | None:
+    # Tensors that share memory cannot be saved together.
+    return scale and Standardization(scale.mean.clone(), scale.std.clone())
+
+
+def _head(spec: TrainingSpec, dataset: DatasetSummary) -> nn.Module:
+    if not isinstance(spec.architecture, VAE):
+        return nn.Identity()
+    link = nn.Identity() if _is_gaussian(spec.architecture) else nn.Sigmoid()
+    return nn.Sequential(link, nn.Unflatten(1, dataset.input_shape))
+
+
+def _is_gaussian(settings: VAE) -> bool:
+    return settings.likelihood == "gaussian"
+
+
+def _noise(spec: TrainingSpec) -> Tensor:
+    """A few inputs of a generator, float32 `[n, latent]`."""
+    assert isinstance(spec.architecture, GAN)
+    generator = torch.Generator().manual_seed(derived_seed(spec.seed, "examples"))
+    return torch.randn(EXAMPLES, spec.architecture.latent, generator=generator)
 
 
 def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:

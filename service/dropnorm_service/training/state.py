@@ -82,7 +82,7 @@ def fresh_state(
                 parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
     return TrainingState(
         model=model,
-        optimizer=build_optimizer(spec.optimization, model, device),
+        optimizer=build_optimizer(spec.optimization, model, device, lr_factors=model.lr_factors),
         scaler=_loss_scaler(spec.compute, device),
         losses=torch.zeros(steps_per_epoch, device=device),
         best={name: tensor.clone() for name, tensor in model.state_dict().items()},

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dropnorm.results import Task
 from dropnorm.spec.architecture import Architecture
 
-OWN_TASKS: Mapping[str, Task] = {}
+OWN_TASKS: Mapping[str, Task] = {"vae": "reconstruction", "gan": "generation"}
 """Kind of architecture -> what it does with any data. The others do what the data is for."""
 
 WITH_ACCURACY: frozenset[Task] = frozenset(

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from tests.service.training import test_families, test_generative
 from tests.service.training.made import classification, split_of
-from tests.service.training.test_families import SMALL, spec
+from tests.service.training.test_families import spec
 
 from dropnorm import spec as dn
 from dropnorm_service.tracking.mirror.model import export
@@ -19,6 +20,9 @@ REGULARIZATION = dn.Regularization(
     dropout=dn.Dropout(rate=0.1, method="spatial", stochastic_depth_rate=0.1),
     group_norm=dn.GroupNorm(groups=4),
 )
+
+
+SMALL = test_families.SMALL | test_generative.SMALL
 
 
 @pytest.mark.parametrize("name", SMALL)

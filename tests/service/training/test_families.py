@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from dropnorm import spec as dn
 from dropnorm_service.training import build_model, fit
 from dropnorm_service.training.design import design
-from dropnorm_service.training.families import FAMILIES
+from dropnorm_service.training.families import COMPOSITES, FAMILIES
 from dropnorm_service.training.layers import Dropout
 
 NORMED = dn.Regularization(batch_norm=dn.BatchNorm())
@@ -68,7 +68,7 @@ def test_every_image_family_is_here():
     small = {architecture.kind for architecture in SMALL.values()}
     assert small == set(FAMILIES) - {"mlp", "sequential"}
     kinds = [each.model_fields["kind"].default for each in get_args(get_args(dn.Architecture)[0])]
-    assert kinds == list(FAMILIES)
+    assert kinds == [*FAMILIES, *COMPOSITES]
 
 
 @pytest.mark.parametrize(("architecture", "regularization", "parameters"), REFERENCES)

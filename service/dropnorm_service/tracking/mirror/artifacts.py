@@ -23,6 +23,7 @@ from dropnorm_service.tracking.mirror.metrics import final_metrics
 
 if TYPE_CHECKING:
     from dropnorm_service.tracking.mirror.model import ModelPublisher
+    from dropnorm_service.training import Pictures
 
 _PATIENCE = (
     40  # about twenty minutes of the feed's retries: artifact stores have outages of their own
@@ -76,7 +77,7 @@ class ArtifactRecorder:
     def _record(self, run: RunRef, context: JobContext, ended: datetime) -> None:
         job = context.job
         try:
-            self._guard(f"files of {job.name}", lambda: self._add_files(run, job))
+            self._guard(f"files of {job.name}", lambda: self._add_files(run, context))
         except Refused as error:
             log.error("left out in MLflow: %s", error)
             self._tag(run, job, FILES_TAG, f"failed: {error}")
@@ -98,9 +99,9 @@ class ArtifactRecorder:
         except Refused as error:
             log.error("left out in MLflow: %s", error)
 
-    def _add_files(self, run: RunRef, job: TrainingJob) -> None:
+    def _add_files(self, run: RunRef, context: JobContext) -> None:
         with tempfile.TemporaryDirectory(prefix="dropnorm-") as name:
-            _write_files(job, Path(name))
+            _write_files(context.job, context.folder / "model", Path(name))
             self._client.log_artifacts(run.run_id, name)
 
     def _add_model(self, run: RunRef, context: JobContext, metrics: Sequence[Metric]) -> str:
@@ -120,8 +121,8 @@ class ArtifactRecorder:
         return "ready"
 
 
-def _write_files(job: TrainingJob, folder: Path) -> None:
-    from dropnorm_service.tracking.mirror.pictures import draw  # loads matplotlib
+def _write_files(job: TrainingJob, model: Path, folder: Path) -> None:
+    from dropnorm_service.tracking.mirror.pictures import draw, tiles  # loads matplotlib
 
     spec = job.spec.model_dump(mode="json", exclude_none=True)
     (folder / "spec.yaml").write_text(yaml.safe_dump(spec, sort_keys=False), "utf-8")
@@ -132,3 +133,11 @@ def _write_files(job: TrainingJob, folder: Path) -> None:
         plots = folder / "plots"
         plots.mkdir()
         draw(job.evaluation, job.display_name, plots)
+        for name, images in _pictures(model).items():
+            tiles(images.numpy(), plots / f"{name}.png")
+
+
+def _pictures(model: Path) -> Pictures:
+    from dropnorm_service.training import load_pictures  # loads torch
+
+    return load_pictures(model)

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
+from matplotlib.image import imsave
 from matplotlib.ticker import PercentFormatter
 
-from dropnorm.results import Evaluation
+from dropnorm.results import Evaluation, Task
 
 _MOST_NAMED_CLASSES = 30
 _MOST_COUNTED_CLASSES = 20
 _INK = "#1f2933"
+_LOSSES: Mapping[Task, str] = {
+    "classification": "cross-entropy in nats",
+    "regression": "MSE",
+    "reconstruction": "negative ELBO in nats",
+    "generation": "Fréchet distance",
+    "sequence_to_sequence": "cross-entropy in nats per token",
+    "masked_language_modelling": "cross-entropy in nats per token",
+}
+_COLUMNS = 8
+_LARGEST_TILE = 96
 _DPI = 120
 
 
@@ -22,14 +34,25 @@ def draw(evaluation: Evaluation, title: str, folder: Path) -> None:
     """Write `learning_curves.png` and, in classification, `confusion_matrix.png` into a folder."""
     curves = evaluation.plot()
     curves.suptitle(f"{title}: learning curves", fontsize=13, fontweight="bold", color=_INK)
-    classes = evaluation.task == "classification"
-    units = ["cross-entropy in nats", "share classified correctly"] if classes else ["MSE"]
-    for axes, unit in zip(curves.axes, units, strict=True):
-        axes.set_ylabel(unit, color=_INK)
+    units = {"loss": _LOSSES[evaluation.task], "accuracy": "share that is right"}
+    for axes in curves.axes:
+        axes.set_ylabel(units.get(axes.get_title(), "nats"), color=_INK)
     curves.savefig(folder / "learning_curves.png", dpi=_DPI)
-    if classes:
+    if evaluation.test.classes:
         matrix = confusion_matrix(evaluation, f"{title}: confusion matrix")
         matrix.savefig(folder / "confusion_matrix.png", dpi=_DPI)
+
+
+def tiles(images: np.ndarray[tuple[int, ...]], path: Path) -> None:
+    """Write images, uint8 `[images, height, width, 3]`, side by side in rows of eight, enlarged to be seen."""
+    count, height, width, _ = images.shape
+    rows = -(-count // _COLUMNS)
+    cells = np.full((rows * _COLUMNS, height + 2, width + 2, 3), 255, np.uint8)
+    cells[:count, 1:-1, 1:-1] = images
+    grid = cells.reshape(rows, _COLUMNS, height + 2, width + 2, 3).swapaxes(1, 2)
+    sheet = grid.reshape(rows * (height + 2), _COLUMNS * (width + 2), 3)
+    factor = max(1, _LARGEST_TILE // max(height, width))
+    imsave(path, sheet.repeat(factor, axis=0).repeat(factor, axis=1))
 
 
 def confusion_matrix(evaluation: Evaluation, title: str) -> Figure:

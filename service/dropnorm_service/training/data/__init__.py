@@ -4,12 +4,14 @@ from dropnorm_service.training.data.cache import DatasetCache
 from dropnorm_service.training.data.catalog import CATALOG
 from dropnorm_service.training.data.download import DataUnavailable
 from dropnorm_service.training.data.info import DatasetInfo
-from dropnorm_service.training.data.split_data import Dataset, Split, SplitData, split
+from dropnorm_service.training.data.ranges import ValueRange
+from dropnorm_service.training.data.split_data import EXAMPLES, Dataset, Split, SplitData, split
 from dropnorm_service.training.data.splits import summarize
 from dropnorm_service.training.data.standardization import Standardization
 
 __all__ = [
     "CATALOG",
+    "EXAMPLES",
     "DataUnavailable",
     "Dataset",
     "DatasetCache",
@@ -17,6 +19,7 @@ __all__ = [
     "Split",
     "SplitData",
     "Standardization",
+    "ValueRange",
     "split",
     "summarize",
 ]

@@ -9,6 +9,7 @@ does not depend on how much of the rest is held out for validation, nor either o
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,12 +58,14 @@ def summarize(spec: TrainingSpec, info: DatasetInfo, digest: str | None = None) 
     if problems:
         raise InvalidSpecError(problems)
     sizes = split_sizes(spec, info)
+    task = task_of(spec.architecture, info.task)
+    whole = task in ("reconstruction", "generation")
     return DatasetSummary(
         name=info.name,
-        task=task_of(spec.architecture, info.task),
+        task=task,
         digest=digest,
         input_shape=info.input_shape,
-        outputs=info.outputs,
+        outputs=prod(info.input_shape) if whole else info.outputs,
         class_names=info.class_names,
         sequences=info.sequences,
         train_samples=sizes.train,
@@ -121,6 +124,14 @@ def _problems(spec: TrainingSpec, info: DatasetInfo) -> list[Problem]:
                 "data.test_share",
                 f"{info.name} comes with a test split of {info.test_samples} samples of its own; "
                 "leave test_share out",
+            )
+        )
+    if task_of(spec.architecture, info.task) == "generation" and info.task != "classification":
+        problems.append(
+            Problem(
+                "data.dataset",
+                f"generated images are judged in the features of a classifier, and {info.name} has no "
+                "classes to train one on; choose labelled images",
             )
         )
     if sizes.train < 1:

@@ -8,10 +8,12 @@ from typing import Any
 from dropnorm_service.training.elements import Element
 from dropnorm_service.training.families.alexnet import alexnet
 from dropnorm_service.training.families.densenet import densenet
+from dropnorm_service.training.families.gan import gan
 from dropnorm_service.training.families.googlenet import googlenet
 from dropnorm_service.training.families.mlp import mlp
 from dropnorm_service.training.families.resnet import resnet
 from dropnorm_service.training.families.sequential import sequential
+from dropnorm_service.training.families.vae import vae
 from dropnorm_service.training.families.vgg import vgg
 from dropnorm_service.training.layout import Frame, Layout
 
@@ -26,7 +28,10 @@ FAMILIES: Mapping[str, Callable[[Any, Frame], Sequence[Element]]] = {
 }
 """Kind of feed-forward architecture -> its layers, from what the input place leaves to the output layer."""
 
-COMPOSITES: Mapping[str, Callable[[Any, Frame], Layout]] = {}
+COMPOSITES: Mapping[str, Callable[[Any, Frame], Layout]] = {
+    "vae": vae,
+    "gan": gan,
+}
 """Kind of architecture of several parts, or of tokens -> its layout."""
 
 TAKES_TOKENS: frozenset[str] = frozenset()

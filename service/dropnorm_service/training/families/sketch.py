@@ -9,7 +9,7 @@ from dropnorm.spec import ActivationFunction, InvalidSpecError, Problem, Regular
 from dropnorm.spec import layers as spec
 from dropnorm.spec.layers import MAX_WIDTH
 from dropnorm_service.training.elements import Element, Meet, Way
-from dropnorm_service.training.layers import Meeting, describe
+from dropnorm_service.training.layers import Meeting, Reshape, Upsampling, describe
 from dropnorm_service.training.layout import Frame
 from dropnorm_service.training.placement import placed_dropout, placed_norm, regularized
 
@@ -71,7 +71,7 @@ class Sketch:
         """An empty sketch of a way that begins here, to be given to the block of that name."""
         return replace(self, prefix=f"{self.prefix}{block}.{name}.", elements=[])
 
-    def add(self, name: str, layer: spec.Layer) -> None:
+    def add(self, name: str, layer: spec.Layer | Reshape | Upsampling) -> None:
         """Any layer that leaves the image's size or has no further use for it."""
         self.elements.append(Element(f"{self.prefix}{name}", layer, self.path))
 
@@ -84,12 +84,7 @@ class Sketch:
         Raises:
             InvalidSpecError: it is wider than any layer may be.
         """
-        if channels > MAX_WIDTH:
-            text = (
-                f"this comes to a layer of {channels:,} channels; at most {MAX_WIDTH:,} are "
-                "accepted: give a smaller width, or fewer stages"
-            )
-            raise InvalidSpecError([Problem(self.path, text)])
+        self.check_width(channels)
         layer = spec.Conv(
             channels=channels,
             kernel_size=kernel,
@@ -100,6 +95,19 @@ class Sketch:
         self.add(name, layer)
         around = kernel // 2 if padding is None else padding
         self._slide(kernel, stride, around)
+
+    def check_width(self, width: int) -> None:
+        """That a layer is no wider than any may be.
+
+        Raises:
+            InvalidSpecError: it is.
+        """
+        if width > MAX_WIDTH:
+            text = (
+                f"this comes to a layer of {width:,} channels or units; at most {MAX_WIDTH:,} are "
+                "accepted: give a smaller width, or fewer stages"
+            )
+            raise InvalidSpecError([Problem(self.path, text)])
 
     def pool(
         self, name: str, kernel: int, stride: int, padding: int = 0, mode: str = "max"

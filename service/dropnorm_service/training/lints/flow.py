@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from dropnorm.spec import layers as spec
 from dropnorm_service.training.design import Design, DesignedLayer
 from dropnorm_service.training.elements import Element, Meet
-from dropnorm_service.training.layers import DropsBranch
+from dropnorm_service.training.layers import DropsBranch, Reshape, Upsampling
 
 _Dropouts = frozenset[Element]
 _NOTHING: _Dropouts = frozenset()
@@ -52,7 +52,7 @@ def _follow_dropout(
             if kind.track_running_stats:
                 found.direct += [(dropout, element) for dropout in _in_order(direct)]
                 found.upstream += _in_order(upstream)
-        elif isinstance(kind, spec.Linear | spec.Conv):
+        elif isinstance(kind, spec.Linear | spec.Conv | Upsampling):
             direct, upstream = _NOTHING, upstream | direct
         elif layer.ways:
             ends = [_follow_dropout(way, direct, upstream, found) for way in layer.ways]
@@ -82,7 +82,7 @@ def _follow_biases(
     constant: list[DesignedLayer] = []
     for layer in layers:
         kind = layer.element.layer
-        if isinstance(kind, spec.Linear | spec.Conv):
+        if isinstance(kind, spec.Linear | spec.Conv | Upsampling):
             constant = [layer] if kind.bias else []
         elif isinstance(kind, spec.BatchNorm):
             found += constant
@@ -96,7 +96,7 @@ def _follow_biases(
     return constant
 
 
-def _keeps_constants(layer: spec.Layer | DropsBranch) -> bool:
+def _keeps_constants(layer: spec.Layer | DropsBranch | Reshape | Upsampling) -> bool:
     """Whether a constant added to each channel is still one behind the layer."""
     if isinstance(layer, spec.Pool):
         return layer.mode != "average" or layer.padding == 0

@@ -8,11 +8,15 @@ from dropnorm.results import Task
 from dropnorm.spec import TrainingSpec
 from dropnorm_service.training.data import SplitData
 from dropnorm_service.training.objectives.base import Forward, Objective
+from dropnorm_service.training.objectives.generation import Generation
+from dropnorm_service.training.objectives.reconstruction import Reconstruction
 from dropnorm_service.training.objectives.supervised import Classification, Regression
 
 OBJECTIVES: Mapping[Task, Callable[[TrainingSpec, SplitData], Objective]] = {
     "classification": Classification,
     "regression": Regression,
+    "reconstruction": Reconstruction,
+    "generation": Generation,
 }
 """Task -> its objective."""
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from dropnorm.results import Metrics
 from dropnorm_service.training.data import Split
 from dropnorm_service.training.inference import Inference
+from dropnorm_service.training.pictures import Pictures
 
 Forward = Callable[..., Tensor]
 """A network's forward pass, compiled or not."""
@@ -37,6 +38,9 @@ class Objective(Protocol):
 
     def metrics(self, inference: Inference, part: Split) -> Metrics:
         """Everything there is to say of a split."""
+
+    def pictures(self, inference: Inference) -> Pictures:
+        """What there is to see of a trained network; most have nothing."""
 
     def gap(self, train: Metrics, test: Metrics) -> float:
         """How much worse test is than train."""

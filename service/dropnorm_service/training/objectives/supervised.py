@@ -15,6 +15,7 @@ from dropnorm_service.training.data import Split, SplitData
 from dropnorm_service.training.inference import Inference
 from dropnorm_service.training.metrics import classification_metrics, regression_metrics
 from dropnorm_service.training.objectives.base import Forward
+from dropnorm_service.training.pictures import Pictures
 
 
 class Supervised(ABC):
@@ -48,6 +49,9 @@ class Supervised(ABC):
 
     def metrics(self, inference: Inference, part: Split) -> Metrics:
         return self.describe(inference.outputs(part, self._outputs), part.y)
+
+    def pictures(self, inference: Inference) -> Pictures:
+        return {}
 
 
 class Classification(Supervised):

@@ -29,6 +29,7 @@ from dropnorm_service.training import (
     fit,
     load_data,
     save_model,
+    save_pictures,
 )
 from dropnorm_service.workers.child.link import Link
 from dropnorm_service.workers.child.meter import LoadMeter
@@ -109,6 +110,7 @@ def _train(start: Start, link: Link) -> None:
     torch.set_num_threads(_threads(spec, data.summary))
     result = fit(spec, data, on_event=on_event, orders=link.order, checkpoint=checkpoints)
     save_model(start.folder / "model", spec, data, result.model)
+    save_pictures(start.folder / "model", result.pictures)
     link.report(Evaluated(evaluation=result.evaluation))
 
 

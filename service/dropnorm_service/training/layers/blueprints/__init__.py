@@ -10,10 +10,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from dropnorm_service.training.layers.blueprints import dropout, norms, plain, weights
+from dropnorm_service.training.layers.blueprints import (
+    dropout,
+    norms,
+    plain,
+    upsampling,
+    weights,
+)
 from dropnorm_service.training.layers.blueprints.dropout import DropsBranch
 from dropnorm_service.training.layers.blueprints.paper import Blueprint, DoesNotFit, Shape, describe
 from dropnorm_service.training.layers.blueprints.plain import meeting_shape
+from dropnorm_service.training.layers.blueprints.upsampling import Reshape, Upsampling
 from dropnorm_service.training.layers.blueprints.weights import shortcut
 
 BLUEPRINTS: Mapping[str, Callable[[Any, Shape], Blueprint]] = {
@@ -29,6 +36,8 @@ BLUEPRINTS: Mapping[str, Callable[[Any, Shape], Blueprint]] = {
     "group_norm": norms.group_norm,
     "instance_norm": norms.instance_norm,
     "rms_norm": norms.rms_norm,
+    "reshape": upsampling.reshape,
+    "upsampling": upsampling.upsampling,
 }
 """Kind of layer in the spec -> its blueprint. Blocks are no layers but places for them."""
 
@@ -37,7 +46,9 @@ __all__ = [
     "Blueprint",
     "DoesNotFit",
     "DropsBranch",
+    "Reshape",
     "Shape",
+    "Upsampling",
     "describe",
     "meeting_shape",
     "shortcut",
