@@ -16,7 +16,7 @@ from typing import Any, get_args
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from dropnorm.spec import Architecture, Layer, Optimizer, Schedule, TrainingSpec
+from dropnorm.spec import Architecture, DropoutSchedule, Layer, Optimizer, Schedule, TrainingSpec
 from dropnorm_service.settings import Settings
 
 README = Path(__file__).parents[1] / "README.md"
@@ -25,6 +25,7 @@ README = Path(__file__).parents[1] / "README.md"
 UNIONS: Mapping[str, Any] = {
     "architecture": Architecture,
     "layer": Layer,
+    "dropout.schedule": DropoutSchedule,
     "optimizer": Optimizer,
     "schedule": Schedule,
 }
@@ -79,6 +80,8 @@ def spec() -> str:
     for name, field in TrainingSpec.model_fields.items():
         if (model := nested(field)) is not None:
             parts.append(section(f"`{name}`", model, list(fields(model))))
+        if name == "regularization":
+            parts += union("dropout.schedule")
         if name == "optimization":
             parts += [*union("optimizer"), *union("schedule")]
     return "\n".join(parts)

@@ -167,6 +167,19 @@ def generative_families() -> SearchStrategy[dn.Architecture]:
     )
 
 
+def dropout_schedules() -> SearchStrategy[dn.DropoutSchedule]:
+    return st.one_of(
+        made(
+            dn.LinearDropoutSchedule,
+            {"start_factor": st.just(0.25), "end_factor": st.floats(0.5, 1)},
+            from_epoch=st.integers(1, 10),
+            to_epoch=st.none() | st.integers(11, 1000),
+        ),
+        made(dn.OffAfterDropoutSchedule, {"epochs": EPOCHS}),
+        made(dn.CurriculumDropoutSchedule, gamma=st.none() | POSITIVE),
+    )
+
+
 def regularizations() -> SearchStrategy[dn.Regularization]:
     dropout = made(
         dn.Dropout,
@@ -175,6 +188,7 @@ def regularizations() -> SearchStrategy[dn.Regularization]:
         input_rate=RATES,
         output_rate=RATES,
         stochastic_depth_rate=RATES,
+        schedule=st.none() | dropout_schedules(),
     ) | made(dn.Dropout, method=st.sampled_from(["gaussian", "alpha"]), rate=RATES)
     places: dict[str, SearchStrategy[Any]] = {
         "input": BOOLS,

@@ -93,6 +93,8 @@ class EpochMetrics(ResultModel):
     """Discriminator's loss over the validation split and as many generated samples in nats; only in generation."""
     learning_rate: float
     """Learning rate of the epoch's last step."""
+    dropout_rate: float | None = None
+    """The rate in force of `regularization.dropout.rate`, by its schedule; absent without dropout."""
     seconds: float
     """Wall time of the training steps in seconds."""
     evaluation_seconds: float

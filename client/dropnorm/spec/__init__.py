@@ -8,7 +8,14 @@ from dropnorm.spec._base import InvalidSpecError, Problem, SpecModel
 from dropnorm.spec.architecture import MLP, Architecture, Sequential
 from dropnorm.spec.compute import Compute, EvaluationSettings
 from dropnorm.spec.data import Data
-from dropnorm.spec.dropout import Dropout, DropoutSettings
+from dropnorm.spec.dropout import (
+    CurriculumDropoutSchedule,
+    Dropout,
+    DropoutSchedule,
+    DropoutSettings,
+    LinearDropoutSchedule,
+    OffAfterDropoutSchedule,
+)
 from dropnorm.spec.families import VGG, AlexNet, DenseNet, GoogLeNet, ResNet
 from dropnorm.spec.generative import GAN, VAE
 from dropnorm.spec.initialization import Initialization
@@ -63,9 +70,11 @@ __all__ = [
     "Compute",
     "ConstantSchedule",
     "CosineSchedule",
+    "CurriculumDropoutSchedule",
     "Data",
     "DenseNet",
     "Dropout",
+    "DropoutSchedule",
     "DropoutSettings",
     "EarlyStopping",
     "EvaluationSettings",
@@ -77,9 +86,11 @@ __all__ = [
     "InvalidSpecError",
     "Layer",
     "LayerNorm",
+    "LinearDropoutSchedule",
     "Muon",
     "NAdam",
     "Norm",
+    "OffAfterDropoutSchedule",
     "OneCycleSchedule",
     "Optimization",
     "Optimizer",

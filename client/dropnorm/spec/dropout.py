@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, model_validator
 
-from dropnorm.spec._base import Float, Problem, Rate, SpecModel
+from dropnorm.spec._base import Epochs, Float, Positive, Problem, Rate, SpecModel
 
 _LEAST_KEPT = 1e-12
 """The complement of less rounds to a rate of 1."""
@@ -66,6 +66,61 @@ class DropoutSettings(SpecModel):
             )
 
 
+Factor = Annotated[Float, Field(ge=0.0, le=1.0)]
+
+
+class LinearDropoutSchedule(SpecModel):
+    """A ramp, up or down: the factor goes from `start_factor` to `end_factor` in equal steps, one each epoch."""
+
+    kind: Literal["linear"] = "linear"
+    start_factor: Factor = 0.0
+    """Share of the rates in force up to `from_epoch`, 0 to 1."""
+    end_factor: Factor = 1.0
+    """Share of the rates in force from `to_epoch` on, 0 to 1; another than `start_factor`."""
+    from_epoch: Epochs = 1
+    """Epoch, from 1, after which the ramp begins."""
+    to_epoch: Epochs | None = None
+    """Epoch with which it ends, later than `from_epoch`; absent: the training's last."""
+
+    def _rules(self) -> Iterator[Problem]:
+        if self.start_factor == self.end_factor:
+            yield Problem(
+                "end_factor",
+                f"from {self.start_factor:g} to {self.end_factor:g} there is no ramp; leave the schedule out and "
+                "give the rates themselves",
+            )
+        if self.to_epoch is not None and self.to_epoch <= self.from_epoch:
+            yield Problem(
+                "to_epoch",
+                f"the ramp begins after epoch {self.from_epoch} and would end with epoch {self.to_epoch}; end it later",
+            )
+
+
+class OffAfterDropoutSchedule(SpecModel):
+    """Full rates for a number of epochs, then none: early dropout (Liu et al. 2023).
+
+    Late dropout, none at first and then full rates, is a linear schedule of one step.
+    """
+
+    kind: Literal["off_after"] = "off_after"
+    epochs: Epochs
+    """Epochs with dropout, 1 to 100,000."""
+
+
+class CurriculumDropoutSchedule(SpecModel):
+    """From none towards the full rates: `rate * (1 - exp(-gamma * t))` after t epochs (Morerio et al. 2017)."""
+
+    kind: Literal["curriculum"] = "curriculum"
+    gamma: Positive | None = None
+    """Speed per epoch, above 0; absent: 10 by the number of epochs, the paper's rule."""
+
+
+DropoutSchedule = Annotated[
+    LinearDropoutSchedule | OffAfterDropoutSchedule | CurriculumDropoutSchedule,
+    Field(discriminator="kind"),
+]
+
+
 class Dropout(DropoutSettings):
     """Dropout after each activation (`rate`), of the input, of the output, and of residual branches."""
 
@@ -78,3 +133,5 @@ class Dropout(DropoutSettings):
     stochastic_depth_rate: Rate = 0.0
     """Share of samples for which the last residual branch is dropped, from 0 (off) to below 1; branch l of L is dropped
     for `l / L` of it (Huang et al. 2016)."""
+    schedule: DropoutSchedule | None = None
+    """How all these rates change from epoch to epoch, as a factor of 0 to 1 on each; absent: not at all."""

@@ -184,6 +184,7 @@ class Dropout(google.protobuf.message.Message):
     CONV_RATE_FIELD_NUMBER: builtins.int
     METHOD_FIELD_NUMBER: builtins.int
     STOCHASTIC_DEPTH_RATE_FIELD_NUMBER: builtins.int
+    SCHEDULE_FIELD_NUMBER: builtins.int
     rate: builtins.float
     """Share of units dropped in training after each activation; 0 is off. Limits: 0 to below 1.
     Default: 0.5.
@@ -211,6 +212,12 @@ class Dropout(google.protobuf.message.Message):
     """Share of samples for which the last residual branch is dropped; 0 is off. Branch l of L is
     dropped for `l / L` of it (Huang et al. 2016). Limits: 0 to below 1. Default: 0.
     """
+    @property
+    def schedule(self) -> Global___DropoutSchedule:
+        """How all these rates change from epoch to epoch, as a factor of 0 to 1 on each. Default: not at
+        all.
+        """
+
     def __init__(
         self,
         *,
@@ -222,9 +229,10 @@ class Dropout(google.protobuf.message.Message):
         conv_rate: builtins.float | None = ...,
         method: Global___DropoutMethod.ValueType | None = ...,
         stochastic_depth_rate: builtins.float | None = ...,
+        schedule: Global___DropoutSchedule | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_conv_rate", b"_conv_rate", "_input_rate", b"_input_rate", "_keep_prob", b"_keep_prob", "_method", b"_method", "_output_rate", b"_output_rate", "_rate", b"_rate", "_rescaling", b"_rescaling", "_stochastic_depth_rate", b"_stochastic_depth_rate", "conv_rate", b"conv_rate", "input_rate", b"input_rate", "keep_prob", b"keep_prob", "method", b"method", "output_rate", b"output_rate", "rate", b"rate", "rescaling", b"rescaling", "stochastic_depth_rate", b"stochastic_depth_rate"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_conv_rate", b"_conv_rate", "_input_rate", b"_input_rate", "_keep_prob", b"_keep_prob", "_method", b"_method", "_output_rate", b"_output_rate", "_rate", b"_rate", "_rescaling", b"_rescaling", "_stochastic_depth_rate", b"_stochastic_depth_rate", "conv_rate", b"conv_rate", "input_rate", b"input_rate", "keep_prob", b"keep_prob", "method", b"method", "output_rate", b"output_rate", "rate", b"rate", "rescaling", b"rescaling", "stochastic_depth_rate", b"stochastic_depth_rate"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_conv_rate", b"_conv_rate", "_input_rate", b"_input_rate", "_keep_prob", b"_keep_prob", "_method", b"_method", "_output_rate", b"_output_rate", "_rate", b"_rate", "_rescaling", b"_rescaling", "_stochastic_depth_rate", b"_stochastic_depth_rate", "conv_rate", b"conv_rate", "input_rate", b"input_rate", "keep_prob", b"keep_prob", "method", b"method", "output_rate", b"output_rate", "rate", b"rate", "rescaling", b"rescaling", "schedule", b"schedule", "stochastic_depth_rate", b"stochastic_depth_rate"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_conv_rate", b"_conv_rate", "_input_rate", b"_input_rate", "_keep_prob", b"_keep_prob", "_method", b"_method", "_output_rate", b"_output_rate", "_rate", b"_rate", "_rescaling", b"_rescaling", "_stochastic_depth_rate", b"_stochastic_depth_rate", "conv_rate", b"conv_rate", "input_rate", b"input_rate", "keep_prob", b"keep_prob", "method", b"method", "output_rate", b"output_rate", "rate", b"rate", "rescaling", b"rescaling", "schedule", b"schedule", "stochastic_depth_rate", b"stochastic_depth_rate"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_conv_rate", b"_conv_rate"]) -> typing.Literal["conv_rate"] | None: ...
     @typing.overload
@@ -243,6 +251,127 @@ class Dropout(google.protobuf.message.Message):
     def WhichOneof(self, oneof_group: typing.Literal["_stochastic_depth_rate", b"_stochastic_depth_rate"]) -> typing.Literal["stochastic_depth_rate"] | None: ...
 
 Global___Dropout: typing_extensions.TypeAlias = Dropout
+
+@typing.final
+class DropoutSchedule(google.protobuf.message.Message):
+    """How dropout rates change over a training, epoch by epoch."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    LINEAR_FIELD_NUMBER: builtins.int
+    OFF_AFTER_FIELD_NUMBER: builtins.int
+    CURRICULUM_FIELD_NUMBER: builtins.int
+    @property
+    def linear(self) -> Global___LinearDropoutSchedule:
+        """A ramp, up or down."""
+
+    @property
+    def off_after(self) -> Global___OffAfterDropoutSchedule:
+        """Full rates for a number of epochs, then none (Liu et al. 2023)."""
+
+    @property
+    def curriculum(self) -> Global___CurriculumDropoutSchedule:
+        """From none towards the full rates (Morerio et al. 2017)."""
+
+    def __init__(
+        self,
+        *,
+        linear: Global___LinearDropoutSchedule | None = ...,
+        off_after: Global___OffAfterDropoutSchedule | None = ...,
+        curriculum: Global___CurriculumDropoutSchedule | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["curriculum", b"curriculum", "kind", b"kind", "linear", b"linear", "off_after", b"off_after"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["curriculum", b"curriculum", "kind", b"kind", "linear", b"linear", "off_after", b"off_after"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["kind", b"kind"]) -> typing.Literal["linear", "off_after", "curriculum"] | None: ...
+
+Global___DropoutSchedule: typing_extensions.TypeAlias = DropoutSchedule
+
+@typing.final
+class LinearDropoutSchedule(google.protobuf.message.Message):
+    """A ramp, up or down, in equal steps, one each epoch."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    START_FACTOR_FIELD_NUMBER: builtins.int
+    END_FACTOR_FIELD_NUMBER: builtins.int
+    FROM_EPOCH_FIELD_NUMBER: builtins.int
+    TO_EPOCH_FIELD_NUMBER: builtins.int
+    start_factor: builtins.float
+    """Share of the rates in force up to `from_epoch`. Limits: 0 to 1. Default: 0."""
+    end_factor: builtins.float
+    """Share of the rates in force from `to_epoch` on; another than `start_factor`. Limits: 0 to 1.
+    Default: 1.
+    """
+    from_epoch: builtins.int
+    """Epoch, from 1, after which the ramp begins. Limits: 1 to 100,000. Default: 1."""
+    to_epoch: builtins.int
+    """Epoch with which it ends, later than `from_epoch`. Limits: 1 to 100,000. Default: the
+    training's last.
+    """
+    def __init__(
+        self,
+        *,
+        start_factor: builtins.float | None = ...,
+        end_factor: builtins.float | None = ...,
+        from_epoch: builtins.int | None = ...,
+        to_epoch: builtins.int | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_end_factor", b"_end_factor", "_from_epoch", b"_from_epoch", "_start_factor", b"_start_factor", "_to_epoch", b"_to_epoch", "end_factor", b"end_factor", "from_epoch", b"from_epoch", "start_factor", b"start_factor", "to_epoch", b"to_epoch"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_end_factor", b"_end_factor", "_from_epoch", b"_from_epoch", "_start_factor", b"_start_factor", "_to_epoch", b"_to_epoch", "end_factor", b"end_factor", "from_epoch", b"from_epoch", "start_factor", b"start_factor", "to_epoch", b"to_epoch"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_end_factor", b"_end_factor"]) -> typing.Literal["end_factor"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_from_epoch", b"_from_epoch"]) -> typing.Literal["from_epoch"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_start_factor", b"_start_factor"]) -> typing.Literal["start_factor"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_to_epoch", b"_to_epoch"]) -> typing.Literal["to_epoch"] | None: ...
+
+Global___LinearDropoutSchedule: typing_extensions.TypeAlias = LinearDropoutSchedule
+
+@typing.final
+class OffAfterDropoutSchedule(google.protobuf.message.Message):
+    """Full rates for a number of epochs, then none: early dropout (Liu et al. 2023)."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    EPOCHS_FIELD_NUMBER: builtins.int
+    epochs: builtins.int
+    """Epochs with dropout. Limits: 1 to 100,000. Required."""
+    def __init__(
+        self,
+        *,
+        epochs: builtins.int | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_epochs", b"_epochs", "epochs", b"epochs"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_epochs", b"_epochs", "epochs", b"epochs"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_epochs", b"_epochs"]) -> typing.Literal["epochs"] | None: ...
+
+Global___OffAfterDropoutSchedule: typing_extensions.TypeAlias = OffAfterDropoutSchedule
+
+@typing.final
+class CurriculumDropoutSchedule(google.protobuf.message.Message):
+    """From none towards the full rates: `rate * (1 - exp(-gamma * t))` after t epochs (Morerio et al.
+    2017).
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    GAMMA_FIELD_NUMBER: builtins.int
+    gamma: builtins.float
+    """Speed per epoch. Limits: above 0 to 1,000,000. Default: 10 by the number of epochs, the paper's
+    rule.
+    """
+    def __init__(
+        self,
+        *,
+        gamma: builtins.float | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_gamma", b"_gamma", "gamma", b"gamma"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_gamma", b"_gamma", "gamma", b"gamma"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_gamma", b"_gamma"]) -> typing.Literal["gamma"] | None: ...
+
+Global___CurriculumDropoutSchedule: typing_extensions.TypeAlias = CurriculumDropoutSchedule
 
 @typing.final
 class BatchNorm(google.protobuf.message.Message):

@@ -18,6 +18,7 @@ from dropnorm_service.training.cost import training_cost
 from dropnorm_service.training.data import SplitData
 from dropnorm_service.training.design import Design
 from dropnorm_service.training.device import arithmetic, wait_for
+from dropnorm_service.training.dropout_rates import DropoutRates
 from dropnorm_service.training.errors import Diverged, memory_reported
 from dropnorm_service.training.inference import Inference, inference_batch_size
 from dropnorm_service.training.objectives import objective_of
@@ -34,7 +35,7 @@ from dropnorm_service.training.reporting import (
 from dropnorm_service.training.resumption import Resumption
 from dropnorm_service.training.schedules import learning_rate
 from dropnorm_service.training.state import fresh_state
-from dropnorm_service.training.step import Stepper, autocast
+from dropnorm_service.training.step import Stepper, autocast, compilation
 from dropnorm_service.training.stopwatch import Stopwatch
 
 
@@ -87,6 +88,7 @@ def fit(
     with (
         torch.random.fork_rng([device] if device.type == "cuda" else []),
         arithmetic(spec.compute),
+        compilation(spec.compute),
         memory_reported(device),
     ):
         return _Training(spec, data, paper, on_event, orders, checkpoint).run()
@@ -115,6 +117,7 @@ class _Training:
         self._report.enter("building", epoch=0, step=0)
         self._objective = objective_of(spec, data)
         self._state = fresh_state(spec, data, paper, self._batching.steps_per_epoch)
+        self._rates = DropoutRates(self._state.model, spec)
         self._resumption = Resumption(checkpoint, spec, data, on_event)
         self._resumption.resume(self._state)
         self._inference = Inference(
@@ -134,6 +137,7 @@ class _Training:
             self._train_epoch()
             self._finish_epoch()
         state.model.load_state_dict(state.best)
+        self._rates.enter(state.selection.epoch)
         self._enter("testing")
         parts = (data.train, data.validation, data.test)
         train, validation, test = (self._objective.metrics(self._inference, part) for part in parts)
@@ -156,6 +160,7 @@ class _Training:
         spec, state, train = self._spec, self._state, self._data.train
         self._enter("training")
         state.model.train()
+        self._rates.enter(state.epoch)
         order = epoch_order(len(train), spec.seed, state.epoch).to(self._data.device)
         batches = order.split(self._batching.batch_size)
         # Beside a small network's step Python itself takes time, so what can be done before the loop is.
@@ -209,6 +214,7 @@ class _Training:
             step=state.steps_done,
             train_loss=mean_loss,
             learning_rate=self._learning_rate(state.steps_done - 1),
+            dropout_rate=self._rates.of(state.epoch),
             seconds=seconds,
             evaluation_seconds=evaluation_seconds,
             samples_per_second=self._batching.samples_per_epoch / seconds,

@@ -7,6 +7,7 @@ from dropnorm.spec import InvalidSpecError, Problem, TrainingSpec
 from dropnorm_service.training.batching import Batching
 from dropnorm_service.training.checks import check
 from dropnorm_service.training.design import DesignedLayer
+from dropnorm_service.training.dropout_rates import PLACED, dropout_factor
 from dropnorm_service.training.lints import Subject, lint
 from dropnorm_service.training.memory import estimate_memory
 
@@ -36,7 +37,7 @@ def plan(
         spec=training,
         spec_digest=training.digest(),
         dataset=dataset,
-        layers=tuple(map(_row, paper.walk())),
+        layers=tuple(_row(layer, training) for layer in paper.walk()),
         parameters=paper.parameters,
         forward_flops=paper.forward_flops,
         steps_per_epoch=batching.steps_per_epoch,
@@ -47,15 +48,25 @@ def plan(
     )
 
 
-def _row(layer: DesignedLayer) -> PlannedLayer:
+def _row(layer: DesignedLayer, training: TrainingSpec) -> PlannedLayer:
     return PlannedLayer(
         name=layer.element.name,
-        type=layer.blueprint.text,
+        type=layer.blueprint.text + _over_time(layer, training),
         field=layer.element.field,
         output_shape=layer.blueprint.output_shape,
         parameters=layer.blueprint.parameters,
         flops=layer.blueprint.flops,
     )
+
+
+def _over_time(layer: DesignedLayer, training: TrainingSpec) -> str:
+    """What a schedule makes of a layer, behind its text."""
+    dropout = training.regularization.dropout
+    if dropout is None or dropout.schedule is None or not layer.element.field.startswith(PLACED):
+        return ""
+    epochs = training.optimization.epochs
+    first, last = (dropout_factor(dropout, epoch=each, epochs=epochs) for each in (1, epochs))
+    return f", times {first:.3g} at first and {last:.3g} at last"
 
 
 def _too_large(memory: MemoryEstimate, limit: int) -> Problem:

@@ -1,7 +1,8 @@
 """Trained models on the disk: safetensors and JSON, no pickle; torch and dropnorm open them anywhere.
 
 folder/model.safetensors        weights, standardisation, and a few raw samples as an example
-folder/model.json               spec, data set, and the SHA-256 of the other file
+folder/model.json               spec, data set, the dropout rates in force at the end of the epoch that was
+                                kept, and the SHA-256 of the other file
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from dropnorm.spec import GAN, VAE, TrainingSpec
 from dropnorm_service.training._files import sha256_of, write_json, write_tensors
 from dropnorm_service.training.batching import derived_seed
 from dropnorm_service.training.data import EXAMPLES, SplitData, Standardization, ValueRange
+from dropnorm_service.training.dropout_rates import put_in_force, rates_of
 from dropnorm_service.training.errors import BadData
 from dropnorm_service.training.model import build_model
 
@@ -93,6 +95,7 @@ def save_model(folder: Path, spec: TrainingSpec, data: SplitData, network: nn.Mo
     facts = {
         "spec": spec.model_dump(mode="json"),
         "dataset": data.summary.model_dump(mode="json"),
+        "dropout_rates": rates_of(network),
         "sha256": sha256_of(folder / _TENSORS),
     }
     write_json(folder / _FACTS, facts)
@@ -114,6 +117,7 @@ def load_model(folder: Path) -> Predictor:
     inputs, targets = (_standardization(tensors, name) for name in ("input", "target"))
     predictor = Predictor(network, inputs, targets, _head(spec, dataset))
     predictor.load_state_dict(tensors, assign=True)
+    put_in_force(network, facts["dropout_rates"])
     return predictor.eval().requires_grad_(False)
 
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dropnorm.results import EpochMetrics
 from dropnorm.spec import Compute, TrainingSpec
@@ -15,6 +15,7 @@ from dropnorm_service.training.checkpoint import Snapshot
 from dropnorm_service.training.data import SplitData
 from dropnorm_service.training.design import Design
 from dropnorm_service.training.model import model_of
+from dropnorm_service.training.network import Network
 from dropnorm_service.training.optimizers import build_optimizer
 from dropnorm_service.training.selection import Selection
 from dropnorm_service.training.stopwatch import Stopwatch
@@ -38,7 +39,7 @@ class TrainingState:
         watch: wall time of all attempts.
     """
 
-    model: nn.Module
+    model: Network
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     losses: Tensor

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +17,8 @@ from dropnorm_service.training.state import TrainingState
 
 # Share of an auxiliary head's loss in what is minimised (Szegedy et al. 2014, section 5).
 _SIDE_WEIGHT = 0.3
+
+_NO_LIMIT = 2**31
 
 _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 
@@ -109,6 +113,21 @@ class Stepper:
             message = f"the model cannot be compiled here ({why}); set compile to false"
             raise InvalidSpecError([Problem("compute.compile", message)]) from error
         return outputs
+
+
+@contextmanager
+def compilation(compute: Compute) -> Iterator[None]:
+    """Inside the block a compiled network keeps a version for every batch size and dropout rate that it meets.
+
+    Beyond a limit of its own torch would go on uncompiled, with other numbers.
+    """
+    if not compute.compile:
+        yield
+        return
+    from torch._dynamo import config
+
+    with config.patch(recompile_limit=_NO_LIMIT, accumulated_recompile_limit=_NO_LIMIT):
+        yield
 
 
 def autocast(compute: Compute, device: torch.device) -> torch.autocast:

@@ -279,3 +279,44 @@ def test_memory_nearly_full() -> None:
     total = plan(SILENT, summary(64)).memory.total
     assert lints(SILENT, limit=total) == {"MEMORY": "optimization.batch_size"}
     assert lints(SILENT, limit=total * 2) == {}
+
+
+def test_dropout_schedule_without_effect() -> None:
+    off = dn.OffAfterDropoutSchedule(epochs=3)
+    code, field = "DROPOUT_SCHEDULE_WITHOUT_EFFECT", "regularization.dropout.schedule"
+
+    def found(schedule: dn.DropoutSchedule, rate: float, epochs: int) -> dict[str, str]:
+        return lints(
+            mlp(
+                8,
+                optimization=dn.Optimization(epochs=epochs, batch_size=100),
+                regularization=dn.Regularization(dropout=dn.Dropout(rate=rate, schedule=schedule)),
+            )
+        )
+
+    assert found(off, 0.0, 5) == {code: field}
+    assert found(off, 0.5, 3) == {code: f"{field}.off_after.epochs"}
+    assert found(off, 0.5, 4) == {}
+    ramp = dn.LinearDropoutSchedule(to_epoch=5)
+    assert found(ramp, 0.5, 4) == {"DROPOUT_SCHEDULE_CUT_SHORT": f"{field}.linear"}
+    assert found(ramp, 0.5, 5) == {}
+    late = dn.LinearDropoutSchedule(from_epoch=5)
+    assert found(late, 0.5, 5) == {"DROPOUT_SCHEDULE_CUT_SHORT": f"{field}.linear"}
+    assert found(late, 0.5, 6) == {}
+
+
+def test_dropout_schedule_that_compiles_again_and_again() -> None:
+    def found(epochs: int, **compute: Any) -> dict[str, str]:
+        return lints(
+            mlp(
+                8,
+                optimization=dn.Optimization(epochs=epochs, batch_size=100),
+                regularization=dn.Regularization(
+                    dropout=dn.Dropout(schedule=dn.LinearDropoutSchedule())
+                ),
+                compute=dn.Compute(**compute),
+            )
+        )
+
+    assert found(8, compile=True) == {"DROPOUT_SCHEDULE_RECOMPILES": "compute.compile"}
+    assert found(8) == found(4, compile=True) == {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dropnorm.results import Lint
-from dropnorm_service.training.lints import network, optimizers, training
+from dropnorm_service.training.lints import network, optimizers, over_time, training
 from dropnorm_service.training.lints.subject import Rule, Subject
 
 RULES: Sequence[Rule] = (
@@ -22,6 +22,8 @@ RULES: Sequence[Rule] = (
     training.schedule_ends_early,
     training.second_warmup,
     training.idle_early_stopping,
+    over_time.idle_dropout_schedule,
+    over_time.recompilation,
     training.unused_gpus,
     training.nearly_full,
 )
