@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import chain
 from math import prod
@@ -17,12 +17,14 @@ from dropnorm.spec import layers as spec
 from dropnorm_service.training.elements import Element, Meet, Way
 from dropnorm_service.training.layers import (
     BLUEPRINTS,
+    Attend,
+    Attention,
     Blueprint,
     Branches,
     DoesNotFit,
-    Meeting,
     Shape,
     Side,
+    attend,
     describe,
     meeting_shape,
     nest,
@@ -149,25 +151,31 @@ class _Drawing:
         return tuple(layers), shape
 
     def _layer(self, element: Element, shape: Shape) -> DesignedLayer:
-        if isinstance(element.layer, Meet):
+        if isinstance(element.layer, Meet | Attend):
             return self._block(element, element.layer, shape)
         return self._placed(element, BLUEPRINTS[element.layer.kind](element.layer, shape), shape)
 
-    def _block(self, element: Element, meet: Meet, shape: Shape) -> DesignedLayer:
+    def _block(self, element: Element, ending: Meet | Attend, shape: Shape) -> DesignedLayer:
         ways: list[tuple[DesignedLayer, ...]] = []
         reached: list[Shape] = []
         for way in element.ways:
             layers, end = self.chain(way.elements, shape)
-            if meet.project and not way.elements and reached:
+            projects = isinstance(ending, Meet) and ending.project
+            if projects and not way.elements and reached:
                 layers, end = self._projection(element, way, shape, reached[0]), reached[0]
             ways.append(layers)
             reached.append(end)
-        meeting = Blueprint(
-            make=partial(_make_block, element, meet.meeting, ways),
-            text=meet.meeting,
-            output_shape=shape if meet.meeting == "side" else meeting_shape(meet.meeting, reached),
-        )
-        return self._placed(element, meeting, shape, tuple(ways))
+        make = partial(_make_block, element, ending, ways)
+        if isinstance(ending, Attend):
+            paper = attend(ending, reached, make)
+        else:
+            kind = ending.meeting
+            paper = Blueprint(
+                make=make,
+                text=kind,
+                output_shape=shape if kind == "side" else meeting_shape(kind, reached),
+            )
+        return self._placed(element, paper, shape, tuple(ways))
 
     def _projection(
         self, element: Element, way: Way, shape: Shape, target: Shape
@@ -210,7 +218,7 @@ class _Drawing:
 
 
 def _make_block(
-    element: Element, meeting: Meeting, ways: Sequence[Sequence[DesignedLayer]]
+    element: Element, ending: Meet | Attend, ways: Sequence[Sequence[DesignedLayer]]
 ) -> nn.Module:
     prefix = f"{element.name}."
     modules: dict[str, nn.Module] = {}
@@ -219,7 +227,11 @@ def _make_block(
             (layer.element.name.removeprefix(prefix), layer.blueprint.make()) for layer in layers
         )
         modules[way.name] = built.get_submodule(way.name) if layers else nn.Identity()
-    return Side(*modules.values()) if meeting == "side" else Branches(meeting, modules)
+    if isinstance(ending, Attend):
+        return Attention(modules, **asdict(ending))
+    if ending.meeting == "side":
+        return Side(*modules.values())
+    return Branches(ending.meeting, modules)
 
 
 def _wrong_end(layers: Sequence[DesignedLayer], shape: Shape, outputs: int) -> InvalidSpecError:

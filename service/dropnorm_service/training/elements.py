@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from dropnorm.spec import ActivationFunction
 from dropnorm.spec import layers as spec
-from dropnorm_service.training.layers import DropsBranch, Meeting, Reshape, Upsampling
+from dropnorm_service.training.layers import Attend, InnerLayer, Meeting, Upsampling
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Element:
     """
 
     name: str
-    layer: spec.Layer | Meet | DropsBranch | Reshape | Upsampling
+    layer: spec.Layer | InnerLayer | Meet | Attend
     field: str = ""
     ways: tuple[Way, ...] = ()
     following: ActivationFunction | None = None

@@ -5,14 +5,18 @@ becomes a module: models never build one themselves, so a new kind is added in o
 """
 
 from dropnorm_service.training.layers.activation import ACTIVATIONS
+from dropnorm_service.training.layers.attention import Attention, attention
 from dropnorm_service.training.layers.blueprints import (
     BLUEPRINTS,
+    Attend,
     Blueprint,
     DoesNotFit,
     DropsBranch,
+    InnerLayer,
     Reshape,
     Shape,
     Upsampling,
+    attend,
     describe,
     meeting_shape,
     shortcut,
@@ -26,6 +30,8 @@ from dropnorm_service.training.layers.pooling import GlobalAveragePool
 __all__ = [
     "ACTIVATIONS",
     "BLUEPRINTS",
+    "Attend",
+    "Attention",
     "Blueprint",
     "Branches",
     "Context",
@@ -34,6 +40,7 @@ __all__ = [
     "Dropout",
     "DropsBranch",
     "GlobalAveragePool",
+    "InnerLayer",
     "Meeting",
     "Reshape",
     "Series",
@@ -41,6 +48,8 @@ __all__ = [
     "Side",
     "StochasticDepth",
     "Upsampling",
+    "attend",
+    "attention",
     "describe",
     "dropout",
     "meeting_shape",

@@ -15,11 +15,13 @@ class Context:
         padding: bool `[batch, length]`, true where there is no token; None: there is one everywhere.
         memory: what the encoder made of the source, `[batch, source length, features]`; None: there is no encoder.
         memory_padding: `padding` of the source.
+        embedding: weights of the embedding, `[tokens, features]`, where an output layer shares them; None: none does.
     """
 
     padding: Tensor | None = None
     memory: Tensor | None = None
     memory_padding: Tensor | None = None
+    embedding: Tensor | None = None
 
 
 class Contextual(nn.Module):

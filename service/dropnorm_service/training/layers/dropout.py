@@ -11,6 +11,9 @@ from torch import Tensor, nn
 Method = Literal["unit", "spatial", "gaussian", "alpha"]
 Rescaling = Literal["inverted", "at_inference", "l2_norm"]
 
+_SEQUENCE = 3
+"""Dimensions of a batch of sequences, `[batch, tokens, features]`; no image and no vector has as many."""
+
 
 def dropout(
     x: Tensor,
@@ -23,7 +26,7 @@ def dropout(
     """Drop each unit with probability `rate` in training; a rate of 0 is off in every form.
 
     With m the mask of kept units (1 with probability `1 - rate`, else 0) and ||.|| the 2-norm over
-    all values of one sample:
+    all values of one sample, of a sequence `[batch, tokens, features]` over those of each token:
 
     | rescaling      | training              | evaluation       |
     |----------------|-----------------------|------------------|
@@ -36,7 +39,8 @@ def dropout(
     does on a CPU, so that all three drop the same units there under the same seed.
 
     `method` says what a unit is: a value (`unit`, Srivastava et al. 2014) or a channel of an image
-    (`spatial`, Tompson et al. 2015; of a feature vector it is a value). Two keep mean and variance by
+    (`spatial`, Tompson et al. 2015; of a feature vector it is a value, of a sequence a feature over all its
+    tokens). Two keep mean and variance by
     themselves, and evaluate to `x`: `gaussian` multiplies by `N(1, rate / (1 - rate))` (Srivastava et
     al. 2014, section 10), `alpha` drops to the negative saturation of SELU (Klambauer et al. 2017).
 
@@ -83,8 +87,10 @@ def stochastic_depth(x: Tensor, rate: float, *, training: bool = True) -> Tensor
 
 
 def _mask(x: Tensor, rate: float, method: Method) -> Tensor:
-    """1 where a unit is kept and 0 where it is dropped; of channels one value each."""
-    if method == "spatial" and x.ndim > 2:
+    """1 where a unit is kept and 0 where it is dropped; of channels, or a sequence's features, one value each."""
+    if method == "spatial" and x.ndim == _SEQUENCE:
+        x = x.new_empty(len(x), 1, x.shape[2])
+    elif method == "spatial" and x.ndim > 2:
         x = x.new_empty(*x.shape[:2], *(1 for _ in x.shape[2:]))
     return torch.empty_like(x).bernoulli_(1.0 - rate)
 
@@ -96,7 +102,7 @@ def _gaussian(x: Tensor, rate: float) -> Tensor:
 def _unit_norm(x: Tensor) -> Tensor:
     # The squares of 16-bit floats overflow where the norm itself would not.
     precision = torch.float32 if x.dtype in (torch.float16, torch.bfloat16) else None
-    values = tuple(range(1, x.dim()))
+    values = -1 if x.ndim == _SEQUENCE else tuple(range(1, x.ndim))
     norm = torch.linalg.vector_norm(x, dim=values, keepdim=True, dtype=precision)
     # Dividing a zero vector by 1 keeps its gradient finite; a small epsilon would make it enormous.
     return torch.div(x, norm.masked_fill(norm == 0.0, 1.0)).to(x.dtype)

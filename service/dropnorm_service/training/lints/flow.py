@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from dropnorm.spec import layers as spec
 from dropnorm_service.training.design import Design, DesignedLayer
 from dropnorm_service.training.elements import Element, Meet
-from dropnorm_service.training.layers import DropsBranch, Reshape, Upsampling
+from dropnorm_service.training.layers import Attend, InnerLayer, Upsampling
 
 _Dropouts = frozenset[Element]
 _NOTHING: _Dropouts = frozenset()
@@ -96,7 +96,7 @@ def _follow_biases(
     return constant
 
 
-def _keeps_constants(layer: spec.Layer | DropsBranch | Reshape | Upsampling) -> bool:
+def _keeps_constants(layer: spec.Layer | InnerLayer | Attend) -> bool:
     """Whether a constant added to each channel is still one behind the layer."""
     if isinstance(layer, spec.Pool):
         return layer.mode != "average" or layer.padding == 0

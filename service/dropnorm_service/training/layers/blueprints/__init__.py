@@ -14,12 +14,14 @@ from dropnorm_service.training.layers.blueprints import (
     dropout,
     norms,
     plain,
+    sequences,
     upsampling,
     weights,
 )
 from dropnorm_service.training.layers.blueprints.dropout import DropsBranch
 from dropnorm_service.training.layers.blueprints.paper import Blueprint, DoesNotFit, Shape, describe
 from dropnorm_service.training.layers.blueprints.plain import meeting_shape
+from dropnorm_service.training.layers.blueprints.sequences import Attend, SequenceLayer, attend
 from dropnorm_service.training.layers.blueprints.upsampling import Reshape, Upsampling
 from dropnorm_service.training.layers.blueprints.weights import shortcut
 
@@ -38,17 +40,30 @@ BLUEPRINTS: Mapping[str, Callable[[Any, Shape], Blueprint]] = {
     "rms_norm": norms.rms_norm,
     "reshape": upsampling.reshape,
     "upsampling": upsampling.upsampling,
+    "embedding": sequences.embedding,
+    "learned_positions": sequences.learned_positions,
+    "sinusoidal_positions": sequences.sinusoidal_positions,
+    "segments": sequences.segments,
+    "memory": sequences.memory,
+    "tied_linear": sequences.tied_linear,
+    "first_token": sequences.first_token,
 }
-"""Kind of layer in the spec -> its blueprint. Blocks are no layers but places for them."""
+"""Kind of layer, of the spec or placed by a family -> its blueprint. Blocks are no layers but places for them."""
+
+InnerLayer = DropsBranch | Reshape | Upsampling | SequenceLayer
+"""Layers that no spec lists."""
 
 __all__ = [
     "BLUEPRINTS",
+    "Attend",
     "Blueprint",
     "DoesNotFit",
     "DropsBranch",
+    "InnerLayer",
     "Reshape",
     "Shape",
     "Upsampling",
+    "attend",
     "describe",
     "meeting_shape",
     "shortcut",

@@ -15,35 +15,45 @@ from dropnorm_service.training.layers.blueprints.paper import (
     describe,
     image,
 )
-from dropnorm_service.training.layers.norms import RMSNorm, groups_of
+from dropnorm_service.training.layers.norms import (
+    RMSNorm,
+    TokenBatchNorm,
+    TokenGroupNorm,
+    groups_of,
+)
+
+_SEQUENCE = 2
+"""Dimensions of a sample that is a sequence, `(tokens, features)`."""
+_BATCH_NORMS = {1: nn.BatchNorm1d, 2: TokenBatchNorm, 3: nn.BatchNorm2d}
 
 
 def batch_norm(layer: BatchNormSettings, shape: Shape) -> Blueprint:
-    """Any shape, which it keeps: per feature of a vector, per channel of an image."""
-    kind = nn.BatchNorm1d if len(shape) == 1 else nn.BatchNorm2d
+    """Any shape, which it keeps: per feature of a vector or of a sequence's tokens, per channel of an image."""
+    kind = _BATCH_NORMS[len(shape)]
+    channels = _channels(shape)
     return Blueprint(
         make=partial(
             kind,
-            shape[0],
+            channels,
             eps=layer.eps,
             momentum=layer.momentum,
             affine=layer.affine,
             track_running_stats=layer.track_running_stats,
         ),
-        text=f"{kind.__name__}({shape[0]})",
+        text=f"{kind.__name__}({channels})",
         output_shape=shape,
-        parameters=2 * shape[0] * layer.affine,
+        parameters=2 * channels * layer.affine,
     )
 
 
 def layer_norm(layer: SampleNormSettings, shape: Shape) -> Blueprint:
-    """Any shape, which it keeps: all values of a sample together."""
+    """Any shape, which it keeps: all values of a sample, or of a token, together."""
     return _group_norm(layer, shape, 1, "LayerNorm")
 
 
 def group_norm(layer: GroupNormSettings, shape: Shape) -> Blueprint:
-    """Any shape, which it keeps: groups of features or channels."""
-    groups = groups_of(shape[0], layer.groups, prod(shape[1:]))
+    """Any shape, which it keeps: groups of features, of a token too, or of channels."""
+    groups = groups_of(_channels(shape), layer.groups, _values(shape))
     return _group_norm(layer, shape, groups or 1, f"GroupNorm, {groups} groups")
 
 
@@ -59,23 +69,41 @@ def instance_norm(layer: SampleNormSettings, shape: Shape) -> Blueprint:
 
 
 def rms_norm(layer: SampleNormSettings, shape: Shape) -> Blueprint:
-    """Any shape, which it keeps: all values of a sample together."""
+    """Any shape, which it keeps: all values of a sample, or of a token, together."""
+    channels = _channels(shape)
+    make = (
+        partial(nn.RMSNorm, channels, eps=layer.eps, elementwise_affine=layer.affine)
+        if len(shape) == _SEQUENCE
+        else partial(RMSNorm, channels, eps=layer.eps, affine=layer.affine)
+    )
     return Blueprint(
-        make=partial(RMSNorm, shape[0], eps=layer.eps, affine=layer.affine),
-        text=f"RMSNorm({shape[0]})",
+        make=make,
+        text=f"RMSNorm({channels})",
         output_shape=shape,
-        parameters=shape[0] * layer.affine,
+        parameters=channels * layer.affine,
     )
 
 
 def _group_norm(layer: SampleNormSettings, shape: Shape, groups: int, name: str) -> Blueprint:
-    if prod(shape) // groups == 1:
+    channels = _channels(shape)
+    if channels * _values(shape) // groups == 1:
         raise DoesNotFit(
             f"a norm of single values makes them zero, and {describe(shape)} is one value; leave the norm out"
         )
+    kind = TokenGroupNorm if len(shape) == _SEQUENCE else nn.GroupNorm
     return Blueprint(
-        make=partial(nn.GroupNorm, groups, shape[0], eps=layer.eps, affine=layer.affine),
-        text=f"{name}({shape[0]})",
+        make=partial(kind, groups, channels, eps=layer.eps, affine=layer.affine),
+        text=f"{name}({channels})",
         output_shape=shape,
-        parameters=2 * shape[0] * layer.affine,
+        parameters=2 * channels * layer.affine,
     )
+
+
+def _channels(shape: Shape) -> int:
+    """What a norm has a gamma for each of: features of a vector or a token, channels of an image."""
+    return shape[-1] if len(shape) == _SEQUENCE else shape[0]
+
+
+def _values(shape: Shape) -> int:
+    """Values of each of them that are normalised together: tokens of a sequence are by themselves."""
+    return 1 if len(shape) == _SEQUENCE else prod(shape[1:])

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import nn
 
 Shape = tuple[int, ...]
-"""Shape of one sample: `(features,)` or `(channels, height, width)`."""
+"""Shape of one sample: `(features,)`, `(channels, height, width)`, or of a sequence `(tokens, features)`."""
 
 
 class DoesNotFit(Exception):
@@ -48,6 +48,8 @@ def describe(shape: Shape) -> str:
     """A shape in words."""
     if len(shape) == 1:
         return f"a feature vector of {shape[0]}"
+    if len(shape) == 2:
+        return f"a sequence of {shape[0]} tokens of {shape[1]} features"
     return f"an image of {' x '.join(map(str, shape))} (channels x height x width)"
 
 

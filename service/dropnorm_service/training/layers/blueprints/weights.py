@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from math import prod
 
 from torch import nn
 
@@ -18,13 +19,13 @@ from dropnorm_service.training.layers.blueprints.paper import (
 
 
 def linear(layer: Linear, shape: Shape) -> Blueprint:
-    """`(F,)` -> `(units,)`."""
-    if len(shape) != 1:
+    """`(F,)` -> `(units,)`, and so each token of a sequence."""
+    if len(shape) > 2:
         raise DoesNotFit(
             f"linear takes a feature vector and receives {describe(shape)}; "
             "add a flatten layer before it"
         )
-    return _linear(shape[0], layer.units, bias=layer.bias)
+    return _linear(shape, layer.units, bias=layer.bias)
 
 
 def conv(layer: Conv, shape: Shape) -> Blueprint:
@@ -80,7 +81,7 @@ def shortcut(source: Shape, target: Shape) -> Blueprint | None:
             "be added to it; move the flatten layer behind the block"
         )
     if len(source) == 1:
-        return _linear(source[0], target[0], bias=False)
+        return _linear(source, target[0], bias=False)
     strides = (_ceil(source[1], target[1]), _ceil(source[2], target[2]))
     if (_ceil(source[1], strides[0]), _ceil(source[2], strides[1])) != target[1:]:
         raise DoesNotFit(
@@ -97,13 +98,14 @@ def shortcut(source: Shape, target: Shape) -> Blueprint | None:
     )
 
 
-def _linear(inputs: int, units: int, *, bias: bool) -> Blueprint:
+def _linear(shape: Shape, units: int, *, bias: bool) -> Blueprint:
+    *places, inputs = shape
     return Blueprint(
         make=partial(nn.Linear, inputs, units, bias=bias),
         text=f"Linear({inputs} -> {units})",
-        output_shape=(units,),
+        output_shape=(*places, units),
         parameters=units * (inputs + bias),
-        flops=2 * inputs * units,
+        flops=2 * prod(places) * inputs * units,
     )
 
 
