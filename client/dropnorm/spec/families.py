@@ -102,7 +102,8 @@ class GoogLeNet(SpecModel):
     """GoogLeNet (Szegedy et al. 2014): nine inception modules. With batch norm it is that of Ioffe & Szegedy 2015.
 
     Its widest kernels are 3x3, as in the reference implementation. In training two auxiliary heads guess from the
-    middle of the network, and 0.3 times the loss of each is added.
+    middle of the network, and 0.3 times the loss of each is added. On images below 64 pixels the stem halves those of
+    16 and more and keeps the others.
     """
 
     kind: Literal["googlenet"] = "googlenet"

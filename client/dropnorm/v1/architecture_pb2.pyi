@@ -259,7 +259,8 @@ class GoogLeNet(google.protobuf.message.Message):
     Szegedy 2015.
 
     Its widest kernels are 3x3, as in the reference implementation. In training two auxiliary
-    heads guess from the middle of the network, and 0.3 times the loss of each is added.
+    heads guess from the middle of the network, and 0.3 times the loss of each is added. On images
+    below 64 pixels the stem halves those of 16 and more and keeps the others.
     """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor

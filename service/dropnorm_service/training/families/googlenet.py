@@ -37,13 +37,15 @@ _MODULES: Sequence[tuple[str, _Module | None]] = (
     ("5b", _Module(384, 192, 384, 48, 128, 128)),
 )
 _HEADS_AFTER = ("4a", "4d")
+_HALVED_FROM = 16
 
 
 def googlenet(settings: GoogLeNet, frame: Frame) -> Sequence[Element]:
     """A stem, nine inception modules, and the mean over what is left of the image.
 
     6,624,904 parameters without the auxiliary heads, with batch norm, 3 x 224 x 224 and 1000 classes. The
-    stem shrinks the image by 8; on small images it begins with a 3x3 convolution and keeps the size.
+    stem shrinks the image by 8; on small images it begins with a 3x3 convolution and halves those that have 16
+    pixels and keeps the others.
     """
 
     def wide(channels: int) -> int:
@@ -58,7 +60,7 @@ def googlenet(settings: GoogLeNet, frame: Frame) -> Sequence[Element]:
         sketch.pool("stem.0.pool", 3, 2, padding=1)
     sketch.unit("stem.1", wide(64), 1)
     sketch.unit("stem.2", wide(192))
-    if not small:
+    if not small or min(sketch.size) >= _HALVED_FROM:
         sketch.pool("stem.2.pool", 3, 2, padding=1)
     for label, filters in _MODULES:
         if filters is None:
