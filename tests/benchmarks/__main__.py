@@ -9,7 +9,16 @@ from collections.abc import Callable, Iterator, Mapping
 
 from rich.console import Console
 from rich.table import Table
-from tests.benchmarks import calls, footprint, latency, scale, throughput, watchers
+from tests.benchmarks import (
+    calls,
+    convolutions,
+    experiments,
+    footprint,
+    latency,
+    scale,
+    throughput,
+    watchers,
+)
 from tests.benchmarks.rows import Row
 
 BENCHMARKS: Mapping[str, Callable[[bool], Iterator[Row]]] = {
@@ -20,6 +29,12 @@ BENCHMARKS: Mapping[str, Callable[[bool], Iterator[Row]]] = {
     "create": calls.measure_create,
     "watchers": watchers.measure,
     "scale": scale.measure,
+    "convolutions": convolutions.measure,
+    "batch_norm": experiments.measure_batch_norm,
+    "dropout": experiments.measure_dropout,
+    "families": experiments.measure_families,
+    "autoencoder": experiments.measure_autoencoder,
+    "adversarial": experiments.measure_adversarial,
 }
 
 _REACHED = {True: "[green]yes[/]", False: "[red]no[/]", None: "[yellow]not measured[/]"}
