@@ -16,7 +16,15 @@ from typing import Any, get_args
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from dropnorm.spec import Architecture, DropoutSchedule, Layer, Optimizer, Schedule, TrainingSpec
+from dropnorm.spec import (
+    Architecture,
+    BatchSizeSchedule,
+    DropoutSchedule,
+    Layer,
+    Optimizer,
+    Schedule,
+    TrainingSpec,
+)
 from dropnorm_service.settings import Settings
 
 README = Path(__file__).parents[1] / "README.md"
@@ -28,6 +36,7 @@ UNIONS: Mapping[str, Any] = {
     "dropout.schedule": DropoutSchedule,
     "optimizer": Optimizer,
     "schedule": Schedule,
+    "batch_size_schedule": BatchSizeSchedule,
 }
 
 Row = Sequence[str]
@@ -83,7 +92,7 @@ def spec() -> str:
         if name == "regularization":
             parts += union("dropout.schedule")
         if name == "optimization":
-            parts += [*union("optimizer"), *union("schedule")]
+            parts += [*union("optimizer"), *union("schedule"), *union("batch_size_schedule")]
     return "\n".join(parts)
 
 

@@ -284,16 +284,61 @@ def optimizers() -> SearchStrategy[dn.Optimizer]:
 @st.composite
 def optimizations(draw: st.DrawFn) -> dn.Optimization:
     epochs = draw(st.integers(2, 1000))
+    milestones = st.sets(st.integers(1, epochs - 1), min_size=1, max_size=5)
+    ordered = milestones.map(lambda found: tuple(sorted(found)))
+    length = st.none() | st.integers(1, epochs)
     schedules = st.one_of(
         st.just(dn.ConstantSchedule()),
+        made(dn.MultiStepSchedule, {"milestones": ordered}, gamma=SHARES),
+        made(dn.ExponentialSchedule, gamma=SHARES),
+        made(dn.PolynomialSchedule, power=st.floats(0.01, 100), epochs=length, final_factor=RATES),
+        made(
+            dn.CosineRestartsSchedule,
+            {"first_epochs": st.integers(1, epochs - 1)},
+            growth=st.integers(1, 1000),
+            final_factor=RATES,
+        ),
+        made(dn.InverseSqrtSchedule, warmup_steps=st.integers(1, 10**9)),
+        made(
+            dn.PlateauSchedule,
+            gamma=SHARES,
+            patience=EPOCHS,
+            min_delta=NON_NEGATIVE,
+            cooldown=st.integers(0, 100_000),
+            final_factor=RATES,
+        ),
         made(dn.StepSchedule, {"step_size": st.integers(1, epochs - 1)}, gamma=SHARES),
-        made(dn.CosineSchedule, epochs=st.none() | st.integers(1, epochs), final_factor=RATES),
+        made(dn.CosineSchedule, epochs=length, final_factor=RATES),
         made(
             dn.OneCycleSchedule,
             rise=st.floats(0, 1, exclude_min=True, exclude_max=True),
             start_factor=SHARES,
             final_factor=RATES,
         ),
+    )
+    sizes, scaling = st.integers(1, 2**20), st.sampled_from(["none", "linear", "square_root"])
+    batch_size_schedules = ordered.flatmap(
+        lambda milestones: st.one_of(
+            made(
+                dn.BatchSizeSteps,
+                {
+                    "milestones": st.just(milestones),
+                    "sizes": st.tuples(*[sizes] * len(milestones)),
+                },
+                lr_scaling=scaling,
+            ),
+            made(
+                dn.BatchSizeGrowth,
+                {"milestones": st.just(milestones)},
+                factor=st.floats(1.01, 1000),
+                max_size=st.none() | st.just(2**20),
+                lr_scaling=scaling,
+            ),
+        )
+    )
+    clipping = st.one_of(
+        made(dn.GradientClipping, {"max_norm": POSITIVE}, max_value=st.none() | POSITIVE),
+        made(dn.GradientClipping, {"max_value": POSITIVE}),
     )
     warmup = made(dn.Warmup, {"epochs": st.floats(0.1, epochs - 0.5)}, start_factor=SHARES)
     values: dict[str, Any] = draw(
@@ -304,9 +349,11 @@ def optimizations(draw: st.DrawFn) -> dn.Optimization:
                 "decay_biases_and_norms": BOOLS,
                 "schedule": schedules,
                 "warmup": st.none() | warmup,
-                "batch_size": st.integers(1, 2**20),
+                "batch_size": sizes,
+                "batch_size_schedule": st.none() | batch_size_schedules,
+                "micro_batch_size": st.none() | sizes,
                 "last_batch": st.sampled_from(["keep", "drop"]),
-                "gradient_clipping": st.none() | made(dn.GradientClipping, max_norm=POSITIVE),
+                "gradient_clipping": st.none() | clipping,
                 "early_stopping": st.none()
                 | made(dn.EarlyStopping, patience=EPOCHS, min_delta=NON_NEGATIVE),
             },

@@ -17,6 +17,7 @@ from dropnorm.results import (
     Metrics,
     Payload,
     Plan,
+    PlannedBatches,
     PlannedLayer,
     Progress,
     Progressed,
@@ -62,6 +63,7 @@ def epoch(number: int, *, validation_loss: float = 0.5) -> EpochMetrics:
         validation_loss=validation_loss,
         validation_accuracy=0.9 - 0.1 / number,
         learning_rate=1e-3,
+        batch_size=128,
         seconds=0.1,
         evaluation_seconds=0.01,
         samples_per_second=12_345.0,
@@ -180,6 +182,9 @@ def plan() -> Plan:
         steps_per_epoch=10,
         total_steps=30,
         last_batch_size=69,
+        batches=(
+            PlannedBatches(first_epoch=1, batch_size=128, steps_per_epoch=10, last_batch_size=69),
+        ),
         memory=MemoryEstimate(
             parameters=2080,
             gradients=2080,

@@ -141,6 +141,56 @@ RULES: dict[str, tuple[dict[str, Any], str, str]] = {
         "optimization.schedule.cosine.epochs",
         "the schedule runs for 6 epochs and training for 5",
     ),
+    "a last step after the end": (
+        optimization(epochs=5, schedule={"kind": "multi_step", "milestones": [2, 5]}),
+        "optimization.schedule.multi_step.milestones",
+        "the last change would come after 5 epochs, and training ends after 5",
+    ),
+    "milestones out of order": (
+        optimization(schedule={"kind": "multi_step", "milestones": [5, 2]}),
+        "optimization.schedule.multi_step.milestones",
+        "give epochs in rising order, each once",
+    ),
+    "no milestones": (
+        optimization(schedule={"kind": "multi_step", "milestones": []}),
+        "optimization.schedule.multi_step.milestones",
+        "give at least one epoch",
+    ),
+    "a polynomial longer than the training": (
+        optimization(epochs=5, schedule={"kind": "polynomial", "epochs": 6}),
+        "optimization.schedule.polynomial.epochs",
+        "the schedule runs for 6 epochs and training for 5",
+    ),
+    "a restart after the end": (
+        optimization(epochs=5, schedule={"kind": "cosine_restarts", "first_epochs": 5}),
+        "optimization.schedule.cosine_restarts.first_epochs",
+        "the first restart would come after 5 epochs",
+    ),
+    "other batches after the end": (
+        optimization(epochs=5, batch_size_schedule={"kind": "growth", "milestones": [5]}),
+        "optimization.batch_size_schedule.growth.milestones",
+        "the last change would come after 5 epochs, and training ends after 5",
+    ),
+    "as many sizes as milestones": (
+        optimization(batch_size_schedule={"kind": "steps", "milestones": [2, 5], "sizes": [9]}),
+        "optimization.batch_size_schedule.steps.sizes",
+        "give a size for each of the 2 milestones",
+    ),
+    "batches that may not grow": (
+        optimization(batch_size_schedule={"kind": "growth", "milestones": [2], "max_size": 64}),
+        "optimization.batch_size_schedule.growth.max_size",
+        "batches begin with 128 samples; give a max_size of at least that",
+    ),
+    "clipping of nothing": (
+        optimization(gradient_clipping={}),
+        "optimization.gradient_clipping.max_norm",
+        "give max_norm, max_value or both",
+    ),
+    "Muon's nesterov without momentum": (
+        optimization(optimizer={"kind": "muon", "momentum": 0.0}),
+        "optimization.optimizer.muon.nesterov",
+        "Nesterov's step needs momentum",
+    ),
     "nothing but warm-up": (
         optimization(epochs=5, warmup={"epochs": 5}),
         "optimization.warmup.epochs",

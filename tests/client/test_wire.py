@@ -243,7 +243,10 @@ class TestStrictReading:
             ),
             "optimization.batch_size": "Input should be greater than or equal to 1, not 0",
             "optimization.optimizer.sgd.lr": "Input should be greater than 0, not -1.0",
-            "optimization.schedule": "choose one of constant, step, cosine, one_cycle",
+            "optimization.schedule": (
+                "choose one of constant, step, multi_step, exponential, polynomial, cosine, cosine_restarts, "
+                "one_cycle, inverse_sqrt, plateau"
+            ),
             "compute.precision": "Input should be 'float32', 'bfloat16' or 'float16', not 9",
             "data.dataset": "this field is required",
         }

@@ -25,7 +25,15 @@ from dropnorm.results.events import (
     Warned,
 )
 from dropnorm.results.job import JobError, Phase, Progress, State, TrainingJob
-from dropnorm.results.plan import Lint, MemoryEstimate, Plan, PlannedLayer, Slot, Worker
+from dropnorm.results.plan import (
+    Lint,
+    MemoryEstimate,
+    Plan,
+    PlannedBatches,
+    PlannedLayer,
+    Slot,
+    Worker,
+)
 
 __all__ = [
     "CheckpointWritten",
@@ -45,6 +53,7 @@ __all__ = [
     "Payload",
     "Phase",
     "Plan",
+    "PlannedBatches",
     "PlannedLayer",
     "Progress",
     "Progressed",

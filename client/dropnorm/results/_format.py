@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from dropnorm.results.evaluation import Evaluation, Metrics
-    from dropnorm.results.plan import Plan, PlannedLayer
+    from dropnorm.results.plan import Plan, PlannedBatches, PlannedLayer
 
 Row = tuple[str, ...]
 
@@ -135,22 +135,28 @@ def layer_row(layer: PlannedLayer) -> Row:
 def plan_notes(plan: Plan) -> list[str]:
     """Steps, memory and totals of a plan, a line each."""
     data, memory = plan.dataset, plan.memory
-    batch = plan.spec.optimization.batch_size
-    last = (
-        f", the last batch of an epoch has {plan.last_batch_size}"
-        if plan.last_batch_size != batch
-        else ""
-    )
+    epochs = plan.spec.optimization.epochs
     return [
         f"{plan.parameters:,} parameters, {count(plan.forward_flops)} FLOPs per sample forward",
         f"{data.name}: {data.train_samples:,} training, {data.validation_samples:,} validation and "
         f"{data.test_samples:,} test samples of {shape(data.input_shape)}, {data.outputs} outputs",
-        f"{plan.total_steps:,} steps: {plan.spec.optimization.epochs:,} epochs of "
-        f"{plan.steps_per_epoch:,} steps, {batch:,} samples each{last}",
+        f"{plan.total_steps:,} steps: {epochs:,} epochs of "
+        + ", ".join(map(_batches, plan.batches)),
         f"{size(memory.total)} of memory: parameters {size(memory.parameters)}, gradients "
         f"{size(memory.gradients)}, optimizer {size(memory.optimizer)}, activations "
         f"{size(memory.activations)}, data {size(memory.data)}",
     ]
+
+
+def _batches(batches: PlannedBatches) -> str:
+    """`12 steps, 128 samples each, the last batch of an epoch has 20`."""
+    since = f"from epoch {batches.first_epoch:,} on " if batches.first_epoch > 1 else ""
+    last = (
+        f", the last batch of an epoch has {batches.last_batch_size}"
+        if batches.last_batch_size != batches.batch_size
+        else ""
+    )
+    return f"{since}{batches.steps_per_epoch:,} steps, {batches.batch_size:,} samples each{last}"
 
 
 LAYER_HEADER: Row = ("layer", "type", "output", "parameters", "FLOPs")

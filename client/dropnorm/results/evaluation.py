@@ -95,6 +95,8 @@ class EpochMetrics(ResultModel):
     """Learning rate of the epoch's last step."""
     dropout_rate: float | None = None
     """The rate in force of `regularization.dropout.rate`, by its schedule; absent without dropout."""
+    batch_size: int
+    """Samples in a full batch of the epoch."""
     seconds: float
     """Wall time of the training steps in seconds."""
     evaluation_seconds: float

@@ -27,6 +27,19 @@ class PlannedLayer(ResultModel):
     """Floating-point operations of one sample's forward pass; a multiply-add counts as two."""
 
 
+class PlannedBatches(ResultModel):
+    """Epochs that are cut into batches alike."""
+
+    first_epoch: int
+    """The first of these epochs, from 1."""
+    batch_size: int
+    """Samples in a full batch."""
+    steps_per_epoch: int
+    """Optimizer steps per epoch."""
+    last_batch_size: int
+    """Samples in the last batch of an epoch."""
+
+
 class MemoryEstimate(ResultModel):
     """Estimated memory of a training step in bytes."""
 
@@ -75,11 +88,13 @@ class Plan(ResultModel):
     forward_flops: int
     """Floating-point operations of one sample's forward pass."""
     steps_per_epoch: int
-    """Optimizer steps per epoch."""
+    """Optimizer steps of the first epoch."""
     total_steps: int
     """Optimizer steps in all."""
     last_batch_size: int
-    """Samples in the last batch of an epoch."""
+    """Samples in the last batch of the first epoch."""
+    batches: tuple[PlannedBatches, ...] = ()
+    """How epochs are cut into batches, in order; more than one with a batch-size schedule."""
     memory: MemoryEstimate
     """Estimated memory."""
     lints: tuple[Lint, ...] = ()

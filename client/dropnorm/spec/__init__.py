@@ -6,6 +6,7 @@ Everything else (protobuf, YAML, JSON Schema, MLflow parameters, documentation) 
 from dropnorm.spec import layers
 from dropnorm.spec._base import InvalidSpecError, Problem, SpecModel
 from dropnorm.spec.architecture import MLP, Architecture, Sequential
+from dropnorm.spec.batch_sizes import BatchSizeGrowth, BatchSizeSchedule, BatchSizeSteps
 from dropnorm.spec.compute import Compute, EvaluationSettings
 from dropnorm.spec.data import Data
 from dropnorm.spec.dropout import (
@@ -44,8 +45,14 @@ from dropnorm.spec.optimizers import (
 from dropnorm.spec.regularization import Regularization
 from dropnorm.spec.schedules import (
     ConstantSchedule,
+    CosineRestartsSchedule,
     CosineSchedule,
+    ExponentialSchedule,
+    InverseSqrtSchedule,
+    MultiStepSchedule,
     OneCycleSchedule,
+    PlateauSchedule,
+    PolynomialSchedule,
     Schedule,
     StepSchedule,
     Warmup,
@@ -67,8 +74,12 @@ __all__ = [
     "Architecture",
     "BatchNorm",
     "BatchNormSettings",
+    "BatchSizeGrowth",
+    "BatchSizeSchedule",
+    "BatchSizeSteps",
     "Compute",
     "ConstantSchedule",
+    "CosineRestartsSchedule",
     "CosineSchedule",
     "CurriculumDropoutSchedule",
     "Data",
@@ -78,15 +89,18 @@ __all__ = [
     "DropoutSettings",
     "EarlyStopping",
     "EvaluationSettings",
+    "ExponentialSchedule",
     "GoogLeNet",
     "GradientClipping",
     "GroupNorm",
     "Initialization",
     "InstanceNorm",
     "InvalidSpecError",
+    "InverseSqrtSchedule",
     "Layer",
     "LayerNorm",
     "LinearDropoutSchedule",
+    "MultiStepSchedule",
     "Muon",
     "NAdam",
     "Norm",
@@ -94,6 +108,8 @@ __all__ = [
     "OneCycleSchedule",
     "Optimization",
     "Optimizer",
+    "PlateauSchedule",
+    "PolynomialSchedule",
     "Problem",
     "RAdam",
     "RMSNorm",

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Literal
-
-from pydantic import Field
+from typing import Literal
 
 from dropnorm.spec._base import Bool, Epochs, NonNegative, Positive, Problem, SpecModel
+from dropnorm.spec.batch_sizes import BatchSize, BatchSizeGrowth, BatchSizeSchedule, BatchSizeSteps
 from dropnorm.spec.optimizers import Adam, Optimizer
 from dropnorm.spec.schedules import (
     ConstantSchedule,
+    CosineRestartsSchedule,
     CosineSchedule,
+    MultiStepSchedule,
+    PolynomialSchedule,
     Schedule,
     StepSchedule,
     Warmup,
@@ -19,10 +21,19 @@ from dropnorm.spec.schedules import (
 
 
 class GradientClipping(SpecModel):
-    """Gradients are scaled down so that their norm over all parameters stays within a limit (Pascanu et al. 2013)."""
+    """Gradients are kept within limits, first each value, then the norm over all parameters (Pascanu et al. 2013).
 
-    max_norm: Positive = 1.0
-    """Largest 2-norm of the gradient, above 0."""
+    At least one of the two is given.
+    """
+
+    max_norm: Positive | None = None
+    """Largest 2-norm of the gradient, above 0, beyond which all of it is scaled down; 1 is common; absent: no limit."""
+    max_value: Positive | None = None
+    """Largest size of each value of the gradient, above 0, beyond which that value is cut off; absent: no limit."""
+
+    def _rules(self) -> Iterator[Problem]:
+        if self.max_norm is None and self.max_value is None:
+            yield Problem("max_norm", "give max_norm, max_value or both; a max_norm of 1 is common")
 
 
 class EarlyStopping(SpecModel):
@@ -48,16 +59,24 @@ class Optimization(SpecModel):
     """A linear warm-up on top of the schedule; absent: none."""
     epochs: Epochs = 20
     """Passes over the training split, 1 to 100,000."""
-    batch_size: Annotated[int, Field(ge=1, le=2**20, strict=True)] = 128
+    batch_size: BatchSize = 128
     """Samples per step, 1 to 1,048,576; a split smaller than this is one batch."""
+    batch_size_schedule: BatchSizeSchedule | None = None
+    """Other batch sizes later in training; absent: `batch_size` throughout."""
+    micro_batch_size: BatchSize | None = None
+    """Gradient accumulation: a batch is computed in equal parts of at most so many samples, 1 to 1,048,576, and one
+    step is taken with the mean gradient over all of its samples. It takes less memory for the same step, but that
+    batch norm normalises each part by itself; absent: a batch is computed at once."""
     last_batch: Literal["keep", "drop"] = "keep"
     """What happens to a last batch that is not full: it is trained on as it is, or left out of that epoch."""
     gradient_clipping: GradientClipping | None = None
-    """Clipping of the gradient's norm; absent: none."""
+    """Limits of the gradient's norm and values; absent: none."""
     early_stopping: EarlyStopping | None = None
     """Stop when validation no longer improves; absent: never."""
 
     def _rules(self) -> Iterator[Problem]:
+        yield from self._milestones()
+        yield from self._batch_sizes()
         schedule = self.schedule
         if isinstance(schedule, StepSchedule) and schedule.step_size >= self.epochs:
             yield Problem(
@@ -65,11 +84,20 @@ class Optimization(SpecModel):
                 f"the first step would come after {schedule.step_size} epochs, and training ends after "
                 f"{self.epochs}; give a smaller step_size, more epochs, or a constant schedule",
             )
-        if isinstance(schedule, CosineSchedule) and (schedule.epochs or 0) > self.epochs:
+        if (
+            isinstance(schedule, CosineSchedule | PolynomialSchedule)
+            and (schedule.epochs or 0) > self.epochs
+        ):
             yield Problem(
-                "schedule.cosine.epochs",
+                f"schedule.{schedule.kind}.epochs",
                 f"the schedule runs for {schedule.epochs} epochs and training for {self.epochs}; "
                 "leave it out to use all of the training",
+            )
+        if isinstance(schedule, CosineRestartsSchedule) and schedule.first_epochs >= self.epochs:
+            yield Problem(
+                "schedule.cosine_restarts.first_epochs",
+                f"the first restart would come after {schedule.first_epochs} epochs, and training ends after "
+                f"{self.epochs}; give fewer first_epochs, more epochs, or a cosine schedule",
             )
         if self.warmup is not None and self.warmup.epochs >= self.epochs:
             yield Problem(
@@ -77,3 +105,24 @@ class Optimization(SpecModel):
                 f"a warm-up of {self.warmup.epochs:g} epochs leaves nothing of the {self.epochs} epochs of training; "
                 "shorten it or train longer",
             )
+
+    def _batch_sizes(self) -> Iterator[Problem]:
+        schedule = self.batch_size_schedule
+        if isinstance(schedule, BatchSizeGrowth) and (schedule.max_size or 2**20) < self.batch_size:
+            yield Problem(
+                "batch_size_schedule.growth.max_size",
+                f"batches begin with {self.batch_size} samples; give a max_size of at least that",
+            )
+
+    def _milestones(self) -> Iterator[Problem]:
+        """Changes that would come when training is over."""
+        schedules = {"schedule": self.schedule, "batch_size_schedule": self.batch_size_schedule}
+        for name, schedule in schedules.items():
+            if isinstance(schedule, MultiStepSchedule | BatchSizeSteps | BatchSizeGrowth):
+                last = schedule.milestones[-1]
+                if last >= self.epochs:
+                    yield Problem(
+                        f"{name}.{schedule.kind}.milestones",
+                        f"the last change would come after {last} epochs, and training ends after {self.epochs}; "
+                        "give earlier milestones or more epochs",
+                    )

@@ -242,6 +242,7 @@ class EpochMetrics(google.protobuf.message.Message):
     TRAIN_EVAL_DISCRIMINATOR_LOSS_FIELD_NUMBER: builtins.int
     VALIDATION_DISCRIMINATOR_LOSS_FIELD_NUMBER: builtins.int
     DROPOUT_RATE_FIELD_NUMBER: builtins.int
+    BATCH_SIZE_FIELD_NUMBER: builtins.int
     epoch: builtins.int
     """Number of the epoch, from 1."""
     step: builtins.int
@@ -288,6 +289,8 @@ class EpochMetrics(google.protobuf.message.Message):
     """
     dropout_rate: builtins.float
     """The rate in force of `regularization.dropout.rate`, by its schedule; absent without dropout."""
+    batch_size: builtins.int
+    """Samples in a full batch of the epoch."""
     def __init__(
         self,
         *,
@@ -311,9 +314,10 @@ class EpochMetrics(google.protobuf.message.Message):
         train_eval_discriminator_loss: builtins.float | None = ...,
         validation_discriminator_loss: builtins.float | None = ...,
         dropout_rate: builtins.float | None = ...,
+        batch_size: builtins.int = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_dropout_rate", b"_dropout_rate", "_train_eval_accuracy", b"_train_eval_accuracy", "_train_eval_discriminator_loss", b"_train_eval_discriminator_loss", "_train_eval_generator_loss", b"_train_eval_generator_loss", "_train_eval_kl", b"_train_eval_kl", "_train_eval_loss", b"_train_eval_loss", "_train_eval_reconstruction", b"_train_eval_reconstruction", "_validation_accuracy", b"_validation_accuracy", "_validation_discriminator_loss", b"_validation_discriminator_loss", "_validation_generator_loss", b"_validation_generator_loss", "_validation_kl", b"_validation_kl", "_validation_reconstruction", b"_validation_reconstruction", "dropout_rate", b"dropout_rate", "train_eval_accuracy", b"train_eval_accuracy", "train_eval_discriminator_loss", b"train_eval_discriminator_loss", "train_eval_generator_loss", b"train_eval_generator_loss", "train_eval_kl", b"train_eval_kl", "train_eval_loss", b"train_eval_loss", "train_eval_reconstruction", b"train_eval_reconstruction", "validation_accuracy", b"validation_accuracy", "validation_discriminator_loss", b"validation_discriminator_loss", "validation_generator_loss", b"validation_generator_loss", "validation_kl", b"validation_kl", "validation_reconstruction", b"validation_reconstruction"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_dropout_rate", b"_dropout_rate", "_train_eval_accuracy", b"_train_eval_accuracy", "_train_eval_discriminator_loss", b"_train_eval_discriminator_loss", "_train_eval_generator_loss", b"_train_eval_generator_loss", "_train_eval_kl", b"_train_eval_kl", "_train_eval_loss", b"_train_eval_loss", "_train_eval_reconstruction", b"_train_eval_reconstruction", "_validation_accuracy", b"_validation_accuracy", "_validation_discriminator_loss", b"_validation_discriminator_loss", "_validation_generator_loss", b"_validation_generator_loss", "_validation_kl", b"_validation_kl", "_validation_reconstruction", b"_validation_reconstruction", "dropout_rate", b"dropout_rate", "epoch", b"epoch", "evaluation_seconds", b"evaluation_seconds", "learning_rate", b"learning_rate", "samples_per_second", b"samples_per_second", "seconds", b"seconds", "step", b"step", "train_eval_accuracy", b"train_eval_accuracy", "train_eval_discriminator_loss", b"train_eval_discriminator_loss", "train_eval_generator_loss", b"train_eval_generator_loss", "train_eval_kl", b"train_eval_kl", "train_eval_loss", b"train_eval_loss", "train_eval_reconstruction", b"train_eval_reconstruction", "train_loss", b"train_loss", "validation_accuracy", b"validation_accuracy", "validation_discriminator_loss", b"validation_discriminator_loss", "validation_generator_loss", b"validation_generator_loss", "validation_kl", b"validation_kl", "validation_loss", b"validation_loss", "validation_reconstruction", b"validation_reconstruction"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_dropout_rate", b"_dropout_rate", "_train_eval_accuracy", b"_train_eval_accuracy", "_train_eval_discriminator_loss", b"_train_eval_discriminator_loss", "_train_eval_generator_loss", b"_train_eval_generator_loss", "_train_eval_kl", b"_train_eval_kl", "_train_eval_loss", b"_train_eval_loss", "_train_eval_reconstruction", b"_train_eval_reconstruction", "_validation_accuracy", b"_validation_accuracy", "_validation_discriminator_loss", b"_validation_discriminator_loss", "_validation_generator_loss", b"_validation_generator_loss", "_validation_kl", b"_validation_kl", "_validation_reconstruction", b"_validation_reconstruction", "batch_size", b"batch_size", "dropout_rate", b"dropout_rate", "epoch", b"epoch", "evaluation_seconds", b"evaluation_seconds", "learning_rate", b"learning_rate", "samples_per_second", b"samples_per_second", "seconds", b"seconds", "step", b"step", "train_eval_accuracy", b"train_eval_accuracy", "train_eval_discriminator_loss", b"train_eval_discriminator_loss", "train_eval_generator_loss", b"train_eval_generator_loss", "train_eval_kl", b"train_eval_kl", "train_eval_loss", b"train_eval_loss", "train_eval_reconstruction", b"train_eval_reconstruction", "train_loss", b"train_loss", "validation_accuracy", b"validation_accuracy", "validation_discriminator_loss", b"validation_discriminator_loss", "validation_generator_loss", b"validation_generator_loss", "validation_kl", b"validation_kl", "validation_loss", b"validation_loss", "validation_reconstruction", b"validation_reconstruction"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_dropout_rate", b"_dropout_rate"]) -> typing.Literal["dropout_rate"] | None: ...
     @typing.overload

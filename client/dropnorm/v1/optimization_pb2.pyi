@@ -4,7 +4,9 @@ isort:skip_file
 """
 
 import builtins
+import collections.abc
 import google.protobuf.descriptor
+import google.protobuf.internal.containers
 import google.protobuf.internal.enum_type_wrapper
 import google.protobuf.message
 import sys
@@ -55,6 +57,8 @@ class Optimization(google.protobuf.message.Message):
     GRADIENT_CLIPPING_FIELD_NUMBER: builtins.int
     EARLY_STOPPING_FIELD_NUMBER: builtins.int
     DECAY_BIASES_AND_NORMS_FIELD_NUMBER: builtins.int
+    BATCH_SIZE_SCHEDULE_FIELD_NUMBER: builtins.int
+    MICRO_BATCH_SIZE_FIELD_NUMBER: builtins.int
     epochs: builtins.int
     """Passes over the training split. Limits: 1 to 100,000. Default: 20."""
     batch_size: builtins.int
@@ -64,6 +68,12 @@ class Optimization(google.protobuf.message.Message):
     decay_biases_and_norms: builtins.bool
     """Let the optimizer's weight decay act on biases and on the scales and shifts of norms as well,
     all that has one dimension, and not on weights alone. Default: false.
+    """
+    micro_batch_size: builtins.int
+    """Gradient accumulation: a batch is computed in equal parts of at most so many samples, and one
+    step is taken with the mean gradient over all of its samples. It takes less memory for the
+    same step, but that batch norm normalises each part by itself. Limits: 1 to 1,048,576.
+    Default: a batch is computed at once.
     """
     @property
     def optimizer(self) -> Global___Optimizer:
@@ -79,11 +89,15 @@ class Optimization(google.protobuf.message.Message):
 
     @property
     def gradient_clipping(self) -> Global___GradientClipping:
-        """Clipping of the gradient's norm. Default: none."""
+        """Limits of the gradient's norm and values. Default: none."""
 
     @property
     def early_stopping(self) -> Global___EarlyStopping:
         """Stop when validation no longer improves. Default: never."""
+
+    @property
+    def batch_size_schedule(self) -> Global___BatchSizeSchedule:
+        """Other batch sizes later in training. Default: `batch_size` throughout."""
 
     def __init__(
         self,
@@ -97,9 +111,11 @@ class Optimization(google.protobuf.message.Message):
         gradient_clipping: Global___GradientClipping | None = ...,
         early_stopping: Global___EarlyStopping | None = ...,
         decay_biases_and_norms: builtins.bool | None = ...,
+        batch_size_schedule: Global___BatchSizeSchedule | None = ...,
+        micro_batch_size: builtins.int | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_batch_size", b"_batch_size", "_decay_biases_and_norms", b"_decay_biases_and_norms", "_epochs", b"_epochs", "_last_batch", b"_last_batch", "batch_size", b"batch_size", "decay_biases_and_norms", b"decay_biases_and_norms", "early_stopping", b"early_stopping", "epochs", b"epochs", "gradient_clipping", b"gradient_clipping", "last_batch", b"last_batch", "optimizer", b"optimizer", "schedule", b"schedule", "warmup", b"warmup"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_batch_size", b"_batch_size", "_decay_biases_and_norms", b"_decay_biases_and_norms", "_epochs", b"_epochs", "_last_batch", b"_last_batch", "batch_size", b"batch_size", "decay_biases_and_norms", b"decay_biases_and_norms", "early_stopping", b"early_stopping", "epochs", b"epochs", "gradient_clipping", b"gradient_clipping", "last_batch", b"last_batch", "optimizer", b"optimizer", "schedule", b"schedule", "warmup", b"warmup"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_batch_size", b"_batch_size", "_decay_biases_and_norms", b"_decay_biases_and_norms", "_epochs", b"_epochs", "_last_batch", b"_last_batch", "_micro_batch_size", b"_micro_batch_size", "batch_size", b"batch_size", "batch_size_schedule", b"batch_size_schedule", "decay_biases_and_norms", b"decay_biases_and_norms", "early_stopping", b"early_stopping", "epochs", b"epochs", "gradient_clipping", b"gradient_clipping", "last_batch", b"last_batch", "micro_batch_size", b"micro_batch_size", "optimizer", b"optimizer", "schedule", b"schedule", "warmup", b"warmup"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_batch_size", b"_batch_size", "_decay_biases_and_norms", b"_decay_biases_and_norms", "_epochs", b"_epochs", "_last_batch", b"_last_batch", "_micro_batch_size", b"_micro_batch_size", "batch_size", b"batch_size", "batch_size_schedule", b"batch_size_schedule", "decay_biases_and_norms", b"decay_biases_and_norms", "early_stopping", b"early_stopping", "epochs", b"epochs", "gradient_clipping", b"gradient_clipping", "last_batch", b"last_batch", "micro_batch_size", b"micro_batch_size", "optimizer", b"optimizer", "schedule", b"schedule", "warmup", b"warmup"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_batch_size", b"_batch_size"]) -> typing.Literal["batch_size"] | None: ...
     @typing.overload
@@ -108,6 +124,8 @@ class Optimization(google.protobuf.message.Message):
     def WhichOneof(self, oneof_group: typing.Literal["_epochs", b"_epochs"]) -> typing.Literal["epochs"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_last_batch", b"_last_batch"]) -> typing.Literal["last_batch"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_micro_batch_size", b"_micro_batch_size"]) -> typing.Literal["micro_batch_size"] | None: ...
 
 Global___Optimization: typing_extensions.TypeAlias = Optimization
 
@@ -606,6 +624,12 @@ class Schedule(google.protobuf.message.Message):
     STEP_FIELD_NUMBER: builtins.int
     COSINE_FIELD_NUMBER: builtins.int
     ONE_CYCLE_FIELD_NUMBER: builtins.int
+    MULTI_STEP_FIELD_NUMBER: builtins.int
+    EXPONENTIAL_FIELD_NUMBER: builtins.int
+    POLYNOMIAL_FIELD_NUMBER: builtins.int
+    COSINE_RESTARTS_FIELD_NUMBER: builtins.int
+    INVERSE_SQRT_FIELD_NUMBER: builtins.int
+    PLATEAU_FIELD_NUMBER: builtins.int
     @property
     def constant(self) -> Global___ConstantSchedule:
         """The optimizer's learning rate throughout."""
@@ -626,6 +650,36 @@ class Schedule(google.protobuf.message.Message):
         Topin 2017).
         """
 
+    @property
+    def multi_step(self) -> Global___MultiStepSchedule:
+        """The rate is multiplied by `gamma` after each of some epochs."""
+
+    @property
+    def exponential(self) -> Global___ExponentialSchedule:
+        """The rate is multiplied by `gamma` after every epoch."""
+
+    @property
+    def polynomial(self) -> Global___PolynomialSchedule:
+        """From the optimizer's rate down to `final_factor` times it, along `(1 - share of the
+        way)^power`.
+        """
+
+    @property
+    def cosine_restarts(self) -> Global___CosineRestartsSchedule:
+        """Half a cosine down, again and again from the full rate: SGDR (Loshchilov & Hutter 2016)."""
+
+    @property
+    def inverse_sqrt(self) -> Global___InverseSqrtSchedule:
+        """A linear rise to the optimizer's rate, then down with the square root of the step (Vaswani
+        et al. 2017). With a rate of `(d_model * warmup_steps)^-0.5` it is the paper's.
+        """
+
+    @property
+    def plateau(self) -> Global___PlateauSchedule:
+        """The rate is multiplied by `gamma` whenever the selection metric has not improved for a
+        number of epochs.
+        """
+
     def __init__(
         self,
         *,
@@ -633,10 +687,16 @@ class Schedule(google.protobuf.message.Message):
         step: Global___StepSchedule | None = ...,
         cosine: Global___CosineSchedule | None = ...,
         one_cycle: Global___OneCycleSchedule | None = ...,
+        multi_step: Global___MultiStepSchedule | None = ...,
+        exponential: Global___ExponentialSchedule | None = ...,
+        polynomial: Global___PolynomialSchedule | None = ...,
+        cosine_restarts: Global___CosineRestartsSchedule | None = ...,
+        inverse_sqrt: Global___InverseSqrtSchedule | None = ...,
+        plateau: Global___PlateauSchedule | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["constant", b"constant", "cosine", b"cosine", "kind", b"kind", "one_cycle", b"one_cycle", "step", b"step"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["constant", b"constant", "cosine", b"cosine", "kind", b"kind", "one_cycle", b"one_cycle", "step", b"step"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["kind", b"kind"]) -> typing.Literal["constant", "step", "cosine", "one_cycle"] | None: ...
+    def HasField(self, field_name: typing.Literal["constant", b"constant", "cosine", b"cosine", "cosine_restarts", b"cosine_restarts", "exponential", b"exponential", "inverse_sqrt", b"inverse_sqrt", "kind", b"kind", "multi_step", b"multi_step", "one_cycle", b"one_cycle", "plateau", b"plateau", "polynomial", b"polynomial", "step", b"step"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["constant", b"constant", "cosine", b"cosine", "cosine_restarts", b"cosine_restarts", "exponential", b"exponential", "inverse_sqrt", b"inverse_sqrt", "kind", b"kind", "multi_step", b"multi_step", "one_cycle", b"one_cycle", "plateau", b"plateau", "polynomial", b"polynomial", "step", b"step"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["kind", b"kind"]) -> typing.Literal["constant", "step", "cosine", "one_cycle", "multi_step", "exponential", "polynomial", "cosine_restarts", "inverse_sqrt", "plateau"] | None: ...
 
 Global___Schedule: typing_extensions.TypeAlias = Schedule
 
@@ -746,6 +806,195 @@ class OneCycleSchedule(google.protobuf.message.Message):
 Global___OneCycleSchedule: typing_extensions.TypeAlias = OneCycleSchedule
 
 @typing.final
+class MultiStepSchedule(google.protobuf.message.Message):
+    """The rate is multiplied by `gamma` after each of some epochs."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    MILESTONES_FIELD_NUMBER: builtins.int
+    GAMMA_FIELD_NUMBER: builtins.int
+    gamma: builtins.float
+    """Factor at each step. Limits: above 0 to 1. Default: 0.1."""
+    @property
+    def milestones(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """Epochs done before each step, rising; must be below the number of epochs. Limits: at most 64
+        items, each 1 to 100,000. Required.
+        """
+
+    def __init__(
+        self,
+        *,
+        milestones: collections.abc.Iterable[builtins.int] | None = ...,
+        gamma: builtins.float | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_gamma", b"_gamma", "gamma", b"gamma"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_gamma", b"_gamma", "gamma", b"gamma", "milestones", b"milestones"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_gamma", b"_gamma"]) -> typing.Literal["gamma"] | None: ...
+
+Global___MultiStepSchedule: typing_extensions.TypeAlias = MultiStepSchedule
+
+@typing.final
+class ExponentialSchedule(google.protobuf.message.Message):
+    """The rate is multiplied by `gamma` after every epoch."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    GAMMA_FIELD_NUMBER: builtins.int
+    gamma: builtins.float
+    """Factor after each epoch. Limits: above 0 to 1. Default: 0.95."""
+    def __init__(
+        self,
+        *,
+        gamma: builtins.float | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_gamma", b"_gamma", "gamma", b"gamma"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_gamma", b"_gamma", "gamma", b"gamma"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_gamma", b"_gamma"]) -> typing.Literal["gamma"] | None: ...
+
+Global___ExponentialSchedule: typing_extensions.TypeAlias = ExponentialSchedule
+
+@typing.final
+class PolynomialSchedule(google.protobuf.message.Message):
+    """From the optimizer's rate down to `final_factor` times it, along `(1 - share of the way)^power`."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    POWER_FIELD_NUMBER: builtins.int
+    EPOCHS_FIELD_NUMBER: builtins.int
+    FINAL_FACTOR_FIELD_NUMBER: builtins.int
+    power: builtins.float
+    """Exponent; 1 is a straight line. Limits: above 0 to 100. Default: 1."""
+    epochs: builtins.int
+    """Length of the descent in epochs, at most the training's. Limits: 1 to 100,000. Default: all of
+    the training.
+    """
+    final_factor: builtins.float
+    """Share of the rate left at the end. Limits: 0 to below 1. Default: 0."""
+    def __init__(
+        self,
+        *,
+        power: builtins.float | None = ...,
+        epochs: builtins.int | None = ...,
+        final_factor: builtins.float | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_epochs", b"_epochs", "_final_factor", b"_final_factor", "_power", b"_power", "epochs", b"epochs", "final_factor", b"final_factor", "power", b"power"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_epochs", b"_epochs", "_final_factor", b"_final_factor", "_power", b"_power", "epochs", b"epochs", "final_factor", b"final_factor", "power", b"power"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_epochs", b"_epochs"]) -> typing.Literal["epochs"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_final_factor", b"_final_factor"]) -> typing.Literal["final_factor"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_power", b"_power"]) -> typing.Literal["power"] | None: ...
+
+Global___PolynomialSchedule: typing_extensions.TypeAlias = PolynomialSchedule
+
+@typing.final
+class CosineRestartsSchedule(google.protobuf.message.Message):
+    """Half a cosine down, again and again from the full rate: SGDR (Loshchilov & Hutter 2016)."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    FIRST_EPOCHS_FIELD_NUMBER: builtins.int
+    GROWTH_FIELD_NUMBER: builtins.int
+    FINAL_FACTOR_FIELD_NUMBER: builtins.int
+    first_epochs: builtins.int
+    """Length of the first descent in epochs; must be below the number of epochs. Limits: 1 to
+    100,000. Required.
+    """
+    growth: builtins.int
+    """How many times as long each descent is as the one before. Limits: 1 to 1,000. Default: 1."""
+    final_factor: builtins.float
+    """Share of the rate left at the end of each descent. Limits: 0 to below 1. Default: 0."""
+    def __init__(
+        self,
+        *,
+        first_epochs: builtins.int | None = ...,
+        growth: builtins.int | None = ...,
+        final_factor: builtins.float | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_final_factor", b"_final_factor", "_first_epochs", b"_first_epochs", "_growth", b"_growth", "final_factor", b"final_factor", "first_epochs", b"first_epochs", "growth", b"growth"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_final_factor", b"_final_factor", "_first_epochs", b"_first_epochs", "_growth", b"_growth", "final_factor", b"final_factor", "first_epochs", b"first_epochs", "growth", b"growth"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_final_factor", b"_final_factor"]) -> typing.Literal["final_factor"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_first_epochs", b"_first_epochs"]) -> typing.Literal["first_epochs"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_growth", b"_growth"]) -> typing.Literal["growth"] | None: ...
+
+Global___CosineRestartsSchedule: typing_extensions.TypeAlias = CosineRestartsSchedule
+
+@typing.final
+class InverseSqrtSchedule(google.protobuf.message.Message):
+    """A linear rise to the optimizer's rate, then down with the square root of the step (Vaswani et
+    al. 2017). With a rate of `(d_model * warmup_steps)^-0.5` it is the paper's.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    WARMUP_STEPS_FIELD_NUMBER: builtins.int
+    warmup_steps: builtins.int
+    """Optimizer steps until the full rate. Limits: 1 to 1,000,000,000. Default: 4,000."""
+    def __init__(
+        self,
+        *,
+        warmup_steps: builtins.int | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_warmup_steps", b"_warmup_steps", "warmup_steps", b"warmup_steps"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_warmup_steps", b"_warmup_steps", "warmup_steps", b"warmup_steps"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_warmup_steps", b"_warmup_steps"]) -> typing.Literal["warmup_steps"] | None: ...
+
+Global___InverseSqrtSchedule: typing_extensions.TypeAlias = InverseSqrtSchedule
+
+@typing.final
+class PlateauSchedule(google.protobuf.message.Message):
+    """The rate is multiplied by `gamma` whenever the selection metric has not improved for a number of
+    epochs.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    GAMMA_FIELD_NUMBER: builtins.int
+    PATIENCE_FIELD_NUMBER: builtins.int
+    MIN_DELTA_FIELD_NUMBER: builtins.int
+    COOLDOWN_FIELD_NUMBER: builtins.int
+    FINAL_FACTOR_FIELD_NUMBER: builtins.int
+    gamma: builtins.float
+    """Factor at each step. Limits: above 0 to 1. Default: 0.1."""
+    patience: builtins.int
+    """Epochs without improvement before a step. Limits: 1 to 100,000. Default: 3."""
+    min_delta: builtins.float
+    """A change of the metric by more than this counts as an improvement, in the metric's own unit.
+    Limits: 0 to 1,000,000. Default: 0.
+    """
+    cooldown: builtins.int
+    """Epochs after a step that are not waited. Limits: 0 to 100,000. Default: 0."""
+    final_factor: builtins.float
+    """Share of the rate below which no step goes. Limits: 0 to below 1. Default: 0."""
+    def __init__(
+        self,
+        *,
+        gamma: builtins.float | None = ...,
+        patience: builtins.int | None = ...,
+        min_delta: builtins.float | None = ...,
+        cooldown: builtins.int | None = ...,
+        final_factor: builtins.float | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_cooldown", b"_cooldown", "_final_factor", b"_final_factor", "_gamma", b"_gamma", "_min_delta", b"_min_delta", "_patience", b"_patience", "cooldown", b"cooldown", "final_factor", b"final_factor", "gamma", b"gamma", "min_delta", b"min_delta", "patience", b"patience"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_cooldown", b"_cooldown", "_final_factor", b"_final_factor", "_gamma", b"_gamma", "_min_delta", b"_min_delta", "_patience", b"_patience", "cooldown", b"cooldown", "final_factor", b"final_factor", "gamma", b"gamma", "min_delta", b"min_delta", "patience", b"patience"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_cooldown", b"_cooldown"]) -> typing.Literal["cooldown"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_final_factor", b"_final_factor"]) -> typing.Literal["final_factor"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_gamma", b"_gamma"]) -> typing.Literal["gamma"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_min_delta", b"_min_delta"]) -> typing.Literal["min_delta"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_patience", b"_patience"]) -> typing.Literal["patience"] | None: ...
+
+Global___PlateauSchedule: typing_extensions.TypeAlias = PlateauSchedule
+
+@typing.final
 class Warmup(google.protobuf.message.Message):
     """A linear rise to the full rate at the start, on top of any schedule (Goyal et al. 2017)."""
 
@@ -775,24 +1024,196 @@ class Warmup(google.protobuf.message.Message):
 Global___Warmup: typing_extensions.TypeAlias = Warmup
 
 @typing.final
+class BatchSizeSchedule(google.protobuf.message.Message):
+    """The batch size over time."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    STEPS_FIELD_NUMBER: builtins.int
+    GROWTH_FIELD_NUMBER: builtins.int
+    @property
+    def steps(self) -> Global___BatchSizeSteps:
+        """Another batch size after each of some epochs."""
+
+    @property
+    def growth(self) -> Global___BatchSizeGrowth:
+        """Batches that grow by a factor after each of some epochs (Smith et al. 2018)."""
+
+    def __init__(
+        self,
+        *,
+        steps: Global___BatchSizeSteps | None = ...,
+        growth: Global___BatchSizeGrowth | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["growth", b"growth", "kind", b"kind", "steps", b"steps"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["growth", b"growth", "kind", b"kind", "steps", b"steps"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["kind", b"kind"]) -> typing.Literal["steps", "growth"] | None: ...
+
+Global___BatchSizeSchedule: typing_extensions.TypeAlias = BatchSizeSchedule
+
+@typing.final
+class BatchSizeSteps(google.protobuf.message.Message):
+    """Another batch size after each of some epochs."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    class _LrScaling:
+        ValueType = typing.NewType("ValueType", builtins.int)
+        V: typing_extensions.TypeAlias = ValueType
+
+    class _LrScalingEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[BatchSizeSteps._LrScaling.ValueType], builtins.type):
+        DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+        LR_SCALING_UNSPECIFIED: BatchSizeSteps._LrScaling.ValueType  # 0
+        """Not given: the default holds."""
+        LR_SCALING_NONE: BatchSizeSteps._LrScaling.ValueType  # 1
+        """Nothing, as where growth takes the place of a decay of the rate (Smith et al. 2018)."""
+        LR_SCALING_LINEAR: BatchSizeSteps._LrScaling.ValueType  # 2
+        """It grows k-fold (Goyal et al. 2017)."""
+        LR_SCALING_SQUARE_ROOT: BatchSizeSteps._LrScaling.ValueType  # 3
+        """It grows sqrt(k)-fold (Krizhevsky 2014)."""
+
+    class LrScaling(_LrScaling, metaclass=_LrScalingEnumTypeWrapper):
+        """What the learning rate does as batches grow k-fold."""
+
+    LR_SCALING_UNSPECIFIED: BatchSizeSteps.LrScaling.ValueType  # 0
+    """Not given: the default holds."""
+    LR_SCALING_NONE: BatchSizeSteps.LrScaling.ValueType  # 1
+    """Nothing, as where growth takes the place of a decay of the rate (Smith et al. 2018)."""
+    LR_SCALING_LINEAR: BatchSizeSteps.LrScaling.ValueType  # 2
+    """It grows k-fold (Goyal et al. 2017)."""
+    LR_SCALING_SQUARE_ROOT: BatchSizeSteps.LrScaling.ValueType  # 3
+    """It grows sqrt(k)-fold (Krizhevsky 2014)."""
+
+    MILESTONES_FIELD_NUMBER: builtins.int
+    SIZES_FIELD_NUMBER: builtins.int
+    LR_SCALING_FIELD_NUMBER: builtins.int
+    lr_scaling: Global___BatchSizeSteps.LrScaling.ValueType
+    """What the learning rate does as batches grow. Default: LR_SCALING_NONE."""
+    @property
+    def milestones(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """Epochs done before each change, rising; must be below the number of epochs. Limits: at most 64
+        items, each 1 to 100,000. Required.
+        """
+
+    @property
+    def sizes(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """Samples per step from each milestone on, as many as there are milestones. Limits: at most 64
+        items, each 1 to 1,048,576. Required.
+        """
+
+    def __init__(
+        self,
+        *,
+        milestones: collections.abc.Iterable[builtins.int] | None = ...,
+        sizes: collections.abc.Iterable[builtins.int] | None = ...,
+        lr_scaling: Global___BatchSizeSteps.LrScaling.ValueType | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_lr_scaling", b"_lr_scaling", "lr_scaling", b"lr_scaling"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_lr_scaling", b"_lr_scaling", "lr_scaling", b"lr_scaling", "milestones", b"milestones", "sizes", b"sizes"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_lr_scaling", b"_lr_scaling"]) -> typing.Literal["lr_scaling"] | None: ...
+
+Global___BatchSizeSteps: typing_extensions.TypeAlias = BatchSizeSteps
+
+@typing.final
+class BatchSizeGrowth(google.protobuf.message.Message):
+    """Batches that grow by a factor after each of some epochs (Smith et al. 2018)."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    class _LrScaling:
+        ValueType = typing.NewType("ValueType", builtins.int)
+        V: typing_extensions.TypeAlias = ValueType
+
+    class _LrScalingEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[BatchSizeGrowth._LrScaling.ValueType], builtins.type):
+        DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+        LR_SCALING_UNSPECIFIED: BatchSizeGrowth._LrScaling.ValueType  # 0
+        """Not given: the default holds."""
+        LR_SCALING_NONE: BatchSizeGrowth._LrScaling.ValueType  # 1
+        """Nothing, as where growth takes the place of a decay of the rate (Smith et al. 2018)."""
+        LR_SCALING_LINEAR: BatchSizeGrowth._LrScaling.ValueType  # 2
+        """It grows k-fold (Goyal et al. 2017)."""
+        LR_SCALING_SQUARE_ROOT: BatchSizeGrowth._LrScaling.ValueType  # 3
+        """It grows sqrt(k)-fold (Krizhevsky 2014)."""
+
+    class LrScaling(_LrScaling, metaclass=_LrScalingEnumTypeWrapper):
+        """What the learning rate does as batches grow k-fold."""
+
+    LR_SCALING_UNSPECIFIED: BatchSizeGrowth.LrScaling.ValueType  # 0
+    """Not given: the default holds."""
+    LR_SCALING_NONE: BatchSizeGrowth.LrScaling.ValueType  # 1
+    """Nothing, as where growth takes the place of a decay of the rate (Smith et al. 2018)."""
+    LR_SCALING_LINEAR: BatchSizeGrowth.LrScaling.ValueType  # 2
+    """It grows k-fold (Goyal et al. 2017)."""
+    LR_SCALING_SQUARE_ROOT: BatchSizeGrowth.LrScaling.ValueType  # 3
+    """It grows sqrt(k)-fold (Krizhevsky 2014)."""
+
+    MILESTONES_FIELD_NUMBER: builtins.int
+    FACTOR_FIELD_NUMBER: builtins.int
+    MAX_SIZE_FIELD_NUMBER: builtins.int
+    LR_SCALING_FIELD_NUMBER: builtins.int
+    factor: builtins.float
+    """How many times as large each time; sizes are rounded to whole samples. Limits: above 1 to
+    1,000. Default: 2.
+    """
+    max_size: builtins.int
+    """Samples per step at most. Limits: 1 to 1,048,576. Default: as many as the training split has."""
+    lr_scaling: Global___BatchSizeGrowth.LrScaling.ValueType
+    """What the learning rate does as batches grow. Default: LR_SCALING_NONE."""
+    @property
+    def milestones(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
+        """Epochs done before each growth, rising; must be below the number of epochs. Limits: at most 64
+        items, each 1 to 100,000. Required.
+        """
+
+    def __init__(
+        self,
+        *,
+        milestones: collections.abc.Iterable[builtins.int] | None = ...,
+        factor: builtins.float | None = ...,
+        max_size: builtins.int | None = ...,
+        lr_scaling: Global___BatchSizeGrowth.LrScaling.ValueType | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_factor", b"_factor", "_lr_scaling", b"_lr_scaling", "_max_size", b"_max_size", "factor", b"factor", "lr_scaling", b"lr_scaling", "max_size", b"max_size"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_factor", b"_factor", "_lr_scaling", b"_lr_scaling", "_max_size", b"_max_size", "factor", b"factor", "lr_scaling", b"lr_scaling", "max_size", b"max_size", "milestones", b"milestones"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_factor", b"_factor"]) -> typing.Literal["factor"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_lr_scaling", b"_lr_scaling"]) -> typing.Literal["lr_scaling"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_max_size", b"_max_size"]) -> typing.Literal["max_size"] | None: ...
+
+Global___BatchSizeGrowth: typing_extensions.TypeAlias = BatchSizeGrowth
+
+@typing.final
 class GradientClipping(google.protobuf.message.Message):
-    """Gradients are scaled down so that their norm over all parameters stays within a limit (Pascanu
-    et al. 2013).
+    """Gradients are kept within limits, first each value, then the norm over all parameters (Pascanu
+    et al. 2013). At least one of the two is given.
     """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     MAX_NORM_FIELD_NUMBER: builtins.int
+    MAX_VALUE_FIELD_NUMBER: builtins.int
     max_norm: builtins.float
-    """Largest 2-norm of the gradient. Limits: above 0 to 1,000,000. Default: 1."""
+    """Largest 2-norm of the gradient, beyond which all of it is scaled down; 1 is common. Limits:
+    above 0 to 1,000,000. Default: no limit.
+    """
+    max_value: builtins.float
+    """Largest size of each value of the gradient, beyond which that value is cut off. Limits: above
+    0 to 1,000,000. Default: no limit.
+    """
     def __init__(
         self,
         *,
         max_norm: builtins.float | None = ...,
+        max_value: builtins.float | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_max_norm", b"_max_norm", "max_norm", b"max_norm"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_max_norm", b"_max_norm", "max_norm", b"max_norm"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_max_norm", b"_max_norm", "_max_value", b"_max_value", "max_norm", b"max_norm", "max_value", b"max_value"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_max_norm", b"_max_norm", "_max_value", b"_max_value", "max_norm", b"max_norm", "max_value", b"max_value"]) -> None: ...
+    @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_max_norm", b"_max_norm"]) -> typing.Literal["max_norm"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_max_value", b"_max_value"]) -> typing.Literal["max_value"] | None: ...
 
 Global___GradientClipping: typing_extensions.TypeAlias = GradientClipping
 

@@ -37,6 +37,7 @@ class TrainingPlan(google.protobuf.message.Message):
     LAST_BATCH_SIZE_FIELD_NUMBER: builtins.int
     MEMORY_FIELD_NUMBER: builtins.int
     LINTS_FIELD_NUMBER: builtins.int
+    BATCHES_FIELD_NUMBER: builtins.int
     spec_digest: builtins.str
     """SHA-256 (hex) of the resolved spec."""
     parameters: builtins.int
@@ -44,11 +45,11 @@ class TrainingPlan(google.protobuf.message.Message):
     forward_flops: builtins.int
     """Floating-point operations of one sample's forward pass."""
     steps_per_epoch: builtins.int
-    """Optimizer steps per epoch."""
+    """Optimizer steps of the first epoch."""
     total_steps: builtins.int
     """Optimizer steps in all."""
     last_batch_size: builtins.int
-    """Samples in the last batch of an epoch."""
+    """Samples in the last batch of the first epoch."""
     @property
     def spec(self) -> dropnorm.v1.training_spec_pb2.TrainingSpec:
         """The spec with every default filled in."""
@@ -69,6 +70,10 @@ class TrainingPlan(google.protobuf.message.Message):
     def lints(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Lint]:
         """What is probably not wished."""
 
+    @property
+    def batches(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___PlannedBatches]:
+        """How epochs are cut into batches, in order; more than one with a batch-size schedule."""
+
     def __init__(
         self,
         *,
@@ -83,11 +88,42 @@ class TrainingPlan(google.protobuf.message.Message):
         last_batch_size: builtins.int = ...,
         memory: Global___MemoryEstimate | None = ...,
         lints: collections.abc.Iterable[Global___Lint] | None = ...,
+        batches: collections.abc.Iterable[Global___PlannedBatches] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["dataset", b"dataset", "memory", b"memory", "spec", b"spec"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["dataset", b"dataset", "forward_flops", b"forward_flops", "last_batch_size", b"last_batch_size", "layers", b"layers", "lints", b"lints", "memory", b"memory", "parameters", b"parameters", "spec", b"spec", "spec_digest", b"spec_digest", "steps_per_epoch", b"steps_per_epoch", "total_steps", b"total_steps"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["batches", b"batches", "dataset", b"dataset", "forward_flops", b"forward_flops", "last_batch_size", b"last_batch_size", "layers", b"layers", "lints", b"lints", "memory", b"memory", "parameters", b"parameters", "spec", b"spec", "spec_digest", b"spec_digest", "steps_per_epoch", b"steps_per_epoch", "total_steps", b"total_steps"]) -> None: ...
 
 Global___TrainingPlan: typing_extensions.TypeAlias = TrainingPlan
+
+@typing.final
+class PlannedBatches(google.protobuf.message.Message):
+    """Epochs that are cut into batches alike."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    FIRST_EPOCH_FIELD_NUMBER: builtins.int
+    BATCH_SIZE_FIELD_NUMBER: builtins.int
+    STEPS_PER_EPOCH_FIELD_NUMBER: builtins.int
+    LAST_BATCH_SIZE_FIELD_NUMBER: builtins.int
+    first_epoch: builtins.int
+    """The first of these epochs, from 1."""
+    batch_size: builtins.int
+    """Samples in a full batch."""
+    steps_per_epoch: builtins.int
+    """Optimizer steps per epoch."""
+    last_batch_size: builtins.int
+    """Samples in the last batch of an epoch."""
+    def __init__(
+        self,
+        *,
+        first_epoch: builtins.int = ...,
+        batch_size: builtins.int = ...,
+        steps_per_epoch: builtins.int = ...,
+        last_batch_size: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["batch_size", b"batch_size", "first_epoch", b"first_epoch", "last_batch_size", b"last_batch_size", "steps_per_epoch", b"steps_per_epoch"]) -> None: ...
+
+Global___PlannedBatches: typing_extensions.TypeAlias = PlannedBatches
 
 @typing.final
 class PlannedLayer(google.protobuf.message.Message):

@@ -17,7 +17,7 @@ from dropnorm_service.training.pictures import Pictures, load_pictures, save_pic
 from dropnorm_service.training.planning import plan
 from dropnorm_service.training.reporting import Interrupted, Order
 from dropnorm_service.training.saved import Predictor, load_examples, load_model, save_model
-from dropnorm_service.training.schedules import learning_rate
+from dropnorm_service.training.schedules import learning_rates
 
 __all__ = [
     "BadData",
@@ -39,7 +39,7 @@ __all__ = [
     "check",
     "choose_device",
     "fit",
-    "learning_rate",
+    "learning_rates",
     "load_data",
     "load_examples",
     "load_model",

@@ -13,6 +13,7 @@ from dropnorm_service.training.design import Design, design
 from dropnorm_service.training.elements import Element
 from dropnorm_service.training.inference import inference_batch_size
 from dropnorm_service.training.tasks import WITH_ACCURACY
+from dropnorm_service.training.timetable import Timetable, part_sizes
 
 
 def check(training: TrainingSpec, dataset: DatasetSummary) -> Design:
@@ -57,24 +58,34 @@ def _single_values_in_training(
     if not norms:
         return
     optimization, samples = training.optimization, dataset.train_samples
-    batching = Batching.of(samples, optimization.batch_size, optimization.last_batch)
     field, why = "optimization.batch_size", _why(norms[0])
     if samples == 1:
-        yield Problem(
-            field,
-            f"{why}, and the training split has a single sample; use more data, or leave batch norm out",
+        text = "the training split has a single sample; use more data, or leave batch norm out"
+        yield Problem(field, f"{why}, and {text}")
+        return
+    for batching in Timetable.of(optimization, samples).batchings:
+        micro, size, last = (
+            optimization.micro_batch_size,
+            batching.batch_size,
+            batching.last_batch_size,
         )
-    elif batching.batch_size == 1:
-        yield Problem(
-            field,
-            f"{why}, and every batch is one; give a batch_size of at least 2, or leave batch norm out",
-        )
-    elif batching.last_batch_size == 1:
-        yield Problem(
-            field,
-            f"{why}, and {samples} training samples in batches of {batching.batch_size} leave a last batch of "
-            "one; give another batch_size, or set last_batch to drop",
-        )
+        if size == 1:
+            text = "every batch is one; give a batch_size of at least 2, or leave batch norm out"
+        elif last == 1:
+            text = (
+                f"{samples} training samples in batches of {size} leave a last batch of one; give another "
+                "batch_size, or set last_batch to drop"
+            )
+        elif 1 in (part_sizes(size, micro)[0], part_sizes(last, micro)[0]):
+            field = "optimization.micro_batch_size"
+            text = (
+                f"batches of {size} and {last} samples in parts of at most {micro} leave a part of one; give a "
+                "larger micro_batch_size"
+            )
+        else:
+            continue
+        yield Problem(field, f"{why}, and {text}")
+        return
 
 
 def _single_values_in_evaluation(paper: Design, dataset: DatasetSummary) -> Iterator[Problem]:

@@ -8,7 +8,6 @@ import torch
 
 from dropnorm.results import DatasetLoaded
 from dropnorm.spec import TrainingSpec
-from dropnorm_service.training.batching import Batching
 from dropnorm_service.training.data import DatasetCache, SplitData, split
 from dropnorm_service.training.errors import memory_reported
 from dropnorm_service.training.reporting import (
@@ -20,6 +19,7 @@ from dropnorm_service.training.reporting import (
     go_on,
     ignore,
 )
+from dropnorm_service.training.timetable import Timetable
 
 
 def load_data(
@@ -48,10 +48,8 @@ def load_data(
     """
     started = time.perf_counter()
     summary = cache.summarize(spec)
-    optimization = spec.optimization
-    batching = Batching.of(summary.train_samples, optimization.batch_size, optimization.last_batch)
-    steps = optimization.epochs * batching.steps_per_epoch
-    report = ProgressReport(on_event, epochs=optimization.epochs, steps=steps)
+    timetable = Timetable.of(spec.optimization, summary.train_samples)
+    report = ProgressReport(on_event, epochs=timetable.epochs, steps=timetable.steps)
     report.enter("loading_data", epoch=0, step=0)
 
     def obey() -> None:

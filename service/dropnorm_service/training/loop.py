@@ -33,10 +33,12 @@ from dropnorm_service.training.reporting import (
     ignore,
 )
 from dropnorm_service.training.resumption import Resumption
-from dropnorm_service.training.schedules import learning_rate
+from dropnorm_service.training.schedules import learning_rates
+from dropnorm_service.training.selection import merit
 from dropnorm_service.training.state import fresh_state
 from dropnorm_service.training.step import Stepper, autocast, compilation
 from dropnorm_service.training.stopwatch import Stopwatch
+from dropnorm_service.training.timetable import Timetable
 
 
 @dataclass(frozen=True)
@@ -109,14 +111,13 @@ class _Training:
         self._spec, self._data, self._paper = spec, data, paper
         self._on_event, self._orders = on_event, orders
         optimization = spec.optimization
-        self._batching = Batching.of(
-            len(data.train), optimization.batch_size, optimization.last_batch
+        self._timetable = Timetable.of(optimization, len(data.train))
+        self._report = ProgressReport(
+            on_event, epochs=optimization.epochs, steps=self._timetable.steps
         )
-        steps = optimization.epochs * self._batching.steps_per_epoch
-        self._report = ProgressReport(on_event, epochs=optimization.epochs, steps=steps)
         self._report.enter("building", epoch=0, step=0)
         self._objective = objective_of(spec, data)
-        self._state = fresh_state(spec, data, paper, self._batching.steps_per_epoch)
+        self._state = fresh_state(spec, data, paper, self._batching(1).steps_per_epoch)
         self._rates = DropoutRates(self._state.model, spec)
         self._resumption = Resumption(checkpoint, spec, data, on_event)
         self._resumption.resume(self._state)
@@ -126,9 +127,7 @@ class _Training:
             autocast=autocast(spec.compute, data.device),
             between_batches=self._between_steps,
         )
-        self._step = Stepper(
-            self._state, self._objective, spec.compute, optimization.gradient_clipping
-        )
+        self._step = Stepper(self._state, self._objective, spec)
 
     def run(self) -> FitResult:
         """Train, choose, and look at the test split."""
@@ -151,7 +150,7 @@ class _Training:
             validation=validation,
             test=test,
             generalization_gap=self._objective.gap(train, test),
-            cost=training_cost(state, self._paper, self._batching.samples_per_epoch),
+            cost=training_cost(state, self._paper, self._samples_seen()),
         )
         return FitResult(state.model, evaluation, self._objective.pictures(self._inference))
 
@@ -162,10 +161,9 @@ class _Training:
         state.model.train()
         self._rates.enter(state.epoch)
         order = epoch_order(len(train), spec.seed, state.epoch).to(self._data.device)
-        batches = order.split(self._batching.batch_size)
+        batches = order.split(self._batching(state.epoch).batch_size)
         # Beside a small network's step Python itself takes time, so what can be done before the loop is.
-        first = (state.epoch - 1) * self._batching.steps_per_epoch
-        rates = [self._learning_rate(first + index) for index in range(len(state.losses))]
+        rates = self._learning_rates()
         x, y, losses, step = train.x, train.y, state.losses, self._step
         state.epoch_watch.start()
         for index in range(state.step, len(losses)):
@@ -199,7 +197,8 @@ class _Training:
             raise Diverged(
                 step=metrics.step, metric="validation_loss", value=metrics.validation_loss
             )
-        state.epoch, state.step, state.epoch_watch = state.epoch + 1, 0, Stopwatch()
+        state.plateau.offer(spec.optimization.schedule, merit(spec, metrics))
+        state.begin_epoch(self._batching(state.epoch + 1).steps_per_epoch)
 
     def _epoch_metrics(
         self, mean_loss: float, values: list[float], evaluation_seconds: float
@@ -213,22 +212,32 @@ class _Training:
             epoch=state.epoch,
             step=state.steps_done,
             train_loss=mean_loss,
-            learning_rate=self._learning_rate(state.steps_done - 1),
             dropout_rate=self._rates.of(state.epoch),
+            learning_rate=self._learning_rates()[-1],
+            batch_size=self._batching(state.epoch).batch_size,
             seconds=seconds,
             evaluation_seconds=evaluation_seconds,
-            samples_per_second=self._batching.samples_per_epoch / seconds,
+            samples_per_second=self._batching(state.epoch).samples_per_epoch / seconds,
             **dict(zip(names, values, strict=True)),
         )
 
-    def _learning_rate(self, step: int) -> float:
-        return learning_rate(
-            self._spec.optimization, step=step, steps_per_epoch=self._batching.steps_per_epoch
+    def _batching(self, epoch: int) -> Batching:
+        return self._timetable.batching(epoch)
+
+    def _learning_rates(self) -> list[float]:
+        """The rate of each step of the current epoch."""
+        state = self._state
+        return learning_rates(
+            self._spec.optimization, self._timetable, state.epoch, factor=state.plateau.factor
         )
+
+    def _samples_seen(self) -> int:
+        epochs = range(1, len(self._state.history) + 1)
+        return sum(self._batching(epoch).samples_per_epoch for epoch in epochs)
 
     def _mean_loss(self) -> Tensor:
         """Mean over the samples of the current epoch as trained: float64 `[1]`, on the device."""
-        losses, batching = self._state.losses.double(), self._batching
+        losses, batching = self._state.losses.double(), self._batching(self._state.epoch)
         total = losses.sum() * batching.batch_size
         surplus = losses[-1:] * (batching.batch_size - batching.last_batch_size)
         return (total - surplus) / batching.samples_per_epoch
@@ -244,7 +253,7 @@ class _Training:
         wrong = losses.isfinite().logical_not().nonzero()
         if len(wrong):
             index = int(wrong[0])
-            step = (state.epoch - 1) * len(state.losses) + index + 1
+            step = state.steps_before + index + 1
             raise Diverged(step=step, metric="train_loss", value=losses[index].item())
 
     def _between_steps(self) -> None:

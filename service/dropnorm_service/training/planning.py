@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dropnorm.results import DatasetSummary, MemoryEstimate, Plan, PlannedLayer
+from dropnorm.results import DatasetSummary, MemoryEstimate, Plan, PlannedBatches, PlannedLayer
 from dropnorm.spec import InvalidSpecError, Problem, TrainingSpec
-from dropnorm_service.training.batching import Batching
 from dropnorm_service.training.checks import check
 from dropnorm_service.training.design import DesignedLayer
 from dropnorm_service.training.dropout_rates import PLACED, dropout_factor
 from dropnorm_service.training.lints import Subject, lint
 from dropnorm_service.training.memory import estimate_memory
+from dropnorm_service.training.timetable import Stretch, Timetable, largest_part
 
 
 def plan(
@@ -27,12 +27,13 @@ def plan(
             every field at fault is named.
     """
     paper = check(training, dataset)
-    optimization = training.optimization
-    batching = Batching.of(dataset.train_samples, optimization.batch_size, optimization.last_batch)
-    memory = estimate_memory(training, paper, dataset, batching.batch_size)
+    timetable = Timetable.of(training.optimization, dataset.train_samples)
+    memory = estimate_memory(
+        training, paper, dataset, largest_part(training.optimization, timetable)
+    )
     if memory_limit_bytes is not None and memory.total > memory_limit_bytes:
         raise InvalidSpecError([_too_large(memory, memory_limit_bytes)])
-    subject = Subject(training, paper, dataset, batching, memory, memory_limit_bytes)
+    subject = Subject(training, paper, dataset, timetable, memory, memory_limit_bytes)
     return Plan(
         spec=training,
         spec_digest=training.digest(),
@@ -40,11 +41,21 @@ def plan(
         layers=tuple(_row(layer, training) for layer in paper.walk()),
         parameters=paper.parameters,
         forward_flops=paper.forward_flops,
-        steps_per_epoch=batching.steps_per_epoch,
-        total_steps=batching.steps_per_epoch * optimization.epochs,
-        last_batch_size=batching.last_batch_size,
+        steps_per_epoch=timetable.batching(1).steps_per_epoch,
+        total_steps=timetable.steps,
+        last_batch_size=timetable.batching(1).last_batch_size,
+        batches=tuple(map(_batches, timetable.stretches)),
         memory=memory,
         lints=lint(subject),
+    )
+
+
+def _batches(stretch: Stretch) -> PlannedBatches:
+    return PlannedBatches(
+        first_epoch=stretch.first_epoch,
+        batch_size=stretch.batching.batch_size,
+        steps_per_epoch=stretch.batching.steps_per_epoch,
+        last_batch_size=stretch.batching.last_batch_size,
     )
 
 

@@ -9,6 +9,13 @@ from dropnorm.results import EpochMetrics
 from dropnorm.spec import TrainingSpec
 
 
+def merit(spec: TrainingSpec, metrics: EpochMetrics) -> float:
+    """The metric that selects, negated where less is better."""
+    if spec.evaluation.selection == "validation_accuracy":
+        return metrics.validation_accuracy or 0.0
+    return -metrics.validation_loss
+
+
 @dataclass
 class Selection:
     """The best epoch so far, and how long nothing has improved.
@@ -32,10 +39,7 @@ class Selection:
 
     def offer(self, spec: TrainingSpec, metrics: EpochMetrics, seconds: float) -> bool:
         """Take note of an epoch; whether it is the best so far."""
-        accuracy = spec.evaluation.selection == "validation_accuracy"
-        stopping = spec.optimization.early_stopping
-        # From here on more is better.
-        value = (metrics.validation_accuracy or 0.0) if accuracy else -metrics.validation_loss
+        stopping, value = spec.optimization.early_stopping, merit(spec, metrics)
         if self.epoch == 0 or value > self.reference + (stopping.min_delta if stopping else 0.0):
             self.reference, self.waited = value, 0
         else:

@@ -17,6 +17,7 @@ from dropnorm_service.training.design import Design
 from dropnorm_service.training.model import model_of
 from dropnorm_service.training.network import Network
 from dropnorm_service.training.optimizers import build_optimizer
+from dropnorm_service.training.plateau import Plateau
 from dropnorm_service.training.selection import Selection
 from dropnorm_service.training.stopwatch import Stopwatch
 
@@ -29,12 +30,14 @@ class TrainingState:
         model: the network, in motion.
         optimizer: what moves it.
         scaler: scales the loss under float16; disabled otherwise.
-        losses: the loss of each step of the current epoch, float32 `[steps_per_epoch]`, on the device.
+        losses: the loss of each step of the current epoch, float32 `[steps of the epoch]`, on the device.
         best: weights and buffers of the best epoch by name, on the device.
         epoch: the current epoch, from 1.
         step: its steps done.
+        steps_before: optimizer steps of the epochs before it.
         history: the epochs done.
         selection: which of them is the best.
+        plateau: what a schedule that waits for a plateau made of them.
         epoch_watch: wall time of the current epoch's steps.
         watch: wall time of all attempts.
     """
@@ -46,15 +49,25 @@ class TrainingState:
     best: dict[str, Tensor]
     epoch: int = 1
     step: int = 0
+    steps_before: int = 0
     history: list[EpochMetrics] = field(default_factory=list)
     selection: Selection = field(default_factory=Selection)
+    plateau: Plateau = field(default_factory=Plateau)
     epoch_watch: Stopwatch = field(default_factory=Stopwatch)
     watch: Stopwatch = field(default_factory=Stopwatch)
 
     @property
     def steps_done(self) -> int:
         """Optimizer steps since the start of the training."""
-        return (self.epoch - 1) * len(self.losses) + self.step
+        return self.steps_before + self.step
+
+    def begin_epoch(self, steps: int) -> None:
+        """The epoch after the last one that is done is the current one; it has so many steps."""
+        self.steps_before += self.step
+        self.epoch, self.step = len(self.history) + 1, 0
+        self.epoch_watch = Stopwatch()
+        if len(self.losses) != steps:
+            self.losses = self.losses.new_zeros(steps)
 
     def keep_weights(self) -> None:
         """The current weights are the best so far."""
@@ -110,8 +123,10 @@ def capture(state: TrainingState) -> Snapshot:
         {
             "epoch": state.epoch,
             "step": state.step,
+            "steps_before": state.steps_before,
             "history": [metrics.model_dump() for metrics in state.history],
             "selection": asdict(state.selection),
+            "plateau": asdict(state.plateau),
             "scaler": state.scaler.state_dict(),
             "optimizer": scalars,
             "epoch_seconds": state.epoch_watch.seconds,
@@ -133,13 +148,15 @@ def restore(state: TrainingState, snapshot: Snapshot) -> None:
     state.model.load_state_dict(_under("model/", tensors))
     for name, tensor in _under("best/", tensors).items():
         state.best[name].copy_(tensor)
-    state.losses.copy_(tensors["losses"])
+    state.losses = tensors["losses"].to(state.losses.device)
     _restore_optimizer(state.optimizer, _under("optimizer/", tensors), facts["optimizer"])
     if facts["scaler"]:
         state.scaler.load_state_dict(dict(facts["scaler"]))
     state.epoch, state.step = facts["epoch"], facts["step"]
+    state.steps_before = facts["steps_before"]
     state.history = [EpochMetrics.model_validate(metrics) for metrics in facts["history"]]
     state.selection = Selection(**facts["selection"])
+    state.plateau = Plateau(**facts["plateau"])
     state.epoch_watch = Stopwatch(facts["epoch_seconds"])
     state.watch.add(facts["seconds"])
     torch.set_rng_state(tensors["random/cpu"])

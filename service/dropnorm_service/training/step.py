@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from dropnorm.spec import Compute, GradientClipping, InvalidSpecError, Problem
+from dropnorm.spec import Compute, InvalidSpecError, Problem, TrainingSpec
 from dropnorm_service.training.layers import Side
 from dropnorm_service.training.objectives import Objective
 from dropnorm_service.training.optimizers import set_learning_rate
@@ -29,17 +29,16 @@ class Stepper:
     Args:
         state: model, optimizer and scaler.
         objective: gives the loss of a batch.
-        compute: precision, and whether the forward pass is compiled.
-        clipping: limit of the gradient's norm.
+        spec: precision, whether the forward pass is compiled, how a batch is computed, limits of the gradient.
     """
 
     def __init__(
         self,
         state: TrainingState,
         objective: Objective,
-        compute: Compute,
-        clipping: GradientClipping | None,
+        spec: TrainingSpec,
     ) -> None:
+        compute = spec.compute
         # By static shapes, of which there are few: otherwise the code that a batch meets, and with it the last
         # digits of its numbers, depends on which sizes this process saw before.
         self._forward = (
@@ -52,7 +51,8 @@ class Stepper:
         self._scales = state.scaler.is_enabled()
         self._objective = objective
         self._compute, self._device = compute, state.losses.device
-        self._clipping = clipping
+        self._clipping = spec.optimization.gradient_clipping
+        self._micro = spec.optimization.micro_batch_size or math.inf
         self._learning_rate = math.nan
 
     def __call__(self, x: Tensor, y: Tensor, learning_rate: float) -> Tensor:
@@ -64,10 +64,28 @@ class Stepper:
         if learning_rate != self._learning_rate:
             self._learning_rate = learning_rate
             set_learning_rate(self._optimizer, learning_rate)
-        loss = self._losses(x, y)
-        self._update(loss if loss.ndim == 0 else loss.sum())
+        loss = self._backward(x, y) if len(x) <= self._micro else self._accumulate(x, y)
+        self._move()
         for parameter in self._parameters:
             parameter.grad = None
+        return loss
+
+    def _accumulate(self, x: Tensor, y: Tensor) -> Tensor:
+        """The gradient of a batch's mean loss, from that of its parts."""
+        parts = math.ceil(len(x) / self._micro)
+        losses = [
+            self._backward(some, targets, len(some) / len(x))
+            for some, targets in zip(x.tensor_split(parts), y.tensor_split(parts), strict=True)
+        ]
+        return torch.stack(losses).sum(dim=0)
+
+    def _backward(self, x: Tensor, y: Tensor, share: float = 1.0) -> Tensor:
+        """Forward and backward pass; the loss as a share of the batch's."""
+        loss = self._losses(x, y)
+        if share != 1.0:
+            loss = loss * share
+        total = loss if loss.ndim == 0 else loss.sum()
+        (self._scaler.scale(total) if self._scales else total).backward()
         return loss.detach()
 
     def _losses(self, x: Tensor, y: Tensor) -> Tensor:
@@ -84,20 +102,22 @@ class Stepper:
             loss = loss + _SIDE_WEIGHT * self._objective.side_loss(side.guess, y)
         return loss
 
-    def _update(self, loss: Tensor) -> None:
+    def _move(self) -> None:
         if not self._scales:
-            loss.backward()
             self._clip()
             self._optimizer.step()
             return
-        self._scaler.scale(loss).backward()
         self._scaler.unscale_(self._optimizer)
         self._clip()
         self._scaler.step(self._optimizer)
         self._scaler.update()
 
     def _clip(self) -> None:
-        if self._clipping is not None:
+        if self._clipping is None:
+            return
+        if self._clipping.max_value is not None:
+            nn.utils.clip_grad_value_(self._parameters, self._clipping.max_value)
+        if self._clipping.max_norm is not None:
             nn.utils.clip_grad_norm_(self._parameters, self._clipping.max_norm)
 
     def _outputs(self, *inputs: Tensor) -> Tensor:

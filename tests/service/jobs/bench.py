@@ -220,6 +220,7 @@ EVALUATION = Evaluation(
             validation_loss=0.2,
             validation_accuracy=0.9,
             learning_rate=1e-3,
+            batch_size=128,
             seconds=0.1,
             evaluation_seconds=0.01,
             samples_per_second=1e4,

@@ -226,7 +226,60 @@ def test_schedule_ends_early() -> None:
     field = "optimization.schedule.step.step_size"
     assert lints(trained(epochs=13, schedule=steep)) == {"SCHEDULE_ENDS_EARLY": field}
     assert lints(trained(epochs=12, schedule=steep)) == {}
-    assert lints(trained(epochs=13, schedule=dn.StepSchedule(step_size=2, gamma=1.0))) == {}
+    exponential = dn.ExponentialSchedule(gamma=0.1)
+    field = "optimization.schedule.exponential.gamma"
+    assert lints(trained(epochs=7, schedule=exponential)) == {"SCHEDULE_ENDS_EARLY": field}
+    assert lints(trained(epochs=6, schedule=exponential)) == {}
+    line = dn.PolynomialSchedule(epochs=5)
+    field = "optimization.schedule.polynomial.epochs"
+    assert lints(trained(epochs=10, schedule=line)) == {"SCHEDULE_ENDS_EARLY": field}
+    assert lints(trained(epochs=5, schedule=line)) == {}
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        dn.StepSchedule(step_size=2, gamma=1.0),
+        dn.MultiStepSchedule(milestones=(2,), gamma=1.0),
+        dn.ExponentialSchedule(gamma=1.0),
+        dn.PlateauSchedule(gamma=1.0),
+    ],
+    ids=str,
+)
+def test_schedules_that_change_nothing(schedule: dn.Schedule) -> None:
+    assert lints(trained(schedule=schedule)) == {
+        "SCHEDULE_WITHOUT_EFFECT": f"optimization.schedule.{schedule.kind}.gamma"
+    }
+
+
+def test_a_plateau_that_is_never_waited_for() -> None:
+    found = {"SCHEDULE_WITHOUT_EFFECT": "optimization.schedule.plateau.patience"}
+    schedule = dn.PlateauSchedule(patience=5)
+    assert lints(trained(epochs=6, schedule=schedule)) == found
+    assert lints(trained(epochs=7, schedule=schedule)) == {}
+    for patience, expected in ((5, found), (6, {})):
+        stopping = dn.EarlyStopping(patience=patience)
+        assert lints(trained(epochs=20, schedule=schedule, early_stopping=stopping)) == expected
+
+
+def test_parts_of_a_batch() -> None:
+    field = "optimization.micro_batch_size"
+    assert lints(trained(micro_batch_size=50)) == {}
+    for size in (100, 101):
+        assert lints(trained(micro_batch_size=size)) == {"ACCUMULATION_WITHOUT_EFFECT": field}
+    growth = dn.BatchSizeGrowth(milestones=(3,))
+    assert lints(trained(micro_batch_size=101, batch_size_schedule=growth)) == {}
+    spec = regularized(8, norm=dn.BatchNorm()).model_copy(
+        update={"optimization": dn.Optimization(batch_size=100, micro_batch_size=50)}
+    )
+    assert lints(spec)["BATCH_NORM_OVER_PARTS"] == field
+
+
+def test_batches_that_outgrow_the_split() -> None:
+    growth = dn.BatchSizeGrowth(milestones=(3,), factor=20.0)
+    assert lints(trained(batch_size_schedule=growth)) == {
+        "BATCH_EXCEEDS_SPLIT": "optimization.batch_size_schedule.growth.milestones"
+    }
 
 
 def test_weight_decay_without_effect() -> None:
@@ -243,6 +296,14 @@ def test_weight_decay_without_effect() -> None:
 def test_warmup_on_one_cycle() -> None:
     spec = trained(schedule=dn.OneCycleSchedule(), warmup=dn.Warmup())
     assert lints(spec) == {"WARMUP_ON_ONE_CYCLE": "optimization.warmup"}
+    spec = trained(schedule=dn.InverseSqrtSchedule(warmup_steps=50), warmup=dn.Warmup())
+    assert lints(spec) == {"WARMUP_ON_INVERSE_SQRT": "optimization.warmup"}
+
+
+def test_a_rise_as_long_as_the_training() -> None:
+    for steps, found in ((200, True), (199, False)):  # 20 epochs of 10 steps
+        spec = trained(schedule=dn.InverseSqrtSchedule(warmup_steps=steps))
+        assert ("WARMUP_OUTLASTS_TRAINING" in lints(spec)) == found
 
 
 def test_early_stopping_without_effect() -> None:

@@ -81,6 +81,28 @@ CASES: dict[str, tuple[dn.TrainingSpec, Dataset]] = {
         ),
         classification(2, 6, 6),
     ),
+    "batches that grow, in parts": (
+        mlp(
+            16,
+            optimization=asked(
+                batch_size=20,
+                batch_size_schedule=dn.BatchSizeGrowth(milestones=(1, 2), lr_scaling="linear"),
+                micro_batch_size=30,
+                schedule=dn.CosineRestartsSchedule(first_epochs=1),
+            ),
+            regularization=BOTH,
+        ),
+        classification(6),
+    ),
+    "plateau": (
+        mlp(
+            16,
+            optimization=asked(
+                epochs=6, schedule=dn.PlateauSchedule(gamma=0.5, patience=1, min_delta=0.2)
+            ),
+        ),
+        classification(6, distance=0.1),
+    ),
     "regression": (mlp(8, optimization=asked(), regularization=BOTH), regression(5, targets=2)),
     "convolutions": (
         listed(

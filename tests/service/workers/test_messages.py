@@ -31,6 +31,7 @@ def test_a_diverged_loss_survives_the_way() -> None:
         train_loss=math.nan,
         validation_loss=math.inf,
         learning_rate=0.1,
+        batch_size=128,
         seconds=1.0,
         evaluation_seconds=1.0,
         samples_per_second=1.0,

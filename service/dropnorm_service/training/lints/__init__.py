@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dropnorm.results import Lint
-from dropnorm_service.training.lints import network, optimizers, over_time, training
+from dropnorm_service.training.lints import network, optimizers, over_time, schedules, training
 from dropnorm_service.training.lints.subject import Rule, Subject
 
 RULES: Sequence[Rule] = (
@@ -19,8 +19,12 @@ RULES: Sequence[Rule] = (
     optimizers.idle_decay,
     training.last_batch_of_one,
     training.batch_exceeds_split,
-    training.schedule_ends_early,
-    training.second_warmup,
+    training.idle_accumulation,
+    training.norm_of_parts,
+    schedules.schedule_ends_early,
+    schedules.idle_schedule,
+    schedules.second_warmup,
+    schedules.unfinished_warmup,
     training.idle_early_stopping,
     over_time.idle_dropout_schedule,
     over_time.recompilation,

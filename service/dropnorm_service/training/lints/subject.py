@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from dropnorm.results import DatasetSummary, Lint, MemoryEstimate
 from dropnorm.spec import TrainingSpec
-from dropnorm_service.training.batching import Batching
 from dropnorm_service.training.design import Design
+from dropnorm_service.training.timetable import Timetable
 
 _NAMED = 3
 
@@ -21,7 +21,7 @@ class Subject:
         training: the spec.
         paper: its network.
         dataset: its data.
-        batching: how the training split is cut into batches.
+        timetable: how the training split is cut into batches.
         memory: what a training step takes.
         memory_limit: memory of the device in bytes; None: unknown.
     """
@@ -29,7 +29,7 @@ class Subject:
     training: TrainingSpec
     paper: Design
     dataset: DatasetSummary
-    batching: Batching
+    timetable: Timetable
     memory: MemoryEstimate
     memory_limit: int | None = None
 

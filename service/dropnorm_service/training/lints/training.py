@@ -1,74 +1,75 @@
-"""Lints about the training: its batches, its schedule, its memory."""
+"""Lints about the training: its batches, its end, its memory."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from math import ceil, log
 
 from dropnorm.results import Lint
-from dropnorm.spec import CosineSchedule, OneCycleSchedule, StepSchedule
+from dropnorm.spec.layers import BatchNorm
 from dropnorm_service.training.lints.subject import Subject
+from dropnorm_service.training.timetable import batch_sizes, largest_part
 
-_NEGLIGIBLE = 1e-6
 _NEARLY_FULL = 0.8
 
 
 def last_batch_of_one(subject: Subject) -> Iterator[Lint]:
     """An epoch that ends with a step on one sample."""
-    batching = subject.batching
-    if batching.last_batch_size == 1 < batching.batch_size:
-        yield Lint(
-            code="LAST_BATCH_OF_ONE",
-            field="optimization.last_batch",
-            message=f"{batching.samples} training samples in batches of {batching.batch_size} leave a last batch of "
-            "one, whose step is noisy and counts as much as any other; set last_batch to drop, or give another "
-            "batch_size",
-        )
+    for batching in subject.timetable.batchings:
+        if batching.last_batch_size == 1 < batching.batch_size:
+            yield Lint(
+                code="LAST_BATCH_OF_ONE",
+                field="optimization.last_batch",
+                message=f"{batching.samples} training samples in batches of {batching.batch_size} leave a last batch "
+                "of one, whose step is noisy and counts as much as any other; set last_batch to drop, or give another "
+                "batch_size",
+            )
+            return
 
 
 def batch_exceeds_split(subject: Subject) -> Iterator[Lint]:
     """A batch size that the training split cannot fill."""
-    asked = subject.training.optimization.batch_size
-    if asked > subject.batching.samples:
-        yield Lint(
-            code="BATCH_EXCEEDS_SPLIT",
-            field="optimization.batch_size",
-            message=f"the training split has {subject.batching.samples} samples, fewer than a batch of {asked}, so "
-            "every epoch is a single step; give a smaller batch_size",
-        )
-
-
-def schedule_ends_early(subject: Subject) -> Iterator[Lint]:
-    """A schedule that is over, or all but zero, before the training is."""
-    optimization = subject.training.optimization
-    schedule, epochs = optimization.schedule, optimization.epochs
-    if isinstance(schedule, CosineSchedule) and schedule.epochs and schedule.epochs < epochs:
-        yield Lint(
-            code="SCHEDULE_ENDS_EARLY",
-            field="optimization.schedule.cosine.epochs",
-            message=f"the descent ends after {schedule.epochs} of {epochs} epochs, and the rest is trained at "
-            f"{schedule.final_factor:g} times the learning rate; leave epochs out to use all of them",
-        )
-    if isinstance(schedule, StepSchedule) and schedule.gamma < 1.0:
-        # A logarithm that should be a whole number may come out a little above it.
-        end = ceil(log(_NEGLIGIBLE) / log(schedule.gamma) - 1e-9) * schedule.step_size
-        if end < epochs:
+    optimization, samples = subject.training.optimization, subject.dataset.train_samples
+    schedule = optimization.batch_size_schedule
+    sizes = batch_sizes(optimization.batch_size, schedule)
+    for epoch, asked in sizes.items():
+        if asked > samples:
+            field, when = "batch_size", ""
+            if schedule and epoch > 1:
+                field = f"batch_size_schedule.{schedule.kind}.milestones"
+                when = f"from epoch {epoch} on "
             yield Lint(
-                code="SCHEDULE_ENDS_EARLY",
-                field="optimization.schedule.step.step_size",
-                message=f"after {end} of {epochs} epochs the learning rate is a millionth of what it was, and nothing "
-                "moves any more; give a larger step_size or gamma, or fewer epochs",
+                code="BATCH_EXCEEDS_SPLIT",
+                field=f"optimization.{field}",
+                message=f"the training split has {samples} samples, fewer than a batch of {asked}, so "
+                f"{when}every epoch is a single step; give smaller batches",
             )
+            return
 
 
-def second_warmup(subject: Subject) -> Iterator[Lint]:
-    """A warm-up on a schedule that begins with one."""
-    optimization = subject.training.optimization
-    if optimization.warmup and isinstance(optimization.schedule, OneCycleSchedule):
+def idle_accumulation(subject: Subject) -> Iterator[Lint]:
+    """Parts of a batch that are never smaller than the batch."""
+    micro = subject.training.optimization.micro_batch_size
+    largest = max(batching.batch_size for batching in subject.timetable.batchings)
+    if micro is not None and micro >= largest:
         yield Lint(
-            code="WARMUP_ON_ONE_CYCLE",
-            field="optimization.warmup",
-            message="a one-cycle schedule begins with a rise of its own, and the two multiply; leave the warm-up out",
+            code="ACCUMULATION_WITHOUT_EFFECT",
+            field="optimization.micro_batch_size",
+            message=f"no batch has more than {largest} samples, so each is computed at once; give fewer, or leave it "
+            "out",
+        )
+
+
+def norm_of_parts(subject: Subject) -> Iterator[Lint]:
+    """Batch norm over parts of a batch."""
+    optimization, timetable = subject.training.optimization, subject.timetable
+    part = largest_part(optimization, timetable)
+    norms = any(isinstance(layer.element.layer, BatchNorm) for layer in subject.paper.walk())
+    if norms and part < max(batching.batch_size for batching in timetable.batchings):
+        yield Lint(
+            code="BATCH_NORM_OVER_PARTS",
+            field="optimization.micro_batch_size",
+            message=f"batch norm normalises each part of a batch, at most {part} samples, by itself, so this is not "
+            "the training that whole batches would give; a norm that does not look at the batch makes them equal",
         )
 
 
