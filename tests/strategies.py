@@ -57,8 +57,14 @@ def dropout_settings() -> dict[str, SearchStrategy[Any]]:
     }
 
 
-def batch_norm_settings() -> dict[str, SearchStrategy[Any]]:
-    return {"momentum": SHARES, "eps": POSITIVE, "affine": BOOLS, "track_running_stats": BOOLS}
+def batch_norms(model: type[AnyModel], **rest: SearchStrategy[Any]) -> SearchStrategy[AnyModel]:
+    rest = {"eps": POSITIVE, **rest}
+    ghosts = {"ghost_batch_size": st.none() | st.integers(2, 2**20)}
+    return st.one_of(
+        made(model, momentum=SHARES, affine=BOOLS, track_running_stats=BOOLS, **ghosts, **rest),
+        made(model, {"averaging": st.just("cumulative")}, affine=BOOLS, **ghosts, **rest),
+        made(model, {"freeze_after": EPOCHS}, freeze_affine=BOOLS, synchronized=BOOLS, **rest),
+    )
 
 
 def sample_norm_settings() -> dict[str, SearchStrategy[Any]]:
@@ -97,7 +103,7 @@ def plain_layers() -> SearchStrategy[dn.Layer]:
         st.just(layers.Flatten()),
         made(layers.Activation, function=FUNCTIONS),
         made(layers.Dropout, **dropout_settings()),
-        made(layers.BatchNorm, **batch_norm_settings()),
+        batch_norms(layers.BatchNorm),
         made(layers.LayerNorm, **sample_norm_settings()),
         made(layers.GroupNorm, groups=st.integers(1, 2**20), **sample_norm_settings()),
         made(layers.InstanceNorm, **sample_norm_settings()),
@@ -198,7 +204,7 @@ def regularizations() -> SearchStrategy[dn.Regularization]:
     }
     sample = sample_norm_settings() | places
     norms: dict[str, SearchStrategy[Any]] = {
-        "batch_norm": made(dn.BatchNorm, **batch_norm_settings(), **places),
+        "batch_norm": batch_norms(dn.BatchNorm, **places),
         "layer_norm": made(dn.LayerNorm, **sample),
         "group_norm": made(dn.GroupNorm, groups=st.integers(1, 2**20), **sample),
         "instance_norm": made(dn.InstanceNorm, **sample),

@@ -131,6 +131,54 @@ RULES: dict[str, tuple[dict[str, Any], str, str]] = {
         "optimization.optimizer.sgd.nesterov",
         "Nesterov's step needs momentum",
     ),
+    "a momentum for a cumulative average": (
+        {"regularization": {"batch_norm": {"averaging": "cumulative", "momentum": 0.2}}},
+        "regularization.batch_norm.momentum",
+        "a cumulative average has no momentum; leave it out",
+    ),
+    "an average of nothing": (
+        sequential({"kind": "batch_norm", "averaging": "cumulative", "track_running_stats": False}),
+        "architecture.sequential.layers[0].batch_norm.averaging",
+        "there are no running statistics; set track_running_stats, or leave this out",
+    ),
+    "frozen statistics that nobody keeps": (
+        {"regularization": {"batch_norm": {"freeze_after": 2, "track_running_stats": False}}},
+        "regularization.batch_norm.freeze_after",
+        "there are no running statistics",
+    ),
+    "gamma and beta frozen at no time": (
+        {"regularization": {"batch_norm": {"freeze_affine": True}}},
+        "regularization.batch_norm.freeze_affine",
+        "give freeze_after too",
+    ),
+    "no gamma and beta to freeze": (
+        {
+            "regularization": {
+                "batch_norm": {"freeze_affine": True, "freeze_after": 1, "affine": False}
+            }
+        },
+        "regularization.batch_norm.freeze_affine",
+        "there are no gamma and beta",
+    ),
+    "synchronised ghosts": (
+        {"regularization": {"batch_norm": {"synchronized": True, "ghost_batch_size": 8}}},
+        "regularization.batch_norm.synchronized",
+        "leave either of the two out",
+    ),
+    "a ramp that is flat": (
+        {"regularization": {"dropout": {"schedule": {"kind": "linear", "start_factor": 1.0}}}},
+        "regularization.dropout.schedule.linear.end_factor",
+        "from 1 to 1 there is no ramp",
+    ),
+    "a ramp that ends before it begins": (
+        {
+            "regularization": {
+                "dropout": {"schedule": {"kind": "linear", "from_epoch": 3, "to_epoch": 3}}
+            }
+        },
+        "regularization.dropout.schedule.linear.to_epoch",
+        "the ramp begins after epoch 3 and would end with epoch 3; end it later",
+    ),
     "a first step after the end": (
         optimization(epochs=5, schedule={"kind": "step", "step_size": 5}),
         "optimization.schedule.step.step_size",

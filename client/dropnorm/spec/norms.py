@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from dropnorm.spec._base import Bool, Float, Int, Positive, SpecModel
+from dropnorm.spec._base import Bool, Epochs, Float, Int, Positive, Problem, SpecModel
 
 
 class BatchNormSettings(SpecModel):
@@ -14,12 +15,48 @@ class BatchNormSettings(SpecModel):
 
     momentum: Annotated[Float, Field(gt=0.0, le=1.0)] = 0.1
     """Weight of the newest batch in the running mean and variance, above 0 to 1."""
+    averaging: Literal["exponential", "cumulative"] = "exponential"
+    """What the running statistics are: `exponential`, an average that forgets old batches by the momentum;
+    `cumulative`, the mean over all batches since the start, without a momentum."""
     eps: Positive = 1e-5
     """Added to the variance before the root, above 0."""
     affine: Bool = True
     """Learn gamma and beta."""
     track_running_stats: Bool = True
     """Keep running statistics for evaluation; without them evaluation normalises by its own batches."""
+    ghost_batch_size: Annotated[Int, Field(ge=2, le=2**20)] | None = None
+    """Samples normalised together, 2 to 1,048,576: each training batch is cut into ghost batches of this size, the last
+    of which takes what is left over (Hoffer et al. 2017); absent: the batch is not cut. Not for sequences."""
+    freeze_after: Epochs | None = None
+    """Epochs after which the running statistics stand still and training normalises by them, as evaluation does;
+    absent: never."""
+    freeze_affine: Bool = False
+    """Gamma and beta stand still with them."""
+    synchronized: Bool = False
+    """Normalise by the batch over all devices of a job, not by each one's share of it. A job trains on one device so
+    far, where it is the same, and Plan says so. Not for sequences."""
+
+    def _rules(self) -> Iterator[Problem]:
+        usual = BatchNormSettings.model_fields["momentum"].default
+        if self.averaging == "cumulative" and self.momentum != usual:
+            yield Problem("momentum", "a cumulative average has no momentum; leave it out")
+        if not self.track_running_stats:
+            for name, unset in (("averaging", "exponential"), ("freeze_after", None)):
+                if getattr(self, name) != unset:
+                    yield Problem(
+                        name,
+                        "there are no running statistics; set track_running_stats, or leave this out",
+                    )
+        if self.freeze_affine and self.freeze_after is None:
+            yield Problem("freeze_affine", "give freeze_after too, the epochs before it")
+        if self.freeze_affine and not self.affine:
+            yield Problem(
+                "freeze_affine", "there are no gamma and beta; leave it out, or set affine"
+            )
+        if self.synchronized and self.ghost_batch_size is not None:
+            yield Problem(
+                "synchronized", "ghost batches are small on purpose; leave either of the two out"
+            )
 
 
 class SampleNormSettings(SpecModel):

@@ -402,6 +402,11 @@ class BatchNormLayer(google.protobuf.message.Message):
     EPS_FIELD_NUMBER: builtins.int
     AFFINE_FIELD_NUMBER: builtins.int
     TRACK_RUNNING_STATS_FIELD_NUMBER: builtins.int
+    AVERAGING_FIELD_NUMBER: builtins.int
+    GHOST_BATCH_SIZE_FIELD_NUMBER: builtins.int
+    FREEZE_AFTER_FIELD_NUMBER: builtins.int
+    FREEZE_AFFINE_FIELD_NUMBER: builtins.int
+    SYNCHRONIZED_FIELD_NUMBER: builtins.int
     momentum: builtins.float
     """Weight of the newest batch in the running mean and variance. Limits: above 0 to 1. Default:
     0.1.
@@ -414,6 +419,23 @@ class BatchNormLayer(google.protobuf.message.Message):
     """Keep running statistics for evaluation; without them evaluation normalises by its own batches.
     Default: true.
     """
+    averaging: dropnorm.v1.regularization_pb2.BatchNormAveraging.ValueType
+    """What the running statistics are. Default: BATCH_NORM_AVERAGING_EXPONENTIAL."""
+    ghost_batch_size: builtins.int
+    """Samples normalised together: each training batch is cut into ghost batches of this size, the
+    last of which takes what is left over (Hoffer et al. 2017). Not for sequences. Limits: 2 to
+    1,048,576. Default: the batch is not cut.
+    """
+    freeze_after: builtins.int
+    """Epochs after which the running statistics stand still and training normalises by them, as
+    evaluation does. Limits: 1 to 100,000. Default: never.
+    """
+    freeze_affine: builtins.bool
+    """Gamma and beta stand still with them. Default: false."""
+    synchronized: builtins.bool
+    """Normalise by the batch over all devices of a job, not by each one's share of it. A job trains on
+    one device so far, where it is the same. Not for sequences. Default: false.
+    """
     def __init__(
         self,
         *,
@@ -421,15 +443,30 @@ class BatchNormLayer(google.protobuf.message.Message):
         eps: builtins.float | None = ...,
         affine: builtins.bool | None = ...,
         track_running_stats: builtins.bool | None = ...,
+        averaging: dropnorm.v1.regularization_pb2.BatchNormAveraging.ValueType | None = ...,
+        ghost_batch_size: builtins.int | None = ...,
+        freeze_after: builtins.int | None = ...,
+        freeze_affine: builtins.bool | None = ...,
+        synchronized: builtins.bool | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_affine", b"_affine", "_eps", b"_eps", "_momentum", b"_momentum", "_track_running_stats", b"_track_running_stats", "affine", b"affine", "eps", b"eps", "momentum", b"momentum", "track_running_stats", b"track_running_stats"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_affine", b"_affine", "_eps", b"_eps", "_momentum", b"_momentum", "_track_running_stats", b"_track_running_stats", "affine", b"affine", "eps", b"eps", "momentum", b"momentum", "track_running_stats", b"track_running_stats"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_affine", b"_affine", "_averaging", b"_averaging", "_eps", b"_eps", "_freeze_affine", b"_freeze_affine", "_freeze_after", b"_freeze_after", "_ghost_batch_size", b"_ghost_batch_size", "_momentum", b"_momentum", "_synchronized", b"_synchronized", "_track_running_stats", b"_track_running_stats", "affine", b"affine", "averaging", b"averaging", "eps", b"eps", "freeze_affine", b"freeze_affine", "freeze_after", b"freeze_after", "ghost_batch_size", b"ghost_batch_size", "momentum", b"momentum", "synchronized", b"synchronized", "track_running_stats", b"track_running_stats"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_affine", b"_affine", "_averaging", b"_averaging", "_eps", b"_eps", "_freeze_affine", b"_freeze_affine", "_freeze_after", b"_freeze_after", "_ghost_batch_size", b"_ghost_batch_size", "_momentum", b"_momentum", "_synchronized", b"_synchronized", "_track_running_stats", b"_track_running_stats", "affine", b"affine", "averaging", b"averaging", "eps", b"eps", "freeze_affine", b"freeze_affine", "freeze_after", b"freeze_after", "ghost_batch_size", b"ghost_batch_size", "momentum", b"momentum", "synchronized", b"synchronized", "track_running_stats", b"track_running_stats"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_affine", b"_affine"]) -> typing.Literal["affine"] | None: ...
     @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_averaging", b"_averaging"]) -> typing.Literal["averaging"] | None: ...
+    @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_eps", b"_eps"]) -> typing.Literal["eps"] | None: ...
     @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_freeze_affine", b"_freeze_affine"]) -> typing.Literal["freeze_affine"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_freeze_after", b"_freeze_after"]) -> typing.Literal["freeze_after"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_ghost_batch_size", b"_ghost_batch_size"]) -> typing.Literal["ghost_batch_size"] | None: ...
+    @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_momentum", b"_momentum"]) -> typing.Literal["momentum"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_synchronized", b"_synchronized"]) -> typing.Literal["synchronized"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_track_running_stats", b"_track_running_stats"]) -> typing.Literal["track_running_stats"] | None: ...
 

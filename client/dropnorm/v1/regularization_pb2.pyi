@@ -17,6 +17,30 @@ else:
 
 DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
 
+class _BatchNormAveraging:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _BatchNormAveragingEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_BatchNormAveraging.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    BATCH_NORM_AVERAGING_UNSPECIFIED: _BatchNormAveraging.ValueType  # 0
+    """Not given: the default holds."""
+    BATCH_NORM_AVERAGING_EXPONENTIAL: _BatchNormAveraging.ValueType  # 1
+    """An average that forgets old batches by the momentum."""
+    BATCH_NORM_AVERAGING_CUMULATIVE: _BatchNormAveraging.ValueType  # 2
+    """The mean over all batches since the start, without a momentum."""
+
+class BatchNormAveraging(_BatchNormAveraging, metaclass=_BatchNormAveragingEnumTypeWrapper):
+    """What the running statistics of a batch norm are."""
+
+BATCH_NORM_AVERAGING_UNSPECIFIED: BatchNormAveraging.ValueType  # 0
+"""Not given: the default holds."""
+BATCH_NORM_AVERAGING_EXPONENTIAL: BatchNormAveraging.ValueType  # 1
+"""An average that forgets old batches by the momentum."""
+BATCH_NORM_AVERAGING_CUMULATIVE: BatchNormAveraging.ValueType  # 2
+"""The mean over all batches since the start, without a momentum."""
+Global___BatchNormAveraging: typing_extensions.TypeAlias = BatchNormAveraging
+
 class _DropoutRescaling:
     ValueType = typing.NewType("ValueType", builtins.int)
     V: typing_extensions.TypeAlias = ValueType
@@ -410,6 +434,11 @@ class BatchNorm(google.protobuf.message.Message):
     HIDDEN_FIELD_NUMBER: builtins.int
     OUTPUT_FIELD_NUMBER: builtins.int
     POSITION_FIELD_NUMBER: builtins.int
+    AVERAGING_FIELD_NUMBER: builtins.int
+    GHOST_BATCH_SIZE_FIELD_NUMBER: builtins.int
+    FREEZE_AFTER_FIELD_NUMBER: builtins.int
+    FREEZE_AFFINE_FIELD_NUMBER: builtins.int
+    SYNCHRONIZED_FIELD_NUMBER: builtins.int
     momentum: builtins.float
     """Weight of the newest batch in the running mean and variance. Limits: above 0 to 1. Default:
     0.1.
@@ -430,6 +459,23 @@ class BatchNorm(google.protobuf.message.Message):
     """Normalise the outputs (logits). Default: false."""
     position: Global___BatchNorm.Position.ValueType
     """Where in a hidden layer. Default: POSITION_BEFORE_ACTIVATION."""
+    averaging: Global___BatchNormAveraging.ValueType
+    """What the running statistics are. Default: BATCH_NORM_AVERAGING_EXPONENTIAL."""
+    ghost_batch_size: builtins.int
+    """Samples normalised together: each training batch is cut into ghost batches of this size, the
+    last of which takes what is left over (Hoffer et al. 2017). Not for sequences. Limits: 2 to
+    1,048,576. Default: the batch is not cut.
+    """
+    freeze_after: builtins.int
+    """Epochs after which the running statistics stand still and training normalises by them, as
+    evaluation does. Limits: 1 to 100,000. Default: never.
+    """
+    freeze_affine: builtins.bool
+    """Gamma and beta stand still with them. Default: false."""
+    synchronized: builtins.bool
+    """Normalise by the batch over all devices of a job, not by each one's share of it. A job trains on
+    one device so far, where it is the same. Not for sequences. Default: false.
+    """
     def __init__(
         self,
         *,
@@ -441,13 +487,26 @@ class BatchNorm(google.protobuf.message.Message):
         hidden: builtins.bool | None = ...,
         output: builtins.bool | None = ...,
         position: Global___BatchNorm.Position.ValueType | None = ...,
+        averaging: Global___BatchNormAveraging.ValueType | None = ...,
+        ghost_batch_size: builtins.int | None = ...,
+        freeze_after: builtins.int | None = ...,
+        freeze_affine: builtins.bool | None = ...,
+        synchronized: builtins.bool | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_affine", b"_affine", "_eps", b"_eps", "_hidden", b"_hidden", "_input", b"_input", "_momentum", b"_momentum", "_output", b"_output", "_position", b"_position", "_track_running_stats", b"_track_running_stats", "affine", b"affine", "eps", b"eps", "hidden", b"hidden", "input", b"input", "momentum", b"momentum", "output", b"output", "position", b"position", "track_running_stats", b"track_running_stats"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_affine", b"_affine", "_eps", b"_eps", "_hidden", b"_hidden", "_input", b"_input", "_momentum", b"_momentum", "_output", b"_output", "_position", b"_position", "_track_running_stats", b"_track_running_stats", "affine", b"affine", "eps", b"eps", "hidden", b"hidden", "input", b"input", "momentum", b"momentum", "output", b"output", "position", b"position", "track_running_stats", b"track_running_stats"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_affine", b"_affine", "_averaging", b"_averaging", "_eps", b"_eps", "_freeze_affine", b"_freeze_affine", "_freeze_after", b"_freeze_after", "_ghost_batch_size", b"_ghost_batch_size", "_hidden", b"_hidden", "_input", b"_input", "_momentum", b"_momentum", "_output", b"_output", "_position", b"_position", "_synchronized", b"_synchronized", "_track_running_stats", b"_track_running_stats", "affine", b"affine", "averaging", b"averaging", "eps", b"eps", "freeze_affine", b"freeze_affine", "freeze_after", b"freeze_after", "ghost_batch_size", b"ghost_batch_size", "hidden", b"hidden", "input", b"input", "momentum", b"momentum", "output", b"output", "position", b"position", "synchronized", b"synchronized", "track_running_stats", b"track_running_stats"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_affine", b"_affine", "_averaging", b"_averaging", "_eps", b"_eps", "_freeze_affine", b"_freeze_affine", "_freeze_after", b"_freeze_after", "_ghost_batch_size", b"_ghost_batch_size", "_hidden", b"_hidden", "_input", b"_input", "_momentum", b"_momentum", "_output", b"_output", "_position", b"_position", "_synchronized", b"_synchronized", "_track_running_stats", b"_track_running_stats", "affine", b"affine", "averaging", b"averaging", "eps", b"eps", "freeze_affine", b"freeze_affine", "freeze_after", b"freeze_after", "ghost_batch_size", b"ghost_batch_size", "hidden", b"hidden", "input", b"input", "momentum", b"momentum", "output", b"output", "position", b"position", "synchronized", b"synchronized", "track_running_stats", b"track_running_stats"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_affine", b"_affine"]) -> typing.Literal["affine"] | None: ...
     @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_averaging", b"_averaging"]) -> typing.Literal["averaging"] | None: ...
+    @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_eps", b"_eps"]) -> typing.Literal["eps"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_freeze_affine", b"_freeze_affine"]) -> typing.Literal["freeze_affine"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_freeze_after", b"_freeze_after"]) -> typing.Literal["freeze_after"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_ghost_batch_size", b"_ghost_batch_size"]) -> typing.Literal["ghost_batch_size"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_hidden", b"_hidden"]) -> typing.Literal["hidden"] | None: ...
     @typing.overload
@@ -458,6 +517,8 @@ class BatchNorm(google.protobuf.message.Message):
     def WhichOneof(self, oneof_group: typing.Literal["_output", b"_output"]) -> typing.Literal["output"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_position", b"_position"]) -> typing.Literal["position"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_synchronized", b"_synchronized"]) -> typing.Literal["synchronized"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_track_running_stats", b"_track_running_stats"]) -> typing.Literal["track_running_stats"] | None: ...
 

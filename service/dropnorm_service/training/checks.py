@@ -28,7 +28,7 @@ def check(training: TrainingSpec, dataset: DatasetSummary) -> Design:
         paper = design(training, dataset.input_shape, dataset.outputs, dataset.sequences)
     except InvalidSpecError as error:
         raise InvalidSpecError([*error.problems, *problems]) from error
-    problems += _nothing_to_learn(paper)
+    problems += _nothing_to_learn(training, paper)
     problems += _single_values_in_training(training, paper, dataset)
     problems += _single_values_in_evaluation(paper, dataset)
     if problems:
@@ -45,10 +45,26 @@ def _selection(training: TrainingSpec, dataset: DatasetSummary) -> Iterator[Prob
         )
 
 
-def _nothing_to_learn(paper: Design) -> Iterator[Problem]:
+def _nothing_to_learn(training: TrainingSpec, paper: Design) -> Iterator[Problem]:
     if paper.parameters == 0:
         text = "the network has no weights to learn; give it a linear or a conv layer"
         yield Problem("architecture", text)
+        return
+    frozen = [layer for layer in paper.walk() if _stands_still(layer.element, training)]
+    if sum(layer.blueprint.parameters for layer in frozen) == paper.parameters:
+        text = "all that the network can learn are gamma and beta, which this freezes; leave it out"
+        yield Problem(frozen[0].element.setting("freeze_affine"), text)
+
+
+def _stands_still(element: Element, training: TrainingSpec) -> bool:
+    """Whether a layer's gamma and beta stand still before the training ends."""
+    norm = element.layer
+    return (
+        isinstance(norm, spec.BatchNorm)
+        and norm.freeze_affine
+        and norm.freeze_after is not None
+        and norm.freeze_after < training.optimization.epochs
+    )
 
 
 def _single_values_in_training(

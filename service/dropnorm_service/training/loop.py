@@ -20,6 +20,7 @@ from dropnorm_service.training.design import Design
 from dropnorm_service.training.device import arithmetic, wait_for
 from dropnorm_service.training.dropout_rates import DropoutRates
 from dropnorm_service.training.errors import Diverged, memory_reported
+from dropnorm_service.training.freezing import FrozenNorms
 from dropnorm_service.training.inference import Inference, inference_batch_size
 from dropnorm_service.training.objectives import objective_of
 from dropnorm_service.training.pictures import Pictures
@@ -119,6 +120,7 @@ class _Training:
         self._objective = objective_of(spec, data)
         self._state = fresh_state(spec, data, paper, self._batching(1).steps_per_epoch)
         self._rates = DropoutRates(self._state.model, spec)
+        self._frozen = FrozenNorms(self._state.model, paper)
         self._resumption = Resumption(checkpoint, spec, data, on_event)
         self._resumption.resume(self._state)
         self._inference = Inference(
@@ -160,6 +162,7 @@ class _Training:
         self._enter("training")
         state.model.train()
         self._rates.enter(state.epoch)
+        self._frozen.enter(state.epoch)
         order = epoch_order(len(train), spec.seed, state.epoch).to(self._data.device)
         batches = order.split(self._batching(state.epoch).batch_size)
         # Beside a small network's step Python itself takes time, so what can be done before the loop is.

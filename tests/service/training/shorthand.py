@@ -26,6 +26,8 @@ LAYERS: list[tuple[dn.Layer, Shape]] = [
     (layers.Dropout(rate=0.5, rescaling="l2_norm"), (5,)),
     (layers.BatchNorm(), (5,)),
     (layers.BatchNorm(affine=False, track_running_stats=False), (3, 4, 5)),
+    (layers.BatchNorm(ghost_batch_size=2, averaging="cumulative"), (3, 4, 5)),
+    (layers.BatchNorm(synchronized=True), (5,)),
     (layers.Dropout(rate=0.5, method="spatial"), (3, 4, 5)),
     (layers.Dropout(rate=0.5, method="gaussian"), (5,)),
     (layers.Dropout(rate=0.5, method="alpha"), (5,)),

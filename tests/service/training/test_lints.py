@@ -381,3 +381,25 @@ def test_dropout_schedule_that_compiles_again_and_again() -> None:
 
     assert found(8, compile=True) == {"DROPOUT_SCHEDULE_RECOMPILES": "compute.compile"}
     assert found(8) == found(4, compile=True) == {}
+
+
+def test_forms_of_batch_norm_without_effect() -> None:
+    field = "regularization.batch_norm"
+
+    def found(**norm: Any) -> dict[str, str]:
+        every = lints(
+            mlp(
+                8,
+                optimization=dn.Optimization(epochs=5, batch_size=100),
+                regularization=dn.Regularization(batch_norm=dn.BatchNorm(**norm)),
+            )
+        )
+        return {code: at for code, at in every.items() if code != "BIAS_BEFORE_BATCH_NORM"}
+
+    assert found(ghost_batch_size=51) == {
+        "GHOST_BATCHES_WITHOUT_EFFECT": f"{field}.ghost_batch_size"
+    }
+    assert found(ghost_batch_size=50) == {}
+    assert found(freeze_after=5) == {"FREEZE_WITHOUT_EFFECT": f"{field}.freeze_after"}
+    assert found(freeze_after=4) == {}
+    assert found(synchronized=True) == {"SYNCHRONIZED_ON_ONE_DEVICE": f"{field}.synchronized"}

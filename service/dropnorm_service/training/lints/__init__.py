@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dropnorm.results import Lint
-from dropnorm_service.training.lints import network, optimizers, over_time, schedules, training
+from dropnorm_service.training.lints import (
+    batch_norms,
+    network,
+    optimizers,
+    over_time,
+    schedules,
+    training,
+)
 from dropnorm_service.training.lints.subject import Rule, Subject
 
 RULES: Sequence[Rule] = (
@@ -16,6 +23,9 @@ RULES: Sequence[Rule] = (
     network.high_rate,
     network.batch_statistics,
     network.nothing_to_regularize,
+    batch_norms.single_ghost,
+    batch_norms.idle_freeze,
+    batch_norms.synchronized_alone,
     optimizers.idle_decay,
     training.last_batch_of_one,
     training.batch_exceeds_split,

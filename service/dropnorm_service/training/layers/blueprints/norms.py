@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from functools import partial
 from math import prod
 
@@ -15,6 +16,7 @@ from dropnorm_service.training.layers.blueprints.paper import (
     describe,
     image,
 )
+from dropnorm_service.training.layers.ghosts import GhostBatchNorm
 from dropnorm_service.training.layers.norms import (
     RMSNorm,
     TokenBatchNorm,
@@ -29,21 +31,43 @@ _BATCH_NORMS = {1: nn.BatchNorm1d, 2: TokenBatchNorm, 3: nn.BatchNorm2d}
 
 def batch_norm(layer: BatchNormSettings, shape: Shape) -> Blueprint:
     """Any shape, which it keeps: per feature of a vector or of a sequence's tokens, per channel of an image."""
-    kind = _BATCH_NORMS[len(shape)]
     channels = _channels(shape)
+    kind: type[nn.Module] = _BATCH_NORMS[len(shape)]
+    make: Callable[..., nn.Module] = kind
+    for field in ("ghost_batch_size", "synchronized"):
+        if getattr(layer, field) and len(shape) == _SEQUENCE:
+            raise DoesNotFit(f"a batch norm of sequences has no {field}; leave it out", field)
+    if layer.ghost_batch_size is not None or _waits(layer, shape):
+        make = partial(GhostBatchNorm, size=layer.ghost_batch_size)
+    elif layer.synchronized:
+        make = kind = nn.SyncBatchNorm
     return Blueprint(
         make=partial(
-            kind,
+            make,
             channels,
             eps=layer.eps,
-            momentum=layer.momentum,
+            momentum=None if layer.averaging == "cumulative" else layer.momentum,
             affine=layer.affine,
             track_running_stats=layer.track_running_stats,
         ),
-        text=f"{kind.__name__}({channels})",
+        text=", ".join([f"{kind.__name__}({channels})", *_forms(layer)]),
         output_shape=shape,
         parameters=2 * channels * layer.affine,
     )
+
+
+def _waits(layer: BatchNormSettings, shape: Shape) -> bool:
+    """Whether torch's own module would wait for the device at each step."""
+    return layer.averaging == "cumulative" and len(shape) != _SEQUENCE and not layer.synchronized
+
+
+def _forms(layer: BatchNormSettings) -> Iterator[str]:
+    if layer.averaging == "cumulative":
+        yield "cumulative average"
+    if layer.ghost_batch_size is not None:
+        yield f"ghost batches of {layer.ghost_batch_size}"
+    if layer.freeze_after is not None:
+        yield f"frozen after epoch {layer.freeze_after}"
 
 
 def layer_norm(layer: SampleNormSettings, shape: Shape) -> Blueprint:
