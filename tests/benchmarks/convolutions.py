@@ -61,7 +61,7 @@ def spec_of(name: str) -> dn.TrainingSpec:
         architecture=FAMILIES[name],
         regularization=dn.Regularization(batch_norm=dn.BatchNorm()),
         optimization=dn.Optimization(epochs=_EPOCHS, batch_size=_BATCH),
-        data=dn.Data(dataset="mnist", train_samples=_SAMPLES),
+        data=dn.Data(dataset="mnist", train_samples=_SAMPLES, validation_share=0.01),
         evaluation=dn.EvaluationSettings(train_metrics=False),
         compute=dn.Compute(device="cpu"),
     )
