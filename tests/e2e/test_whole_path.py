@@ -30,6 +30,14 @@ with torch.no_grad():
 print(json.dumps(float((classes == test["y"]).mean())))
 """
 
+GENERATED = """
+import sys
+import mlflow, torch
+mlflow.set_tracking_uri(sys.argv[1])
+model = mlflow.pytorch.load_model(f"runs:/{sys.argv[2]}/model")
+print(*model(torch.randn(3, 8)).shape)
+"""
+
 
 def mlflow_client(server: Server) -> MlflowClient:
     return MlflowClient(TrackingConfig.resolve(server.data_dir).tracking_uri)
@@ -79,6 +87,26 @@ def test_a_training_from_its_spec_to_its_model_in_mlflow(
     assert accuracy_without_dropnorm(asked, run, tracked, tmp_path) == pytest.approx(
         evaluation.test.accuracy
     )
+
+
+@pytest.mark.slow
+def test_a_generator_leaves_its_images_and_a_model_that_makes_them(
+    client: dn.Client, tracked: Server
+):
+    asked = spec(epochs=3).model_copy(update={"architecture": dn.GAN(latent=8, width=8)})
+    job = client.train(asked)
+    evaluation = job.result()
+    run = run_of(job, tracked, "FINISHED")
+
+    assert evaluation.task == "generation"
+    assert run.data.tags["dropnorm.model"] == "ready"
+    assert run.data.metrics["test_frechet_distance"] == evaluation.test.frechet_distance
+    pictures = mlflow_client(tracked).list_artifacts(run.info.run_id, "plots")
+    assert "plots/samples.png" in [each.path for each in pictures]
+    uri = TrackingConfig.resolve(tracked.data_dir).tracking_uri
+    program = [sys.executable, "-c", GENERATED, uri, run.info.run_id]
+    done = subprocess.run(program, check=False, capture_output=True, text=True)
+    assert done.stdout.split() == ["3", "1", "8", "8"], done.stderr
 
 
 @pytest.mark.slow
