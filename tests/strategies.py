@@ -410,6 +410,7 @@ def specs() -> SearchStrategy[dn.TrainingSpec]:
         selection=st.sampled_from(["validation_loss", "validation_accuracy"]),
         train_metrics=BOOLS,
         calibration_bins=st.integers(2, 1000),
+        recalibrate_batch_norm=st.sampled_from([None, "dropout_off", "dropout_on"]),
     )
     return made(
         dn.TrainingSpec,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
@@ -109,7 +109,7 @@ def evaluation_title(evaluation: Evaluation) -> str:
 
 
 def evaluation_notes(evaluation: Evaluation) -> list[str]:
-    """The gap and the cost, a line each."""
+    """The gap, the cost and a recalibration, a line each."""
     cost = evaluation.cost
     gap = _GAPS.get(evaluation.task, "loss, test minus train")
     return [
@@ -118,7 +118,22 @@ def evaluation_notes(evaluation: Evaluation) -> list[str]:
         f"{seconds(cost.seconds)} in all, {seconds(cost.seconds_to_best)} to the best epoch, "
         f"{count(cost.samples_per_second)} samples/s, peak memory {size(cost.peak_memory_bytes)}, "
         f"on {cost.device}",
+        *_recalibration_notes(evaluation),
     ]
+
+
+def _recalibration_notes(evaluation: Evaluation) -> Iterator[str]:
+    found = evaluation.recalibration
+    if found is None or not found.layers:
+        return
+    mean = max(found.layers, key=lambda layer: layer.largest_mean_shift)
+    variance = max(found.layers, key=lambda layer: layer.largest_variance_shift)
+    yield (
+        f"batch norm recalibrated: validation loss {number(found.validation_before.loss)} before, "
+        f"{number(evaluation.validation.loss)} after; largest shift of a running mean "
+        f"{number(mean.largest_mean_shift)} deviations ({mean.layer}), of a variance "
+        f"{variance.largest_variance_shift:.1%} ({variance.layer})"
+    )
 
 
 def layer_row(layer: PlannedLayer) -> Row:

@@ -168,6 +168,30 @@ class Metrics(ResultModel):
         return tuple(row.predicted for row in self.classes)
 
 
+class NormShift(ResultModel):
+    """How far the running statistics of one batch norm have moved, seen through its eps."""
+
+    layer: str
+    """Name of the layer in the model."""
+    mean_shift: float
+    """Change of the running mean in running standard deviations, the mean over its channels."""
+    largest_mean_shift: float
+    """Likewise of the channel where it is largest."""
+    variance_shift: float
+    """Change of the running variance as a share of it, the mean over its channels."""
+    largest_variance_shift: float
+    """Likewise of the channel where it is largest."""
+
+
+class Recalibration(ResultModel):
+    """What computing the running statistics of batch norms anew has changed."""
+
+    layers: tuple[NormShift, ...]
+    """Each batch norm that keeps running statistics, in order."""
+    validation_before: Metrics
+    """The validation split before it; after it, the evaluation's own."""
+
+
 class TrainingCost(ResultModel):
     """What the training took."""
 
@@ -214,6 +238,8 @@ class Evaluation(ResultModel):
     """How much worse test is than train: accuracy of train minus test, in regression MSE of test minus train."""
     cost: TrainingCost
     """What it took."""
+    recalibration: Recalibration | None = None
+    """What computing the running statistics anew has changed, before all these metrics; absent when not asked for."""
 
     def to_frame(self) -> pandas.DataFrame:
         """The history as a pandas DataFrame: a row per epoch, indexed by `epoch`, a column per metric.

@@ -49,3 +49,7 @@ class EvaluationSettings(SpecModel):
     the best epoch it is measured in any case."""
     calibration_bins: Annotated[Int, Field(ge=2, le=1000)] = 15
     """Equal-width confidence bins of the expected calibration error, 2 to 1000 (Guo et al. 2017)."""
+    recalibrate_batch_norm: Literal["dropout_off", "dropout_on"] | None = None
+    """Compute running means and variances anew before the evaluation: at the best weights, over the whole training
+    split in batches as in training, with dropout off or on (Wu & Johnson 2021); what it changes is reported. Frozen
+    ones stay. Absent: not at all."""

@@ -151,9 +151,33 @@ class EvaluationSettings(google.protobuf.message.Message):
     SELECTION_VALIDATION_ACCURACY: EvaluationSettings.Selection.ValueType  # 2
     """The highest accuracy on the validation split; only in classification."""
 
+    class _RecalibrateBatchNorm:
+        ValueType = typing.NewType("ValueType", builtins.int)
+        V: typing_extensions.TypeAlias = ValueType
+
+    class _RecalibrateBatchNormEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[EvaluationSettings._RecalibrateBatchNorm.ValueType], builtins.type):
+        DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+        RECALIBRATE_BATCH_NORM_UNSPECIFIED: EvaluationSettings._RecalibrateBatchNorm.ValueType  # 0
+        """Not given: the default holds."""
+        RECALIBRATE_BATCH_NORM_DROPOUT_OFF: EvaluationSettings._RecalibrateBatchNorm.ValueType  # 1
+        """It does not, as in evaluation."""
+        RECALIBRATE_BATCH_NORM_DROPOUT_ON: EvaluationSettings._RecalibrateBatchNorm.ValueType  # 2
+        """It does, as in training."""
+
+    class RecalibrateBatchNorm(_RecalibrateBatchNorm, metaclass=_RecalibrateBatchNormEnumTypeWrapper):
+        """Whether dropout acts while running statistics are computed anew."""
+
+    RECALIBRATE_BATCH_NORM_UNSPECIFIED: EvaluationSettings.RecalibrateBatchNorm.ValueType  # 0
+    """Not given: the default holds."""
+    RECALIBRATE_BATCH_NORM_DROPOUT_OFF: EvaluationSettings.RecalibrateBatchNorm.ValueType  # 1
+    """It does not, as in evaluation."""
+    RECALIBRATE_BATCH_NORM_DROPOUT_ON: EvaluationSettings.RecalibrateBatchNorm.ValueType  # 2
+    """It does, as in training."""
+
     SELECTION_FIELD_NUMBER: builtins.int
     TRAIN_METRICS_FIELD_NUMBER: builtins.int
     CALIBRATION_BINS_FIELD_NUMBER: builtins.int
+    RECALIBRATE_BATCH_NORM_FIELD_NUMBER: builtins.int
     selection: Global___EvaluationSettings.Selection.ValueType
     """Which metric names the best epoch, whose weights are kept and tested; accuracy only in
     classification. Early stopping watches the same metric. Default: SELECTION_VALIDATION_LOSS.
@@ -166,17 +190,25 @@ class EvaluationSettings(google.protobuf.message.Message):
     """Equal-width confidence bins of the expected calibration error (Guo et al. 2017). Limits: 2 to
     1,000. Default: 15.
     """
+    recalibrate_batch_norm: Global___EvaluationSettings.RecalibrateBatchNorm.ValueType
+    """Compute running means and variances of batch norms anew before the evaluation: at the best
+    weights, over the whole training split in batches as in training (Wu & Johnson 2021). What it
+    changes is reported; frozen ones stay. Default: not at all.
+    """
     def __init__(
         self,
         *,
         selection: Global___EvaluationSettings.Selection.ValueType | None = ...,
         train_metrics: builtins.bool | None = ...,
         calibration_bins: builtins.int | None = ...,
+        recalibrate_batch_norm: Global___EvaluationSettings.RecalibrateBatchNorm.ValueType | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_calibration_bins", b"_calibration_bins", "_selection", b"_selection", "_train_metrics", b"_train_metrics", "calibration_bins", b"calibration_bins", "selection", b"selection", "train_metrics", b"train_metrics"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_calibration_bins", b"_calibration_bins", "_selection", b"_selection", "_train_metrics", b"_train_metrics", "calibration_bins", b"calibration_bins", "selection", b"selection", "train_metrics", b"train_metrics"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_calibration_bins", b"_calibration_bins", "_recalibrate_batch_norm", b"_recalibrate_batch_norm", "_selection", b"_selection", "_train_metrics", b"_train_metrics", "calibration_bins", b"calibration_bins", "recalibrate_batch_norm", b"recalibrate_batch_norm", "selection", b"selection", "train_metrics", b"train_metrics"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_calibration_bins", b"_calibration_bins", "_recalibrate_batch_norm", b"_recalibrate_batch_norm", "_selection", b"_selection", "_train_metrics", b"_train_metrics", "calibration_bins", b"calibration_bins", "recalibrate_batch_norm", b"recalibrate_batch_norm", "selection", b"selection", "train_metrics", b"train_metrics"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_calibration_bins", b"_calibration_bins"]) -> typing.Literal["calibration_bins"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_recalibrate_batch_norm", b"_recalibrate_batch_norm"]) -> typing.Literal["recalibrate_batch_norm"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_selection", b"_selection"]) -> typing.Literal["selection"] | None: ...
     @typing.overload

@@ -75,6 +75,7 @@ class Evaluation(google.protobuf.message.Message):
     TEST_FIELD_NUMBER: builtins.int
     GENERALIZATION_GAP_FIELD_NUMBER: builtins.int
     COST_FIELD_NUMBER: builtins.int
+    RECALIBRATION_FIELD_NUMBER: builtins.int
     task: Global___Task.ValueType
     """Kind of learning problem."""
     best_epoch: builtins.int
@@ -109,6 +110,12 @@ class Evaluation(google.protobuf.message.Message):
     def cost(self) -> Global___TrainingCost:
         """What it took."""
 
+    @property
+    def recalibration(self) -> Global___Recalibration:
+        """What computing the running statistics anew has changed, before all these metrics; absent when
+        not asked for.
+        """
+
     def __init__(
         self,
         *,
@@ -122,11 +129,73 @@ class Evaluation(google.protobuf.message.Message):
         test: Global___Metrics | None = ...,
         generalization_gap: builtins.float = ...,
         cost: Global___TrainingCost | None = ...,
+        recalibration: Global___Recalibration | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["cost", b"cost", "dataset", b"dataset", "test", b"test", "train", b"train", "validation", b"validation"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["best_epoch", b"best_epoch", "cost", b"cost", "dataset", b"dataset", "generalization_gap", b"generalization_gap", "history", b"history", "stopped_early", b"stopped_early", "task", b"task", "test", b"test", "train", b"train", "validation", b"validation"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["cost", b"cost", "dataset", b"dataset", "recalibration", b"recalibration", "test", b"test", "train", b"train", "validation", b"validation"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["best_epoch", b"best_epoch", "cost", b"cost", "dataset", b"dataset", "generalization_gap", b"generalization_gap", "history", b"history", "recalibration", b"recalibration", "stopped_early", b"stopped_early", "task", b"task", "test", b"test", "train", b"train", "validation", b"validation"]) -> None: ...
 
 Global___Evaluation: typing_extensions.TypeAlias = Evaluation
+
+@typing.final
+class Recalibration(google.protobuf.message.Message):
+    """What computing the running statistics of batch norms anew has changed."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    LAYERS_FIELD_NUMBER: builtins.int
+    VALIDATION_BEFORE_FIELD_NUMBER: builtins.int
+    @property
+    def layers(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___NormShift]:
+        """Each batch norm that keeps running statistics, in order."""
+
+    @property
+    def validation_before(self) -> Global___Metrics:
+        """The validation split before it; after it, the evaluation's own."""
+
+    def __init__(
+        self,
+        *,
+        layers: collections.abc.Iterable[Global___NormShift] | None = ...,
+        validation_before: Global___Metrics | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["validation_before", b"validation_before"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["layers", b"layers", "validation_before", b"validation_before"]) -> None: ...
+
+Global___Recalibration: typing_extensions.TypeAlias = Recalibration
+
+@typing.final
+class NormShift(google.protobuf.message.Message):
+    """How far the running statistics of one batch norm have moved."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    LAYER_FIELD_NUMBER: builtins.int
+    MEAN_SHIFT_FIELD_NUMBER: builtins.int
+    LARGEST_MEAN_SHIFT_FIELD_NUMBER: builtins.int
+    VARIANCE_SHIFT_FIELD_NUMBER: builtins.int
+    LARGEST_VARIANCE_SHIFT_FIELD_NUMBER: builtins.int
+    layer: builtins.str
+    """Name of the layer in the model."""
+    mean_shift: builtins.float
+    """Change of the running mean in running standard deviations, the mean over its channels."""
+    largest_mean_shift: builtins.float
+    """Likewise of the channel where it is largest."""
+    variance_shift: builtins.float
+    """Change of the running variance as a share of it, the mean over its channels."""
+    largest_variance_shift: builtins.float
+    """Likewise of the channel where it is largest."""
+    def __init__(
+        self,
+        *,
+        layer: builtins.str = ...,
+        mean_shift: builtins.float = ...,
+        largest_mean_shift: builtins.float = ...,
+        variance_shift: builtins.float = ...,
+        largest_variance_shift: builtins.float = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["largest_mean_shift", b"largest_mean_shift", "largest_variance_shift", b"largest_variance_shift", "layer", b"layer", "mean_shift", b"mean_shift", "variance_shift", b"variance_shift"]) -> None: ...
+
+Global___NormShift: typing_extensions.TypeAlias = NormShift
 
 @typing.final
 class DatasetSummary(google.protobuf.message.Message):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from dropnorm.results import EpochCompleted, EpochMetrics, Evaluation, Phase
+from dropnorm.results import EpochCompleted, EpochMetrics, Evaluation, Phase, Recalibration
 from dropnorm.spec import TrainingSpec
 from dropnorm_service.training.batching import Batching, epoch_order
 from dropnorm_service.training.checkpoint import Checkpoints
@@ -24,6 +24,7 @@ from dropnorm_service.training.freezing import FrozenNorms
 from dropnorm_service.training.inference import Inference, inference_batch_size
 from dropnorm_service.training.objectives import objective_of
 from dropnorm_service.training.pictures import Pictures
+from dropnorm_service.training.recalibration import recalibrate, shifts, statistics_of
 from dropnorm_service.training.reporting import (
     EventSink,
     Interrupted,
@@ -140,6 +141,7 @@ class _Training:
         state.model.load_state_dict(state.best)
         self._rates.enter(state.selection.epoch)
         self._enter("testing")
+        recalibration = self._recalibrate()
         parts = (data.train, data.validation, data.test)
         train, validation, test = (self._objective.metrics(self._inference, part) for part in parts)
         evaluation = Evaluation(
@@ -153,6 +155,7 @@ class _Training:
             test=test,
             generalization_gap=self._objective.gap(train, test),
             cost=training_cost(state, self._paper, self._samples_seen()),
+            recalibration=recalibration,
         )
         return FitResult(state.model, evaluation, self._objective.pictures(self._inference))
 
@@ -202,6 +205,26 @@ class _Training:
             )
         state.plateau.offer(spec.optimization.schedule, merit(spec, metrics))
         state.begin_epoch(self._batching(state.epoch + 1).steps_per_epoch)
+
+    def _recalibrate(self) -> Recalibration | None:
+        """Compute the running statistics of the chosen epoch anew, if that is asked for."""
+        state, data, epoch = self._state, self._data, self._state.selection.epoch
+        if self._spec.evaluation.recalibrate_batch_norm is None:
+            return None
+        before, statistics = (
+            self._objective.metrics(self._inference, data.validation),
+            statistics_of(state.model),
+        )
+        state.model.train()
+        self._frozen.enter(epoch)
+        recalibrate(state.model, self._spec, data.train, self._batching(epoch), self._look)
+        return Recalibration(layers=shifts(state.model, statistics), validation_before=before)
+
+    def _look(self, x: Tensor, y: Tensor) -> None:
+        """A forward pass as in training, for what it leaves in the network."""
+        with torch.no_grad(), autocast(self._spec.compute, self._data.device):
+            self._objective.training_loss(self._state.model, x, y)
+        self._between_steps()
 
     def _epoch_metrics(
         self, mean_loss: float, values: list[float], evaluation_seconds: float

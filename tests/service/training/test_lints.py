@@ -403,3 +403,20 @@ def test_forms_of_batch_norm_without_effect() -> None:
     assert found(freeze_after=5) == {"FREEZE_WITHOUT_EFFECT": f"{field}.freeze_after"}
     assert found(freeze_after=4) == {}
     assert found(synchronized=True) == {"SYNCHRONIZED_ON_ONE_DEVICE": f"{field}.synchronized"}
+
+
+def test_recalibration_without_effect() -> None:
+    def found(how: Any, **regularization: Any) -> dict[str, str]:
+        spec = mlp(
+            8,
+            regularization=dn.Regularization(**regularization),
+            evaluation=dn.EvaluationSettings(recalibrate_batch_norm=how),
+        )
+        return {code: at for code, at in lints(spec).items() if code.startswith("RECALIBRATION")}
+
+    silent = {"RECALIBRATION_WITHOUT_EFFECT": "evaluation.recalibrate_batch_norm"}
+    untracked = dn.BatchNorm(track_running_stats=False)
+    assert found("dropout_off") == found("dropout_off", batch_norm=untracked) == silent
+    assert found("dropout_on", batch_norm=NORM) == silent
+    assert found("dropout_on", batch_norm=NORM, dropout=dn.Dropout()) == {}
+    assert found("dropout_off", batch_norm=NORM) == {}

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from mlflow.entities import Metric
 
-from dropnorm.results import EpochCompleted, Evaluation, Metrics
+from dropnorm.results import EpochCompleted, Evaluation, Metrics, Recalibration
 
 _NOT_MEASURED = frozenset({"epoch", "step"})
 
@@ -39,7 +39,7 @@ def epoch_metrics(epoch: EpochCompleted, time: datetime) -> list[Metric]:
 
 
 def final_metrics(evaluation: Evaluation, time: datetime) -> list[Metric]:
-    """An evaluation's metrics: `test_*`, `best/train_*`, `best/validation_*` and `cost/*`.
+    """An evaluation's metrics: `test_*`, `best/train_*`, `best/validation_*` and `cost/*`, and `recalibration/*`.
 
     Their step is 0, which MLflow's page takes for a single number: it draws bars, not a curve of one point.
     """
@@ -55,7 +55,18 @@ def final_metrics(evaluation: Evaluation, time: datetime) -> list[Metric]:
             if isinstance(value, int | float)
         },
     }
+    if evaluation.recalibration is not None:
+        values |= _recalibration(evaluation.recalibration)
     return _entities(values, 0, time)
+
+
+def _recalibration(found: Recalibration) -> Iterator[tuple[str, float]]:
+    """What is largest of all layers, and validation as it was before."""
+    for name in ("largest_mean_shift", "largest_variance_shift"):
+        if found.layers:
+            yield f"recalibration/{name}", max(getattr(layer, name) for layer in found.layers)
+    for name, value in _numbers(found.validation_before):
+        yield f"recalibration/validation_{name}_before", value
 
 
 def _numbers(metrics: Metrics) -> Iterator[tuple[str, float]]:

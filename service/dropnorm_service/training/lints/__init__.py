@@ -26,6 +26,7 @@ RULES: Sequence[Rule] = (
     batch_norms.single_ghost,
     batch_norms.idle_freeze,
     batch_norms.synchronized_alone,
+    batch_norms.idle_recalibration,
     optimizers.idle_decay,
     training.last_batch_of_one,
     training.batch_exceeds_split,

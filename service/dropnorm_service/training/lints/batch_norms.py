@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dropnorm.results import Lint
 from dropnorm.spec import layers as spec
 from dropnorm_service.training.elements import Element
+from dropnorm_service.training.layers import DropsBranch
 from dropnorm_service.training.lints.subject import Subject, over_fields
 from dropnorm_service.training.timetable import largest_part
 
@@ -51,6 +52,30 @@ def synchronized_alone(subject: Subject) -> Iterator[Lint]:
         ],
         "a job trains on one device, which has the whole batch, so there is nothing to synchronise",
     )
+
+
+def idle_recalibration(subject: Subject) -> Iterator[Lint]:
+    """Statistics to be computed anew where there are none, or with dropout where there is none."""
+    asked = subject.training.evaluation.recalibrate_batch_norm
+    field = "evaluation.recalibrate_batch_norm"
+    if asked is None:
+        return
+    if not any(norm.track_running_stats for _, norm in _batch_norms(subject)):
+        yield Lint(
+            code="RECALIBRATION_WITHOUT_EFFECT",
+            field=field,
+            message="no batch norm of the network keeps running statistics; leave it out",
+        )
+    elif asked == "dropout_on" and not any(_drops(layer.element) for layer in subject.paper.walk()):
+        yield Lint(
+            code="RECALIBRATION_WITHOUT_EFFECT",
+            field=field,
+            message="the network has no dropout to be on; dropout_off says the same",
+        )
+
+
+def _drops(element: Element) -> bool:
+    return isinstance(element.layer, spec.Dropout | DropsBranch) and element.layer.rate > 0.0
 
 
 def _batch_norms(subject: Subject) -> Iterator[tuple[Element, spec.BatchNorm]]:
