@@ -125,6 +125,7 @@ def architectures() -> SearchStrategy[dn.Architecture]:
         made(dn.Sequential, {"layers": layer_lists()}, output_layer=BOOLS),
         image_families(),
         generative_families(),
+        transformers(),
     )
 
 
@@ -173,6 +174,41 @@ def generative_families() -> SearchStrategy[dn.Architecture]:
     )
 
 
+def transformers() -> SearchStrategy[dn.Architecture]:
+    widths, depths = st.integers(1, 2**10), st.integers(1, 128)
+    shared = {
+        "feed_forward": widths,
+        "activation": FUNCTIONS,
+        "norm_position": st.sampled_from(["pre", "post"]),
+    }
+    # The width in heads of its own, so that they divide it.
+    sizes = st.tuples(st.integers(1, 2**10), st.integers(1, 64)).map(
+        lambda pair: {"width": pair[0] * pair[1], "heads": pair[1]}
+    )
+    return sizes.flatmap(
+        lambda size: st.one_of(
+            made(
+                dn.Transformer,
+                {name: st.just(value) for name, value in size.items()},
+                encoder_layers=depths,
+                decoder_layers=depths,
+                final_norms=BOOLS,
+                positions=st.sampled_from(["sinusoidal", "learned"]),
+                tied_output=BOOLS,
+                **shared,
+            ),
+            made(
+                dn.BERT,
+                {name: st.just(value) for name, value in size.items()},
+                layers=depths,
+                max_length=widths,
+                segments=st.integers(1, 1024),
+                **shared,
+            ),
+        )
+    )
+
+
 def dropout_schedules() -> SearchStrategy[dn.DropoutSchedule]:
     return st.one_of(
         made(
@@ -194,6 +230,9 @@ def regularizations() -> SearchStrategy[dn.Regularization]:
         input_rate=RATES,
         output_rate=RATES,
         stochastic_depth_rate=RATES,
+        embedding_rate=st.none() | RATES,
+        attention_rate=st.none() | RATES,
+        residual_rate=st.none() | RATES,
         schedule=st.none() | dropout_schedules(),
     ) | made(dn.Dropout, method=st.sampled_from(["gaussian", "alpha"]), rate=RATES)
     places: dict[str, SearchStrategy[Any]] = {

@@ -73,6 +73,7 @@ if TYPE_CHECKING:
     )
     from dropnorm.results._plot import plot_comparison
     from dropnorm.spec import (
+        BERT,
         GAN,
         MLP,
         SGD,
@@ -131,11 +132,13 @@ if TYPE_CHECKING:
         Sequential,
         StepSchedule,
         TrainingSpec,
+        Transformer,
         Warmup,
         layers,
     )
 
 __all__ = [
+    "BERT",
     "GAN",
     "MLP",
     "SGD",
@@ -244,6 +247,7 @@ __all__ = [
     "TrainingCost",
     "TrainingJob",
     "TrainingSpec",
+    "Transformer",
     "Unauthenticated",
     "Unavailable",
     "Unimplemented",

@@ -310,6 +310,7 @@ class TestJsonSchema:
             *("mlp", "sequential"),
             *("alexnet", "vgg", "googlenet", "resnet", "densenet"),
             *("vae", "gan"),
+            *("transformer", "bert"),
         }
 
     def test_unknown_fields_are_refused_by_it_too(self):

@@ -286,9 +286,9 @@ RULES: dict[str, tuple[dict[str, Any], str, str]] = {
     ),
     "a missing part": ({"data": None}, "data", "give the fields of a Data by name, not None"),
     "an unknown kind": (
-        {"architecture": {"kind": "transformer"}},
+        {"architecture": {"kind": "perceptron"}},
         "architecture",
-        "there is no kind 'transformer'; choose one of mlp, sequential",
+        "there is no kind 'perceptron'; choose one of mlp, sequential",
     ),
     "no kind": ({"architecture": {}}, "architecture", "say which one is meant by its kind"),
     "a number as text": (

@@ -29,11 +29,15 @@ _METRICS = (
     ("Fréchet distance", "frechet_distance"),
     ("generator loss", "generator_loss"),
     ("discriminator loss", "discriminator_loss"),
+    ("perplexity", "perplexity"),
+    ("accuracy of the commonest", "baseline_accuracy"),
+    ("perplexity of frequencies", "baseline_perplexity"),
 )
 
 _GAPS = {
     "classification": "accuracy, train minus test",
     "regression": "MSE, test minus train",
+    "masked_language_modelling": "accuracy, train minus test",
     "generation": "Fréchet distance, test minus train",
 }
 

@@ -34,6 +34,7 @@ PANELS = (
     ("KL of codes", "kl"),
     ("generator loss", "generator_loss"),
     ("discriminator loss", "discriminator_loss"),
+    ("perplexity", "perplexity"),
 )
 """Title of a panel of learning curves, and what it shows: `train_eval_*` and `validation_*` of the epochs."""
 

@@ -45,7 +45,7 @@ class DatasetSummary(ResultModel):
     input_shape: tuple[int, ...]
     """Shape of one sample: `[features]`, `[channels, height, width]` or `[tokens]`."""
     outputs: int
-    """Number of classes or regression targets."""
+    """Number of classes or regression targets; 0: the data has neither."""
     class_names: tuple[str, ...] = ()
     """Names of the classes in order; empty in regression."""
     train_samples: int
@@ -91,6 +91,10 @@ class EpochMetrics(ResultModel):
     """Discriminator's loss over the training split and as many generated samples in nats; only in generation."""
     validation_discriminator_loss: float | None = None
     """Discriminator's loss over the validation split and as many generated samples in nats; only in generation."""
+    train_eval_perplexity: float | None = None
+    """Perplexity of the tokens that are told, over the training split; only where there are such."""
+    validation_perplexity: float | None = None
+    """Perplexity of the tokens that are told, over the validation split; only where there are such."""
     learning_rate: float
     """Learning rate of the epoch's last step."""
     dropout_rate: float | None = None
@@ -131,7 +135,7 @@ class Metrics(ResultModel):
     """What selects: the training objective (cross-entropy in nats, mean squared error of standardised targets, negative
     evidence lower bound in nats per sample), or in generation the Fréchet distance."""
     accuracy: float | None = None
-    """Share of samples classified correctly, 0 to 1."""
+    """Share of samples classified correctly, or of tokens told correctly, 0 to 1."""
     nll: float | None = None
     """Mean negative log-likelihood of the true class in nats."""
     brier: float | None = None
@@ -161,6 +165,14 @@ class Metrics(ResultModel):
     """Generator's loss `-log D(G(z))` in nats."""
     discriminator_loss: float | None = None
     """Discriminator's loss `-log D(x) - log(1 - D(G(z)))` in nats; 2 log 2 where it cannot tell."""
+    perplexity: float | None = None
+    """Exponential of the mean negative log-likelihood of a token that is told, 1 or more."""
+    baseline_accuracy: float | None = None
+    """Accuracy, on the same tokens, of always telling the commonest of the training split; in masked language
+    modelling."""
+    baseline_perplexity: float | None = None
+    """Perplexity, on the same tokens, of the training split's frequencies of tokens, each counted once more than it
+    occurs; in masked language modelling."""
 
     @property
     def confusion_matrix(self) -> tuple[tuple[int, ...], ...]:

@@ -59,8 +59,10 @@ from dropnorm.spec.schedules import (
 )
 from dropnorm.spec.submission import Submission
 from dropnorm.spec.training_spec import TrainingSpec
+from dropnorm.spec.transformers import BERT, Transformer
 
 __all__ = [
+    "BERT",
     "GAN",
     "MLP",
     "SGD",
@@ -122,6 +124,7 @@ __all__ = [
     "StepSchedule",
     "Submission",
     "TrainingSpec",
+    "Transformer",
     "Warmup",
     "layers",
 ]

@@ -11,6 +11,7 @@ from dropnorm.spec._base import Bool, Problem, SpecModel, Width
 from dropnorm.spec.families import VGG, AlexNet, DenseNet, GoogLeNet, ResNet
 from dropnorm.spec.generative import GAN, VAE
 from dropnorm.spec.layers import MAX_LAYERS, MAX_NESTING, ActivationFunction, Layer, walk
+from dropnorm.spec.transformers import BERT, Transformer
 
 
 class MLP(SpecModel):
@@ -59,6 +60,16 @@ class Sequential(SpecModel):
 
 
 Architecture = Annotated[
-    MLP | Sequential | AlexNet | VGG | GoogLeNet | ResNet | DenseNet | VAE | GAN,
+    MLP
+    | Sequential
+    | AlexNet
+    | VGG
+    | GoogLeNet
+    | ResNet
+    | DenseNet
+    | VAE
+    | GAN
+    | Transformer
+    | BERT,
     Field(discriminator="kind"),
 ]

@@ -19,7 +19,8 @@ class Data(SpecModel):
     """
 
     dataset: Name
-    """Name of the data set: digits, iris, wine, breast_cancer, diabetes, mnist, fashion_mnist or cifar10."""
+    """Name of the data set: digits, iris, wine, breast_cancer, diabetes, mnist, fashion_mnist, cifar10 or
+    python_docs (a text)."""
     validation_share: OpenShare = 0.15
     """Share of the samples that are not test samples held out for validation, above 0 to below 1."""
     test_share: OpenShare | None = None

@@ -122,7 +122,7 @@ DropoutSchedule = Annotated[
 
 
 class Dropout(DropoutSettings):
-    """Dropout after each activation (`rate`), of the input, of the output, and of residual branches."""
+    """Dropout after each activation (`rate`), of the input, of the output, of residual branches, and of tokens."""
 
     conv_rate: Rate | None = None
     """Share of units dropped after the activations of convolutions, from 0 (off) to below 1; absent: as `rate`."""
@@ -133,5 +133,13 @@ class Dropout(DropoutSettings):
     stochastic_depth_rate: Rate = 0.0
     """Share of samples for which the last residual branch is dropped, from 0 (off) to below 1; branch l of L is dropped
     for `l / L` of it (Huang et al. 2016)."""
+    embedding_rate: Rate | None = None
+    """Share of units dropped of embedded tokens, from 0 (off) to below 1; absent: as `rate`."""
+    attention_rate: Rate | None = None
+    """Share of attention's weights dropped, from 0 (off) to below 1, singly and inverted whatever `method` and
+    `rescaling` say; absent: as `rate`."""
+    residual_rate: Rate | None = None
+    """Share of units dropped at the end of each branch of a transformer, from 0 (off) to below 1; absent: as
+    `rate`."""
     schedule: DropoutSchedule | None = None
     """How all these rates change from epoch to epoch, as a factor of 0 to 1 on each; absent: not at all."""

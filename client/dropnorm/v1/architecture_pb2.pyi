@@ -20,6 +20,30 @@ else:
 
 DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
 
+class _BranchNormPosition:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _BranchNormPositionEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_BranchNormPosition.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    BRANCH_NORM_POSITION_UNSPECIFIED: _BranchNormPosition.ValueType  # 0
+    """Not given: the default holds."""
+    BRANCH_NORM_POSITION_PRE: _BranchNormPosition.ValueType  # 1
+    """What enters the branch (Xiong et al. 2020), which trains without warm-up too."""
+    BRANCH_NORM_POSITION_POST: _BranchNormPosition.ValueType  # 2
+    """The branch's sum with its input (Vaswani et al. 2017)."""
+
+class BranchNormPosition(_BranchNormPosition, metaclass=_BranchNormPositionEnumTypeWrapper):
+    """Where the residual branches of a transformer are normalised."""
+
+BRANCH_NORM_POSITION_UNSPECIFIED: BranchNormPosition.ValueType  # 0
+"""Not given: the default holds."""
+BRANCH_NORM_POSITION_PRE: BranchNormPosition.ValueType  # 1
+"""What enters the branch (Xiong et al. 2020), which trains without warm-up too."""
+BRANCH_NORM_POSITION_POST: BranchNormPosition.ValueType  # 2
+"""The branch's sum with its input (Vaswani et al. 2017)."""
+Global___BranchNormPosition: typing_extensions.TypeAlias = BranchNormPosition
+
 @typing.final
 class Architecture(google.protobuf.message.Message):
     """Which network. The output layer is sized by the data, not by the spec."""
@@ -35,6 +59,8 @@ class Architecture(google.protobuf.message.Message):
     DENSENET_FIELD_NUMBER: builtins.int
     VAE_FIELD_NUMBER: builtins.int
     GAN_FIELD_NUMBER: builtins.int
+    TRANSFORMER_FIELD_NUMBER: builtins.int
+    BERT_FIELD_NUMBER: builtins.int
     @property
     def mlp(self) -> Global___Mlp:
         """A multilayer perceptron: hidden layers of `linear, activation`, then a linear output layer."""
@@ -71,6 +97,14 @@ class Architecture(google.protobuf.message.Message):
     def gan(self) -> Global___Gan:
         """A generative adversarial network (Goodfellow et al. 2014)."""
 
+    @property
+    def transformer(self) -> Global___Transformer:
+        """An encoder and a decoder of attention (Vaswani et al. 2017)."""
+
+    @property
+    def bert(self) -> Global___Bert:
+        """An encoder that sees both sides of each token (Devlin et al. 2018)."""
+
     def __init__(
         self,
         *,
@@ -83,10 +117,12 @@ class Architecture(google.protobuf.message.Message):
         densenet: Global___DenseNet | None = ...,
         vae: Global___Vae | None = ...,
         gan: Global___Gan | None = ...,
+        transformer: Global___Transformer | None = ...,
+        bert: Global___Bert | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["alexnet", b"alexnet", "densenet", b"densenet", "gan", b"gan", "googlenet", b"googlenet", "kind", b"kind", "mlp", b"mlp", "resnet", b"resnet", "sequential", b"sequential", "vae", b"vae", "vgg", b"vgg"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["alexnet", b"alexnet", "densenet", b"densenet", "gan", b"gan", "googlenet", b"googlenet", "kind", b"kind", "mlp", b"mlp", "resnet", b"resnet", "sequential", b"sequential", "vae", b"vae", "vgg", b"vgg"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["kind", b"kind"]) -> typing.Literal["mlp", "sequential", "alexnet", "vgg", "googlenet", "resnet", "densenet", "vae", "gan"] | None: ...
+    def HasField(self, field_name: typing.Literal["alexnet", b"alexnet", "bert", b"bert", "densenet", b"densenet", "gan", b"gan", "googlenet", b"googlenet", "kind", b"kind", "mlp", b"mlp", "resnet", b"resnet", "sequential", b"sequential", "transformer", b"transformer", "vae", b"vae", "vgg", b"vgg"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["alexnet", b"alexnet", "bert", b"bert", "densenet", b"densenet", "gan", b"gan", "googlenet", b"googlenet", "kind", b"kind", "mlp", b"mlp", "resnet", b"resnet", "sequential", b"sequential", "transformer", b"transformer", "vae", b"vae", "vgg", b"vgg"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["kind", b"kind"]) -> typing.Literal["mlp", "sequential", "alexnet", "vgg", "googlenet", "resnet", "densenet", "vae", "gan", "transformer", "bert"] | None: ...
 
 Global___Architecture: typing_extensions.TypeAlias = Architecture
 
@@ -540,3 +576,183 @@ class Gan(google.protobuf.message.Message):
     def WhichOneof(self, oneof_group: typing.Literal["_width", b"_width"]) -> typing.Literal["width"] | None: ...
 
 Global___Gan: typing_extensions.TypeAlias = Gan
+
+@typing.final
+class Transformer(google.protobuf.message.Message):
+    """An encoder and a decoder of attention (Vaswani et al. 2017), from one sequence of tokens to
+    another. The vocabulary is the data set's.
+
+    Embeddings are multiplied by the root of the width. The norm is the regularization's; absent:
+    layer norm. Dropout acts on embedded tokens, attention's weights, after the activation of each
+    feed-forward branch and at the end of each branch.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    class _Positions:
+        ValueType = typing.NewType("ValueType", builtins.int)
+        V: typing_extensions.TypeAlias = ValueType
+
+    class _PositionsEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[Transformer._Positions.ValueType], builtins.type):
+        DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+        POSITIONS_UNSPECIFIED: Transformer._Positions.ValueType  # 0
+        """Not given: the default holds."""
+        POSITIONS_SINUSOIDAL: Transformer._Positions.ValueType  # 1
+        """By sines and cosines."""
+        POSITIONS_LEARNED: Transformer._Positions.ValueType  # 2
+        """By a learned vector for each place."""
+
+    class Positions(_Positions, metaclass=_PositionsEnumTypeWrapper):
+        """How a token knows its place."""
+
+    POSITIONS_UNSPECIFIED: Transformer.Positions.ValueType  # 0
+    """Not given: the default holds."""
+    POSITIONS_SINUSOIDAL: Transformer.Positions.ValueType  # 1
+    """By sines and cosines."""
+    POSITIONS_LEARNED: Transformer.Positions.ValueType  # 2
+    """By a learned vector for each place."""
+
+    WIDTH_FIELD_NUMBER: builtins.int
+    HEADS_FIELD_NUMBER: builtins.int
+    ENCODER_LAYERS_FIELD_NUMBER: builtins.int
+    DECODER_LAYERS_FIELD_NUMBER: builtins.int
+    FEED_FORWARD_FIELD_NUMBER: builtins.int
+    ACTIVATION_FIELD_NUMBER: builtins.int
+    NORM_POSITION_FIELD_NUMBER: builtins.int
+    FINAL_NORMS_FIELD_NUMBER: builtins.int
+    POSITIONS_FIELD_NUMBER: builtins.int
+    TIED_OUTPUT_FIELD_NUMBER: builtins.int
+    width: builtins.int
+    """Features of a token. Limits: 1 to 1,048,576. Default: 512."""
+    heads: builtins.int
+    """Heads of each attention; they divide the width. Limits: 1 to 1024. Default: 8."""
+    encoder_layers: builtins.int
+    """Layers of the encoder. Limits: 1 to 128. Default: 6."""
+    decoder_layers: builtins.int
+    """Layers of the decoder. Limits: 1 to 128. Default: 6."""
+    feed_forward: builtins.int
+    """Width inside the feed-forward branches. Limits: 1 to 1,048,576. Default: 2048."""
+    activation: dropnorm.v1.layers_pb2.ActivationFunction.ValueType
+    """The non-linearity of the feed-forward branches. Default: ACTIVATION_FUNCTION_RELU."""
+    norm_position: Global___BranchNormPosition.ValueType
+    """Where each residual branch is normalised. Default: BRANCH_NORM_POSITION_POST."""
+    final_norms: builtins.bool
+    """Normalise what encoder and decoder leave. Default: true."""
+    positions: Global___Transformer.Positions.ValueType
+    """How a token knows its place. Default: POSITIONS_SINUSOIDAL."""
+    tied_output: builtins.bool
+    """Score the output's tokens by the vectors that the decoder embeds them with. Default: true."""
+    def __init__(
+        self,
+        *,
+        width: builtins.int | None = ...,
+        heads: builtins.int | None = ...,
+        encoder_layers: builtins.int | None = ...,
+        decoder_layers: builtins.int | None = ...,
+        feed_forward: builtins.int | None = ...,
+        activation: dropnorm.v1.layers_pb2.ActivationFunction.ValueType | None = ...,
+        norm_position: Global___BranchNormPosition.ValueType | None = ...,
+        final_norms: builtins.bool | None = ...,
+        positions: Global___Transformer.Positions.ValueType | None = ...,
+        tied_output: builtins.bool | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_activation", b"_activation", "_decoder_layers", b"_decoder_layers", "_encoder_layers", b"_encoder_layers", "_feed_forward", b"_feed_forward", "_final_norms", b"_final_norms", "_heads", b"_heads", "_norm_position", b"_norm_position", "_positions", b"_positions", "_tied_output", b"_tied_output", "_width", b"_width", "activation", b"activation", "decoder_layers", b"decoder_layers", "encoder_layers", b"encoder_layers", "feed_forward", b"feed_forward", "final_norms", b"final_norms", "heads", b"heads", "norm_position", b"norm_position", "positions", b"positions", "tied_output", b"tied_output", "width", b"width"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_activation", b"_activation", "_decoder_layers", b"_decoder_layers", "_encoder_layers", b"_encoder_layers", "_feed_forward", b"_feed_forward", "_final_norms", b"_final_norms", "_heads", b"_heads", "_norm_position", b"_norm_position", "_positions", b"_positions", "_tied_output", b"_tied_output", "_width", b"_width", "activation", b"activation", "decoder_layers", b"decoder_layers", "encoder_layers", b"encoder_layers", "feed_forward", b"feed_forward", "final_norms", b"final_norms", "heads", b"heads", "norm_position", b"norm_position", "positions", b"positions", "tied_output", b"tied_output", "width", b"width"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_activation", b"_activation"]) -> typing.Literal["activation"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_decoder_layers", b"_decoder_layers"]) -> typing.Literal["decoder_layers"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_encoder_layers", b"_encoder_layers"]) -> typing.Literal["encoder_layers"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_feed_forward", b"_feed_forward"]) -> typing.Literal["feed_forward"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_final_norms", b"_final_norms"]) -> typing.Literal["final_norms"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_heads", b"_heads"]) -> typing.Literal["heads"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_norm_position", b"_norm_position"]) -> typing.Literal["norm_position"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_positions", b"_positions"]) -> typing.Literal["positions"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_tied_output", b"_tied_output"]) -> typing.Literal["tied_output"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_width", b"_width"]) -> typing.Literal["width"] | None: ...
+
+Global___Transformer: typing_extensions.TypeAlias = Transformer
+
+@typing.final
+class Bert(google.protobuf.message.Message):
+    """The encoder of a transformer that sees both sides of each token (Devlin et al. 2018). The
+    vocabulary is the data set's.
+
+    On a text it learns to restore hidden tokens: of each sequence 15 % are chosen, of which 80 %
+    become the mask, 10 % another token and 10 % stay; the prediction head shares the embedding's
+    weights. On labelled sequences a pooler and a linear layer take the first token. The norm is the
+    regularization's; absent: layer norm.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    WIDTH_FIELD_NUMBER: builtins.int
+    HEADS_FIELD_NUMBER: builtins.int
+    LAYERS_FIELD_NUMBER: builtins.int
+    FEED_FORWARD_FIELD_NUMBER: builtins.int
+    MAX_LENGTH_FIELD_NUMBER: builtins.int
+    SEGMENTS_FIELD_NUMBER: builtins.int
+    ACTIVATION_FIELD_NUMBER: builtins.int
+    NORM_POSITION_FIELD_NUMBER: builtins.int
+    width: builtins.int
+    """Features of a token. Limits: 1 to 1,048,576. Default: 768."""
+    heads: builtins.int
+    """Heads of each attention; they divide the width. Limits: 1 to 1024. Default: 12."""
+    layers: builtins.int
+    """Layers. Limits: 1 to 128. Default: 12."""
+    feed_forward: builtins.int
+    """Width inside the feed-forward branches. Limits: 1 to 1,048,576. Default: 3072."""
+    max_length: builtins.int
+    """Tokens at most: each place has a learned vector. Limits: 1 to 1,048,576. Default: 512."""
+    segments: builtins.int
+    """Parts of the input that are told apart by a learned vector; each but the last ends with the
+    token that ends a sequence. Limits: 1 to 1024. Default: 2.
+    """
+    activation: dropnorm.v1.layers_pb2.ActivationFunction.ValueType
+    """The non-linearity of the feed-forward branches and of the prediction head. Default:
+    ACTIVATION_FUNCTION_GELU.
+    """
+    norm_position: Global___BranchNormPosition.ValueType
+    """Where each residual branch is normalised; under BRANCH_NORM_POSITION_PRE a norm stands after
+    the last layer too. Default: BRANCH_NORM_POSITION_POST.
+    """
+    def __init__(
+        self,
+        *,
+        width: builtins.int | None = ...,
+        heads: builtins.int | None = ...,
+        layers: builtins.int | None = ...,
+        feed_forward: builtins.int | None = ...,
+        max_length: builtins.int | None = ...,
+        segments: builtins.int | None = ...,
+        activation: dropnorm.v1.layers_pb2.ActivationFunction.ValueType | None = ...,
+        norm_position: Global___BranchNormPosition.ValueType | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_activation", b"_activation", "_feed_forward", b"_feed_forward", "_heads", b"_heads", "_layers", b"_layers", "_max_length", b"_max_length", "_norm_position", b"_norm_position", "_segments", b"_segments", "_width", b"_width", "activation", b"activation", "feed_forward", b"feed_forward", "heads", b"heads", "layers", b"layers", "max_length", b"max_length", "norm_position", b"norm_position", "segments", b"segments", "width", b"width"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_activation", b"_activation", "_feed_forward", b"_feed_forward", "_heads", b"_heads", "_layers", b"_layers", "_max_length", b"_max_length", "_norm_position", b"_norm_position", "_segments", b"_segments", "_width", b"_width", "activation", b"activation", "feed_forward", b"feed_forward", "heads", b"heads", "layers", b"layers", "max_length", b"max_length", "norm_position", b"norm_position", "segments", b"segments", "width", b"width"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_activation", b"_activation"]) -> typing.Literal["activation"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_feed_forward", b"_feed_forward"]) -> typing.Literal["feed_forward"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_heads", b"_heads"]) -> typing.Literal["heads"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_layers", b"_layers"]) -> typing.Literal["layers"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_max_length", b"_max_length"]) -> typing.Literal["max_length"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_norm_position", b"_norm_position"]) -> typing.Literal["norm_position"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_segments", b"_segments"]) -> typing.Literal["segments"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_width", b"_width"]) -> typing.Literal["width"] | None: ...
+
+Global___Bert: typing_extensions.TypeAlias = Bert

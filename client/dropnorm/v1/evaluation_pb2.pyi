@@ -312,6 +312,8 @@ class EpochMetrics(google.protobuf.message.Message):
     VALIDATION_DISCRIMINATOR_LOSS_FIELD_NUMBER: builtins.int
     DROPOUT_RATE_FIELD_NUMBER: builtins.int
     BATCH_SIZE_FIELD_NUMBER: builtins.int
+    TRAIN_EVAL_PERPLEXITY_FIELD_NUMBER: builtins.int
+    VALIDATION_PERPLEXITY_FIELD_NUMBER: builtins.int
     epoch: builtins.int
     """Number of the epoch, from 1."""
     step: builtins.int
@@ -360,6 +362,10 @@ class EpochMetrics(google.protobuf.message.Message):
     """The rate in force of `regularization.dropout.rate`, by its schedule; absent without dropout."""
     batch_size: builtins.int
     """Samples in a full batch of the epoch."""
+    train_eval_perplexity: builtins.float
+    """Perplexity of the tokens that are told, over the training split; only where there are such."""
+    validation_perplexity: builtins.float
+    """Perplexity of the tokens that are told, over the validation split; only where there are such."""
     def __init__(
         self,
         *,
@@ -384,9 +390,11 @@ class EpochMetrics(google.protobuf.message.Message):
         validation_discriminator_loss: builtins.float | None = ...,
         dropout_rate: builtins.float | None = ...,
         batch_size: builtins.int = ...,
+        train_eval_perplexity: builtins.float | None = ...,
+        validation_perplexity: builtins.float | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_dropout_rate", b"_dropout_rate", "_train_eval_accuracy", b"_train_eval_accuracy", "_train_eval_discriminator_loss", b"_train_eval_discriminator_loss", "_train_eval_generator_loss", b"_train_eval_generator_loss", "_train_eval_kl", b"_train_eval_kl", "_train_eval_loss", b"_train_eval_loss", "_train_eval_reconstruction", b"_train_eval_reconstruction", "_validation_accuracy", b"_validation_accuracy", "_validation_discriminator_loss", b"_validation_discriminator_loss", "_validation_generator_loss", b"_validation_generator_loss", "_validation_kl", b"_validation_kl", "_validation_reconstruction", b"_validation_reconstruction", "dropout_rate", b"dropout_rate", "train_eval_accuracy", b"train_eval_accuracy", "train_eval_discriminator_loss", b"train_eval_discriminator_loss", "train_eval_generator_loss", b"train_eval_generator_loss", "train_eval_kl", b"train_eval_kl", "train_eval_loss", b"train_eval_loss", "train_eval_reconstruction", b"train_eval_reconstruction", "validation_accuracy", b"validation_accuracy", "validation_discriminator_loss", b"validation_discriminator_loss", "validation_generator_loss", b"validation_generator_loss", "validation_kl", b"validation_kl", "validation_reconstruction", b"validation_reconstruction"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_dropout_rate", b"_dropout_rate", "_train_eval_accuracy", b"_train_eval_accuracy", "_train_eval_discriminator_loss", b"_train_eval_discriminator_loss", "_train_eval_generator_loss", b"_train_eval_generator_loss", "_train_eval_kl", b"_train_eval_kl", "_train_eval_loss", b"_train_eval_loss", "_train_eval_reconstruction", b"_train_eval_reconstruction", "_validation_accuracy", b"_validation_accuracy", "_validation_discriminator_loss", b"_validation_discriminator_loss", "_validation_generator_loss", b"_validation_generator_loss", "_validation_kl", b"_validation_kl", "_validation_reconstruction", b"_validation_reconstruction", "batch_size", b"batch_size", "dropout_rate", b"dropout_rate", "epoch", b"epoch", "evaluation_seconds", b"evaluation_seconds", "learning_rate", b"learning_rate", "samples_per_second", b"samples_per_second", "seconds", b"seconds", "step", b"step", "train_eval_accuracy", b"train_eval_accuracy", "train_eval_discriminator_loss", b"train_eval_discriminator_loss", "train_eval_generator_loss", b"train_eval_generator_loss", "train_eval_kl", b"train_eval_kl", "train_eval_loss", b"train_eval_loss", "train_eval_reconstruction", b"train_eval_reconstruction", "train_loss", b"train_loss", "validation_accuracy", b"validation_accuracy", "validation_discriminator_loss", b"validation_discriminator_loss", "validation_generator_loss", b"validation_generator_loss", "validation_kl", b"validation_kl", "validation_loss", b"validation_loss", "validation_reconstruction", b"validation_reconstruction"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_dropout_rate", b"_dropout_rate", "_train_eval_accuracy", b"_train_eval_accuracy", "_train_eval_discriminator_loss", b"_train_eval_discriminator_loss", "_train_eval_generator_loss", b"_train_eval_generator_loss", "_train_eval_kl", b"_train_eval_kl", "_train_eval_loss", b"_train_eval_loss", "_train_eval_perplexity", b"_train_eval_perplexity", "_train_eval_reconstruction", b"_train_eval_reconstruction", "_validation_accuracy", b"_validation_accuracy", "_validation_discriminator_loss", b"_validation_discriminator_loss", "_validation_generator_loss", b"_validation_generator_loss", "_validation_kl", b"_validation_kl", "_validation_perplexity", b"_validation_perplexity", "_validation_reconstruction", b"_validation_reconstruction", "dropout_rate", b"dropout_rate", "train_eval_accuracy", b"train_eval_accuracy", "train_eval_discriminator_loss", b"train_eval_discriminator_loss", "train_eval_generator_loss", b"train_eval_generator_loss", "train_eval_kl", b"train_eval_kl", "train_eval_loss", b"train_eval_loss", "train_eval_perplexity", b"train_eval_perplexity", "train_eval_reconstruction", b"train_eval_reconstruction", "validation_accuracy", b"validation_accuracy", "validation_discriminator_loss", b"validation_discriminator_loss", "validation_generator_loss", b"validation_generator_loss", "validation_kl", b"validation_kl", "validation_perplexity", b"validation_perplexity", "validation_reconstruction", b"validation_reconstruction"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_dropout_rate", b"_dropout_rate", "_train_eval_accuracy", b"_train_eval_accuracy", "_train_eval_discriminator_loss", b"_train_eval_discriminator_loss", "_train_eval_generator_loss", b"_train_eval_generator_loss", "_train_eval_kl", b"_train_eval_kl", "_train_eval_loss", b"_train_eval_loss", "_train_eval_perplexity", b"_train_eval_perplexity", "_train_eval_reconstruction", b"_train_eval_reconstruction", "_validation_accuracy", b"_validation_accuracy", "_validation_discriminator_loss", b"_validation_discriminator_loss", "_validation_generator_loss", b"_validation_generator_loss", "_validation_kl", b"_validation_kl", "_validation_perplexity", b"_validation_perplexity", "_validation_reconstruction", b"_validation_reconstruction", "batch_size", b"batch_size", "dropout_rate", b"dropout_rate", "epoch", b"epoch", "evaluation_seconds", b"evaluation_seconds", "learning_rate", b"learning_rate", "samples_per_second", b"samples_per_second", "seconds", b"seconds", "step", b"step", "train_eval_accuracy", b"train_eval_accuracy", "train_eval_discriminator_loss", b"train_eval_discriminator_loss", "train_eval_generator_loss", b"train_eval_generator_loss", "train_eval_kl", b"train_eval_kl", "train_eval_loss", b"train_eval_loss", "train_eval_perplexity", b"train_eval_perplexity", "train_eval_reconstruction", b"train_eval_reconstruction", "train_loss", b"train_loss", "validation_accuracy", b"validation_accuracy", "validation_discriminator_loss", b"validation_discriminator_loss", "validation_generator_loss", b"validation_generator_loss", "validation_kl", b"validation_kl", "validation_loss", b"validation_loss", "validation_perplexity", b"validation_perplexity", "validation_reconstruction", b"validation_reconstruction"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_dropout_rate", b"_dropout_rate"]) -> typing.Literal["dropout_rate"] | None: ...
     @typing.overload
@@ -400,6 +408,8 @@ class EpochMetrics(google.protobuf.message.Message):
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_train_eval_loss", b"_train_eval_loss"]) -> typing.Literal["train_eval_loss"] | None: ...
     @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_train_eval_perplexity", b"_train_eval_perplexity"]) -> typing.Literal["train_eval_perplexity"] | None: ...
+    @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_train_eval_reconstruction", b"_train_eval_reconstruction"]) -> typing.Literal["train_eval_reconstruction"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_validation_accuracy", b"_validation_accuracy"]) -> typing.Literal["validation_accuracy"] | None: ...
@@ -409,6 +419,8 @@ class EpochMetrics(google.protobuf.message.Message):
     def WhichOneof(self, oneof_group: typing.Literal["_validation_generator_loss", b"_validation_generator_loss"]) -> typing.Literal["validation_generator_loss"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_validation_kl", b"_validation_kl"]) -> typing.Literal["validation_kl"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_validation_perplexity", b"_validation_perplexity"]) -> typing.Literal["validation_perplexity"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_validation_reconstruction", b"_validation_reconstruction"]) -> typing.Literal["validation_reconstruction"] | None: ...
 
@@ -439,6 +451,9 @@ class Metrics(google.protobuf.message.Message):
     FRECHET_DISTANCE_FIELD_NUMBER: builtins.int
     GENERATOR_LOSS_FIELD_NUMBER: builtins.int
     DISCRIMINATOR_LOSS_FIELD_NUMBER: builtins.int
+    PERPLEXITY_FIELD_NUMBER: builtins.int
+    BASELINE_ACCURACY_FIELD_NUMBER: builtins.int
+    BASELINE_PERPLEXITY_FIELD_NUMBER: builtins.int
     samples: builtins.int
     """Samples measured."""
     loss: builtins.float
@@ -476,6 +491,16 @@ class Metrics(google.protobuf.message.Message):
     """Generator's loss `-log D(G(z))` in nats."""
     discriminator_loss: builtins.float
     """Discriminator's loss `-log D(x) - log(1 - D(G(z)))` in nats; 2 log 2 where it cannot tell."""
+    perplexity: builtins.float
+    """Exponential of the mean negative log-likelihood of a token that is told, 1 or more."""
+    baseline_accuracy: builtins.float
+    """Accuracy, on the same tokens, of always telling the commonest of the training split; in masked
+    language modelling.
+    """
+    baseline_perplexity: builtins.float
+    """Perplexity, on the same tokens, of the training split's frequencies of tokens, each counted
+    once more than it occurs; in masked language modelling.
+    """
     @property
     def classes(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___ClassMetrics]:
         """Each class in order; empty in regression."""
@@ -500,11 +525,18 @@ class Metrics(google.protobuf.message.Message):
         frechet_distance: builtins.float | None = ...,
         generator_loss: builtins.float | None = ...,
         discriminator_loss: builtins.float | None = ...,
+        perplexity: builtins.float | None = ...,
+        baseline_accuracy: builtins.float | None = ...,
+        baseline_perplexity: builtins.float | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_accuracy", b"_accuracy", "_brier", b"_brier", "_discriminator_loss", b"_discriminator_loss", "_ece", b"_ece", "_elbo", b"_elbo", "_frechet_distance", b"_frechet_distance", "_generator_loss", b"_generator_loss", "_kl", b"_kl", "_macro_f1", b"_macro_f1", "_mae", b"_mae", "_mse", b"_mse", "_nll", b"_nll", "_r2", b"_r2", "_reconstruction", b"_reconstruction", "accuracy", b"accuracy", "brier", b"brier", "discriminator_loss", b"discriminator_loss", "ece", b"ece", "elbo", b"elbo", "frechet_distance", b"frechet_distance", "generator_loss", b"generator_loss", "kl", b"kl", "macro_f1", b"macro_f1", "mae", b"mae", "mse", b"mse", "nll", b"nll", "r2", b"r2", "reconstruction", b"reconstruction"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_accuracy", b"_accuracy", "_brier", b"_brier", "_discriminator_loss", b"_discriminator_loss", "_ece", b"_ece", "_elbo", b"_elbo", "_frechet_distance", b"_frechet_distance", "_generator_loss", b"_generator_loss", "_kl", b"_kl", "_macro_f1", b"_macro_f1", "_mae", b"_mae", "_mse", b"_mse", "_nll", b"_nll", "_r2", b"_r2", "_reconstruction", b"_reconstruction", "accuracy", b"accuracy", "brier", b"brier", "classes", b"classes", "discriminator_loss", b"discriminator_loss", "ece", b"ece", "elbo", b"elbo", "frechet_distance", b"frechet_distance", "generator_loss", b"generator_loss", "kl", b"kl", "loss", b"loss", "macro_f1", b"macro_f1", "mae", b"mae", "mse", b"mse", "nll", b"nll", "r2", b"r2", "reconstruction", b"reconstruction", "samples", b"samples"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_accuracy", b"_accuracy", "_baseline_accuracy", b"_baseline_accuracy", "_baseline_perplexity", b"_baseline_perplexity", "_brier", b"_brier", "_discriminator_loss", b"_discriminator_loss", "_ece", b"_ece", "_elbo", b"_elbo", "_frechet_distance", b"_frechet_distance", "_generator_loss", b"_generator_loss", "_kl", b"_kl", "_macro_f1", b"_macro_f1", "_mae", b"_mae", "_mse", b"_mse", "_nll", b"_nll", "_perplexity", b"_perplexity", "_r2", b"_r2", "_reconstruction", b"_reconstruction", "accuracy", b"accuracy", "baseline_accuracy", b"baseline_accuracy", "baseline_perplexity", b"baseline_perplexity", "brier", b"brier", "discriminator_loss", b"discriminator_loss", "ece", b"ece", "elbo", b"elbo", "frechet_distance", b"frechet_distance", "generator_loss", b"generator_loss", "kl", b"kl", "macro_f1", b"macro_f1", "mae", b"mae", "mse", b"mse", "nll", b"nll", "perplexity", b"perplexity", "r2", b"r2", "reconstruction", b"reconstruction"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_accuracy", b"_accuracy", "_baseline_accuracy", b"_baseline_accuracy", "_baseline_perplexity", b"_baseline_perplexity", "_brier", b"_brier", "_discriminator_loss", b"_discriminator_loss", "_ece", b"_ece", "_elbo", b"_elbo", "_frechet_distance", b"_frechet_distance", "_generator_loss", b"_generator_loss", "_kl", b"_kl", "_macro_f1", b"_macro_f1", "_mae", b"_mae", "_mse", b"_mse", "_nll", b"_nll", "_perplexity", b"_perplexity", "_r2", b"_r2", "_reconstruction", b"_reconstruction", "accuracy", b"accuracy", "baseline_accuracy", b"baseline_accuracy", "baseline_perplexity", b"baseline_perplexity", "brier", b"brier", "classes", b"classes", "discriminator_loss", b"discriminator_loss", "ece", b"ece", "elbo", b"elbo", "frechet_distance", b"frechet_distance", "generator_loss", b"generator_loss", "kl", b"kl", "loss", b"loss", "macro_f1", b"macro_f1", "mae", b"mae", "mse", b"mse", "nll", b"nll", "perplexity", b"perplexity", "r2", b"r2", "reconstruction", b"reconstruction", "samples", b"samples"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_accuracy", b"_accuracy"]) -> typing.Literal["accuracy"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_baseline_accuracy", b"_baseline_accuracy"]) -> typing.Literal["baseline_accuracy"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_baseline_perplexity", b"_baseline_perplexity"]) -> typing.Literal["baseline_perplexity"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_brier", b"_brier"]) -> typing.Literal["brier"] | None: ...
     @typing.overload
@@ -527,6 +559,8 @@ class Metrics(google.protobuf.message.Message):
     def WhichOneof(self, oneof_group: typing.Literal["_mse", b"_mse"]) -> typing.Literal["mse"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_nll", b"_nll"]) -> typing.Literal["nll"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_perplexity", b"_perplexity"]) -> typing.Literal["perplexity"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_r2", b"_r2"]) -> typing.Literal["r2"] | None: ...
     @typing.overload

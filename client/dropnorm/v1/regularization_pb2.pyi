@@ -209,6 +209,9 @@ class Dropout(google.protobuf.message.Message):
     METHOD_FIELD_NUMBER: builtins.int
     STOCHASTIC_DEPTH_RATE_FIELD_NUMBER: builtins.int
     SCHEDULE_FIELD_NUMBER: builtins.int
+    EMBEDDING_RATE_FIELD_NUMBER: builtins.int
+    ATTENTION_RATE_FIELD_NUMBER: builtins.int
+    RESIDUAL_RATE_FIELD_NUMBER: builtins.int
     rate: builtins.float
     """Share of units dropped in training after each activation; 0 is off. Limits: 0 to below 1.
     Default: 0.5.
@@ -236,6 +239,16 @@ class Dropout(google.protobuf.message.Message):
     """Share of samples for which the last residual branch is dropped; 0 is off. Branch l of L is
     dropped for `l / L` of it (Huang et al. 2016). Limits: 0 to below 1. Default: 0.
     """
+    embedding_rate: builtins.float
+    """Share of units dropped of embedded tokens; 0 is off. Limits: 0 to below 1. Default: as `rate`."""
+    attention_rate: builtins.float
+    """Share of attention's weights dropped, singly and inverted whatever `method` and `rescaling`
+    say; 0 is off. Limits: 0 to below 1. Default: as `rate`.
+    """
+    residual_rate: builtins.float
+    """Share of units dropped at the end of each branch of a transformer; 0 is off. Limits: 0 to below
+    1. Default: as `rate`.
+    """
     @property
     def schedule(self) -> Global___DropoutSchedule:
         """How all these rates change from epoch to epoch, as a factor of 0 to 1 on each. Default: not at
@@ -254,11 +267,18 @@ class Dropout(google.protobuf.message.Message):
         method: Global___DropoutMethod.ValueType | None = ...,
         stochastic_depth_rate: builtins.float | None = ...,
         schedule: Global___DropoutSchedule | None = ...,
+        embedding_rate: builtins.float | None = ...,
+        attention_rate: builtins.float | None = ...,
+        residual_rate: builtins.float | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_conv_rate", b"_conv_rate", "_input_rate", b"_input_rate", "_keep_prob", b"_keep_prob", "_method", b"_method", "_output_rate", b"_output_rate", "_rate", b"_rate", "_rescaling", b"_rescaling", "_stochastic_depth_rate", b"_stochastic_depth_rate", "conv_rate", b"conv_rate", "input_rate", b"input_rate", "keep_prob", b"keep_prob", "method", b"method", "output_rate", b"output_rate", "rate", b"rate", "rescaling", b"rescaling", "schedule", b"schedule", "stochastic_depth_rate", b"stochastic_depth_rate"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_conv_rate", b"_conv_rate", "_input_rate", b"_input_rate", "_keep_prob", b"_keep_prob", "_method", b"_method", "_output_rate", b"_output_rate", "_rate", b"_rate", "_rescaling", b"_rescaling", "_stochastic_depth_rate", b"_stochastic_depth_rate", "conv_rate", b"conv_rate", "input_rate", b"input_rate", "keep_prob", b"keep_prob", "method", b"method", "output_rate", b"output_rate", "rate", b"rate", "rescaling", b"rescaling", "schedule", b"schedule", "stochastic_depth_rate", b"stochastic_depth_rate"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_attention_rate", b"_attention_rate", "_conv_rate", b"_conv_rate", "_embedding_rate", b"_embedding_rate", "_input_rate", b"_input_rate", "_keep_prob", b"_keep_prob", "_method", b"_method", "_output_rate", b"_output_rate", "_rate", b"_rate", "_rescaling", b"_rescaling", "_residual_rate", b"_residual_rate", "_stochastic_depth_rate", b"_stochastic_depth_rate", "attention_rate", b"attention_rate", "conv_rate", b"conv_rate", "embedding_rate", b"embedding_rate", "input_rate", b"input_rate", "keep_prob", b"keep_prob", "method", b"method", "output_rate", b"output_rate", "rate", b"rate", "rescaling", b"rescaling", "residual_rate", b"residual_rate", "schedule", b"schedule", "stochastic_depth_rate", b"stochastic_depth_rate"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_attention_rate", b"_attention_rate", "_conv_rate", b"_conv_rate", "_embedding_rate", b"_embedding_rate", "_input_rate", b"_input_rate", "_keep_prob", b"_keep_prob", "_method", b"_method", "_output_rate", b"_output_rate", "_rate", b"_rate", "_rescaling", b"_rescaling", "_residual_rate", b"_residual_rate", "_stochastic_depth_rate", b"_stochastic_depth_rate", "attention_rate", b"attention_rate", "conv_rate", b"conv_rate", "embedding_rate", b"embedding_rate", "input_rate", b"input_rate", "keep_prob", b"keep_prob", "method", b"method", "output_rate", b"output_rate", "rate", b"rate", "rescaling", b"rescaling", "residual_rate", b"residual_rate", "schedule", b"schedule", "stochastic_depth_rate", b"stochastic_depth_rate"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_attention_rate", b"_attention_rate"]) -> typing.Literal["attention_rate"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_conv_rate", b"_conv_rate"]) -> typing.Literal["conv_rate"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_embedding_rate", b"_embedding_rate"]) -> typing.Literal["embedding_rate"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_input_rate", b"_input_rate"]) -> typing.Literal["input_rate"] | None: ...
     @typing.overload
@@ -271,6 +291,8 @@ class Dropout(google.protobuf.message.Message):
     def WhichOneof(self, oneof_group: typing.Literal["_rate", b"_rate"]) -> typing.Literal["rate"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_rescaling", b"_rescaling"]) -> typing.Literal["rescaling"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_residual_rate", b"_residual_rate"]) -> typing.Literal["residual_rate"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_stochastic_depth_rate", b"_stochastic_depth_rate"]) -> typing.Literal["stochastic_depth_rate"] | None: ...
 

@@ -144,7 +144,7 @@ class _Drawing:
             try:
                 layer = self._layer(element, shape)
             except DoesNotFit as error:
-                path = f"{element.field}.{error.field}" if error.field else element.field
+                path = element.setting(error.field) if error.field else element.field
                 raise InvalidSpecError([Problem(path, error.message)]) from error
             layers.append(layer)
             shape = layer.blueprint.output_shape

@@ -64,6 +64,12 @@ def initialize(
         nn.init.constant_(module.bias, settings.bias)
 
 
+def initialize_embedding(module: nn.Embedding, settings: Initialization) -> None:
+    """Draw an embedding anew by the scheme that knows no inputs and outputs, `truncated_normal`."""
+    if settings.scheme == "truncated_normal" and not module.weight.is_meta:
+        truncated_normal(module.weight, settings, 1.0)
+
+
 def fans(weight: Tensor) -> tuple[int, int]:
     """Fan-in and fan-out of a weight `[outputs, inputs, *kernel]`, counted as torch counts them.
 

@@ -14,7 +14,7 @@ from dropnorm_service.training.model import model_of
 from dropnorm_service.training.optimizers import build_optimizer
 
 _FLOAT = 4
-_CLASS = 8
+_INTEGER = 8
 
 
 def estimate_memory(
@@ -33,16 +33,24 @@ def estimate_memory(
     activations = _activations(network, paper, batch_size)
     if training.compute.precision != "float32":
         activations = activations // 2 + weights // 2
-    target = _CLASS if dataset.task == "classification" else _FLOAT * dataset.outputs
     samples = dataset.train_samples + dataset.validation_samples + dataset.test_samples
     parts = {
         "parameters": 2 * (weights + buffers),
         "gradients": weights,
         "optimizer": optimizer_state(training.optimization, network),
         "activations": activations,
-        "data": samples * (_FLOAT * prod(dataset.input_shape) + target),
+        "data": samples * _bytes_of_sample(dataset),
     }
     return MemoryEstimate(**parts, total=sum(parts.values()))
+
+
+def _bytes_of_sample(dataset: DatasetSummary) -> int:
+    """Bytes of a sample and its target on the device."""
+    tokens = dataset.sequences
+    inputs = (_FLOAT if tokens is None else _INTEGER) * prod(dataset.input_shape)
+    if tokens is not None and tokens.target_length:
+        return inputs + _INTEGER * tokens.target_length
+    return inputs + (_INTEGER if dataset.task == "classification" else _FLOAT * dataset.outputs)
 
 
 def _activations(network: nn.Module, paper: Design, batch_size: int) -> int:

@@ -70,9 +70,16 @@ def placed_dropout(
 ) -> list[Element]:
     """The dropout of one place, if there is one."""
     field = "rate" if place == "hidden" else f"{place}_rate"
-    if conv and settings is not None and settings.conv_rate is not None:
-        field = "conv_rate"
-    if settings is None or not (rate := getattr(settings, field)):
+    return dropout_at(settings, "conv_rate" if conv else field, prefix)
+
+
+def dropout_at(settings: Dropout | None, field: str, prefix: str) -> list[Element]:
+    """Dropout at one of the rates, if it is on; where the rate is absent, `rate` counts."""
+    if settings is None:
+        return []
+    if getattr(settings, field) is None:
+        field = "rate"
+    if not (rate := getattr(settings, field)):
         return []
     layer = spec.Dropout(rate=rate, method=settings.method, rescaling=settings.rescaling)
     return [Element(f"{prefix}dropout", layer, f"regularization.dropout.{field}")]

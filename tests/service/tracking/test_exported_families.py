@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
-from tests.service.training import test_families, test_generative
-from tests.service.training.made import classification, split_of
+from tests.service.training import test_bert, test_families, test_generative
+from tests.service.training.made import classification, split_of, text
 from tests.service.training.test_families import spec
 
 from dropnorm import spec as dn
@@ -37,3 +38,16 @@ def test_a_trained_family_is_exported(name: str, tmp_path: Path) -> None:
 
     assert described.signature is not None
     assert (tmp_path / "exported" / "data" / "model.pt2").is_file()
+
+
+@pytest.mark.parametrize("labelled", [False, True])
+def test_a_trained_model_of_tokens_is_exported(labelled: bool, tmp_path: Path) -> None:
+    training = test_bert.asked(epochs=1, regularization=REGULARIZATION)
+    data = split_of(training, text(labelled=labelled))
+    save_model(tmp_path / "saved", training, data, fit(training, data).model)
+    model, examples = load_model(tmp_path / "saved"), load_examples(tmp_path / "saved")
+
+    described = export(model, examples, tmp_path / "exported")
+
+    assert described.signature is not None
+    assert described.signature.inputs.inputs[0].type == np.dtype("int64")

@@ -21,6 +21,7 @@ from dropnorm_service.training.data.bundled import Bundled
 from dropnorm_service.training.data.cifar import CifarBinary
 from dropnorm_service.training.data.idx import IdxFiles
 from dropnorm_service.training.data.info import PinnedFile, Source
+from dropnorm_service.training.data.tokens import BOS, EOS, PAD, SPECIAL, Vocabulary
 
 CPU = torch.device("cpu")
 
@@ -66,6 +67,50 @@ def regression(*input_shape: int, targets: int = 1, samples: int = 200) -> Datas
     x = torch.randn(samples, *input_shape)
     y = 100.0 + 30.0 * (x.flatten(1)[:, :targets] + 0.1 * torch.randn(samples, targets))
     facts = info(*input_shape, outputs=targets, samples=samples, task="regression")
+    return Dataset(facts, "0" * 64, {"x": x, "y": y})
+
+
+def text(*, length: int = 12, samples: int = 200, labelled: bool = False) -> Dataset:
+    """Sequences of one of ten words, now and then another, padded; with labels, which half the word is of."""
+    torch.manual_seed(5)
+    word = torch.randint(0, 10, (samples, 1))
+    slips = torch.rand(samples, length) < 0.1
+    words = torch.where(slips, torch.randint(0, 10, (samples, length)), word)
+    lengths = torch.randint(length // 2, length + 1, (samples, 1))
+    x = torch.where(torch.arange(length) < lengths, len(SPECIAL) + words, PAD)
+    x[:, 0] = BOS
+    facts = info(
+        length,
+        outputs=2 if labelled else 0,
+        samples=samples,
+        task="classification" if labelled else "masked_language_modelling",
+        vocabulary=Vocabulary(tuple("abcdefghij")),
+    )
+    y = word[:, 0] // 5 if labelled else torch.empty(samples, 0, dtype=torch.int64)
+    return Dataset(facts, "0" * 64, {"x": x, "y": y})
+
+
+def pairs(*, length: int = 6, samples: int = 200) -> Dataset:
+    """Sequences of up to `length` of ten words, padded, and the same in reverse, from `BOS` to `EOS`."""
+    torch.manual_seed(6)
+    words = len(SPECIAL) + torch.randint(0, 10, (samples, length))
+    lengths = torch.randint(1, length + 1, (samples,))
+    x = torch.where(torch.arange(length) < lengths[:, None], words, PAD)
+    y = torch.full((samples, length + 2), PAD)
+    y[:, 0] = BOS
+    for sample, count in enumerate(lengths.tolist()):
+        y[sample, 1 : count + 1] = x[sample, :count].flip(0)
+        y[sample, count + 1] = EOS
+    vocabulary = Vocabulary(tuple("abcdefghij"))
+    facts = info(
+        length,
+        outputs=len(vocabulary),
+        samples=samples,
+        task="sequence_to_sequence",
+        vocabulary=vocabulary,
+        target_vocabulary=vocabulary,
+        target_length=length + 2,
+    )
     return Dataset(facts, "0" * 64, {"x": x, "y": y})
 
 

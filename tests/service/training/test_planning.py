@@ -14,6 +14,7 @@ from dropnorm import spec as dn
 from dropnorm.results import DatasetSummary, Plan
 from dropnorm.spec import layers
 from dropnorm_service.training import build_model, check, plan
+from dropnorm_service.training.families import FAMILIES
 from dropnorm_service.training.memory import kept_for_backward
 from dropnorm_service.training.planning import size
 
@@ -280,7 +281,8 @@ def test_any_spec_has_a_plan_or_names_what_is_wrong(
     if isinstance(found, dn.InvalidSpecError):
         assert all(field and message for field, message in found.problems)
         return
-    assert found.layers[-1].output_shape == (10,)
+    if spec.architecture.kind in FAMILIES:  # the others do not end with the data's outputs
+        assert found.layers[-1].output_shape == (10,)
     assert found.memory.total <= 2**40
     assert found.forward_flops < 2**63
 

@@ -125,11 +125,9 @@ def _device(compute: Compute) -> str | None:
 
 
 def _dataset_input(summary: DatasetSummary) -> DatasetInput:
-    classes = summary.task == "classification"
-    schema = TensorDatasetSchema(
-        features=_schema("float32", (-1, *summary.input_shape)),
-        targets=_schema("int64", (-1,)) if classes else _schema("float32", (-1, summary.outputs)),
-    )
+    values = "int64" if summary.sequences else "float32"
+    parts = {"features": _schema(values, (-1, *summary.input_shape)), "targets": _targets(summary)}
+    schema = TensorDatasetSchema(**{name: part for name, part in parts.items() if part})
     samples = (summary.train_samples, summary.validation_samples, summary.test_samples)
     dataset = Dataset(
         name=summary.name,
@@ -140,6 +138,17 @@ def _dataset_input(summary: DatasetSummary) -> DatasetInput:
         profile=json.dumps({"num_rows": sum(samples), **summary.model_dump(mode="json")}),
     )
     return DatasetInput(dataset, [InputTag(MLFLOW_DATASET_CONTEXT, "training")])
+
+
+def _targets(summary: DatasetSummary) -> Schema | None:
+    """The form of a data set's targets; None: it has none."""
+    if summary.sequences and summary.sequences.target_length:
+        return _schema("int64", (-1, summary.sequences.target_length))
+    if not summary.outputs:
+        return None
+    if summary.task == "classification":
+        return _schema("int64", (-1,))
+    return _schema("float32", (-1, summary.outputs))
 
 
 def _schema(dtype: str, shape: tuple[int, ...]) -> Schema:

@@ -8,6 +8,7 @@ from dropnorm_service.training.data.bundled import Bundled
 from dropnorm_service.training.data.cifar import CifarBinary
 from dropnorm_service.training.data.idx import IdxFiles
 from dropnorm_service.training.data.info import DatasetInfo, PinnedFile
+from dropnorm_service.training.data.text import CHARACTERS, PythonTopics
 
 
 def _mnist_like(name: str, class_names: tuple[str, ...], *files: PinnedFile) -> DatasetInfo:
@@ -156,6 +157,15 @@ _ALL = (
                 "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
             )
         ),
+    ),
+    DatasetInfo(
+        name="python_docs",
+        task="masked_language_modelling",
+        input_shape=(128,),
+        outputs=0,
+        samples=3500,
+        vocabulary=CHARACTERS,
+        source=PythonTopics(),
     ),
 )
 

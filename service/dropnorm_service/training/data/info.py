@@ -42,7 +42,8 @@ class Source(Protocol):
 
         `x` is `[samples, *input_shape]`, uint8 or float32, or int64 where it is tokens; `y` is int64
         `[samples]` in classification, float32 `[samples, outputs]` in regression, and int64
-        `[samples, target_length]` where it is tokens, from `BOS` to `EOS`, then `PAD`.
+        `[samples, target_length]` where it is tokens, from `BOS` to `EOS`, then `PAD`. Where samples are all
+        there is, it is int64 `[samples, 0]`.
 
         Raises:
             BadData: a file is not what it should be; the message names file and byte.
@@ -57,7 +58,7 @@ class DatasetInfo:
         name: as `data.dataset` names it.
         task: kind of learning problem.
         input_shape: shape of a sample, `[features]` or `[channels, height, width]`.
-        outputs: number of classes or of regression targets.
+        outputs: number of classes or of regression targets; 0: samples are all there is.
         samples: samples outside a test split of the data set's own.
         test_samples: samples in that test split; 0: it has none.
         class_names: names of the classes in order; empty in regression.

@@ -7,12 +7,14 @@ from typing import Any
 
 from dropnorm_service.training.elements import Element
 from dropnorm_service.training.families.alexnet import alexnet
+from dropnorm_service.training.families.bert import bert
 from dropnorm_service.training.families.densenet import densenet
 from dropnorm_service.training.families.gan import gan
 from dropnorm_service.training.families.googlenet import googlenet
 from dropnorm_service.training.families.mlp import mlp
 from dropnorm_service.training.families.resnet import resnet
 from dropnorm_service.training.families.sequential import sequential
+from dropnorm_service.training.families.transformer import transformer
 from dropnorm_service.training.families.vae import vae
 from dropnorm_service.training.families.vgg import vgg
 from dropnorm_service.training.layout import Frame, Layout
@@ -31,10 +33,12 @@ FAMILIES: Mapping[str, Callable[[Any, Frame], Sequence[Element]]] = {
 COMPOSITES: Mapping[str, Callable[[Any, Frame], Layout]] = {
     "vae": vae,
     "gan": gan,
+    "transformer": transformer,
+    "bert": bert,
 }
 """Kind of architecture of several parts, or of tokens -> its layout."""
 
-TAKES_TOKENS: frozenset[str] = frozenset()
+TAKES_TOKENS: frozenset[str] = frozenset({"transformer", "bert"})
 """Kinds of architectures whose samples are sequences of tokens."""
 
 __all__ = ["COMPOSITES", "FAMILIES", "TAKES_TOKENS"]

@@ -35,25 +35,14 @@ class Embedding(nn.Embedding):
         return f"{super().extra_repr()}, scale={self.scale:g}"
 
 
-class LearnedPositions(nn.Module):
+class LearnedPositions(Embedding):
     """A learned vector for each place (Devlin et al. 2018): `[batch, length]` -> `[batch, length, width]`.
 
-    Args:
-        length: places at most.
-        width: features.
-        std: as of an `Embedding`.
+    As many rows as there are places at most; which tokens stand there does not matter.
     """
-
-    def __init__(self, length: int, width: int, *, std: float) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(length, width))
-        nn.init.normal_(self.weight, std=std)
 
     def forward(self, tokens: Tensor) -> Tensor:
         return _per_sample(self.weight, tokens)
-
-    def extra_repr(self) -> str:
-        return f"{self.weight.shape[0]}, {self.weight.shape[1]}"
 
 
 class SinusoidalPositions(nn.Module):
@@ -85,7 +74,7 @@ def sinusoids(length: int, width: int) -> Tensor:
     return both[:, :width].float()
 
 
-class Segments(nn.Module):
+class Segments(Embedding):
     """A learned vector for the part of the input that a token stands in: `[batch, length]` -> `[batch, length, width]`.
 
     Args:
@@ -96,18 +85,13 @@ class Segments(nn.Module):
     """
 
     def __init__(self, types: int, width: int, *, separator: int, std: float) -> None:
-        super().__init__()
+        super().__init__(types, width, std=std)
         self.separator = separator
-        self.weight = nn.Parameter(torch.empty(types, width))
-        nn.init.normal_(self.weight, std=std)
 
     def forward(self, tokens: Tensor) -> Tensor:
         ends = (tokens == self.separator).long()
         before = ends.cumsum(dim=1) - ends
-        return F.embedding(before.clamp(max=self.weight.shape[0] - 1), self.weight)
-
-    def extra_repr(self) -> str:
-        return f"{self.weight.shape[0]}, {self.weight.shape[1]}"
+        return super().forward(before.clamp(max=self.num_embeddings - 1))
 
 
 class TiedLinear(Contextual):

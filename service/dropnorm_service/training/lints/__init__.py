@@ -11,6 +11,7 @@ from dropnorm_service.training.lints import (
     optimizers,
     over_time,
     schedules,
+    tokens,
     training,
 )
 from dropnorm_service.training.lints.subject import Rule, Subject
@@ -27,6 +28,8 @@ RULES: Sequence[Rule] = (
     batch_norms.idle_freeze,
     batch_norms.synchronized_alone,
     batch_norms.idle_recalibration,
+    tokens.regularized_tokens,
+    tokens.order_in_a_branch,
     optimizers.idle_decay,
     training.last_batch_of_one,
     training.batch_exceeds_split,

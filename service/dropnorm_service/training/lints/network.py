@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from dropnorm.results import Lint
 from dropnorm.spec import MLP
 from dropnorm.spec import layers as spec
 from dropnorm_service.training.elements import Element
-from dropnorm_service.training.layers import DropsBranch
+from dropnorm_service.training.layers import Attend, DropsBranch
+from dropnorm_service.training.layers.blueprints.sequences import Embedding, TiedLinear
 from dropnorm_service.training.lints.flow import biases_before_norm, dropout_before_norm
 from dropnorm_service.training.lints.subject import Subject, over_fields
 
 HIGH_RATE = 0.8
+
+_PLACES: Mapping[str, tuple[type, str]] = {
+    "conv_rate": (
+        spec.Conv,
+        "this acts after convolutions, and the network has none; rate is for other layers",
+    ),
+    "stochastic_depth_rate": (
+        DropsBranch,
+        "this drops residual branches, and the network has none",
+    ),
+    "embedding_rate": (
+        Embedding,
+        "this acts on embedded tokens, and the network takes numbers; input_rate is for them",
+    ),
+    "attention_rate": (Attend, "this acts on the weights of attention, and the network has none"),
+    "residual_rate": (Attend, "this acts on the branches of transformers, and the network is none"),
+}
+"""Rate -> the layers that it needs, and what is said where there are none."""
 
 
 def variance_shift(subject: Subject) -> Iterator[Lint]:
@@ -50,10 +69,15 @@ def redundant_bias(subject: Subject) -> Iterator[Lint]:
     fields = (layer.element.field for layer in biases_before_norm(subject.paper))
     yield from over_fields(
         "BIAS_BEFORE_BATCH_NORM",
-        ("architecture.mlp.bias" if mlp else field and f"{field}.bias" for field in fields),
+        ("architecture.mlp.bias" if mlp else _bias_of(field) for field in fields),
         "the batch norm that follows subtracts the bias with the mean, so that it changes nothing; set bias to false"
         + (", which in an MLP takes the output layer's bias too" if mlp else ""),
     )
+
+
+def _bias_of(field: str) -> str:
+    """Path of a listed layer's bias; empty: families decide on theirs."""
+    return f"{field}.bias" if field.startswith("architecture.sequential.") else ""
 
 
 def dropout_on_logits(subject: Subject) -> Iterator[Lint]:
@@ -125,32 +149,25 @@ def nothing_to_regularize(subject: Subject) -> Iterator[Lint]:
 
 
 def _missing_places(subject: Subject) -> Iterator[Lint]:
-    """Rates of their own for convolutions and residual branches, where there are none."""
+    """Rates of their own for places that the network does not have."""
     dropout = subject.training.regularization.dropout
+    if dropout is None:
+        return
     kinds = [layer.element.layer for layer in subject.paper.walk()]
-    if dropout and dropout.conv_rate and not any(isinstance(kind, spec.Conv) for kind in kinds):
-        yield Lint(
-            code="REGULARIZATION_WITHOUT_EFFECT",
-            field="regularization.dropout.conv_rate",
-            message="this acts after convolutions, and the network has none; rate is for other layers",
-        )
-    if (
-        dropout
-        and dropout.stochastic_depth_rate
-        and not any(isinstance(kind, DropsBranch) for kind in kinds)
-    ):
-        yield Lint(
-            code="REGULARIZATION_WITHOUT_EFFECT",
-            field="regularization.dropout.stochastic_depth_rate",
-            message="this drops residual branches, and the network has none",
-        )
+    for field, (kind, message) in _PLACES.items():
+        if getattr(dropout, field) and not any(isinstance(each, kind) for each in kinds):
+            yield Lint(
+                code="REGULARIZATION_WITHOUT_EFFECT",
+                field=f"regularization.dropout.{field}",
+                message=message,
+            )
 
 
 def _at_the_end(subject: Subject, kind: type[spec.Dropout] | type[spec.BatchNorm]) -> list[str]:
     """The fields of the layers of a kind that have no weights behind them."""
     fields: list[str] = []
     for layer in subject.paper.walk():
-        if isinstance(layer.element.layer, spec.Linear | spec.Conv):
+        if isinstance(layer.element.layer, spec.Linear | spec.Conv | TiedLinear):
             fields = []
         elif isinstance(layer.element.layer, kind):
             fields.append(layer.element.field)

@@ -9,6 +9,7 @@ from dropnorm.spec import TrainingSpec
 from dropnorm_service.training.data import SplitData
 from dropnorm_service.training.objectives.base import Forward, Objective
 from dropnorm_service.training.objectives.generation import Generation
+from dropnorm_service.training.objectives.masked_language import MaskedLanguageModelling
 from dropnorm_service.training.objectives.reconstruction import Reconstruction
 from dropnorm_service.training.objectives.supervised import Classification, Regression
 
@@ -17,6 +18,7 @@ OBJECTIVES: Mapping[Task, Callable[[TrainingSpec, SplitData], Objective]] = {
     "regression": Regression,
     "reconstruction": Reconstruction,
     "generation": Generation,
+    "masked_language_modelling": MaskedLanguageModelling,
 }
 """Task -> its objective."""
 

@@ -1,0 +1,216 @@
+"""The transformer: its size, its forward pass against torch's, what it may look at, its plan."""
+
+from __future__ import annotations
+
+from math import sqrt
+
+import pytest
+import torch
+from tests.service.training import made
+from tests.service.training.shorthand import problems
+from tests.service.training.torchs import copy_layer, copy_norm
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+from dropnorm import spec as dn
+from dropnorm.results import SequenceSummary
+from dropnorm_service.training import build_model, plan
+from dropnorm_service.training.data import DatasetInfo, summarize
+from dropnorm_service.training.data.tokens import BOS, PAD, SPECIAL
+from dropnorm_service.training.design import Design, design
+from dropnorm_service.training.families.transformer import EncoderDecoder
+from dropnorm_service.training.layers import DropsBranch
+from dropnorm_service.training.layers.embedding import sinusoids
+
+SMALL = dn.Transformer(width=16, heads=2, encoder_layers=2, decoder_layers=3, feed_forward=24)
+SOURCE, TARGET, WORDS, TARGET_WORDS = 6, 9, 15, 13
+SEQUENCES = SequenceSummary(
+    vocabulary=WORDS, target_vocabulary=TARGET_WORDS, target_length=TARGET + 1
+)
+
+
+def asked(**parts: object) -> dn.TrainingSpec:
+    values = {"architecture": SMALL, "data": dn.Data(dataset="made"), **parts}
+    return dn.TrainingSpec.model_validate(values)
+
+
+def changed(**fields: object) -> dn.Transformer:
+    return SMALL.model_copy(update=fields)
+
+
+def drawn(training: dn.TrainingSpec) -> Design:
+    return design(training, (SOURCE,), TARGET_WORDS, SEQUENCES)
+
+
+def network(training: dn.TrainingSpec) -> EncoderDecoder:
+    torch.manual_seed(1)
+    model = build_model(training, (SOURCE,), TARGET_WORDS, SEQUENCES)
+    assert isinstance(model, EncoderDecoder)
+    return model.eval()
+
+
+def batch(samples: int = 3) -> tuple[Tensor, Tensor]:
+    """Sources and targets so far, the second shorter on both sides."""
+    source = torch.randint(len(SPECIAL), WORDS, (samples, SOURCE))
+    given = torch.randint(len(SPECIAL), TARGET_WORDS, (samples, TARGET))
+    given[:, 0] = BOS
+    source[1, 4:], given[1, 5:] = PAD, PAD
+    return source, given
+
+
+@pytest.mark.parametrize("position", ["pre", "post"])
+def test_parameters_at_the_reference_configuration(position: str) -> None:
+    """The paper's base model as `nn.Transformer` counts it: no embeddings, no scores of tokens."""
+    training = asked(architecture={"kind": "transformer", "norm_position": position})
+    paper = design(training, (20,), 100, SEQUENCES)
+    counted = sum(
+        layer.blueprint.parameters
+        for layer in paper.walk()
+        if "embedding" not in layer.element.name and "scores" not in layer.element.name
+    )
+    assert counted == 44_140_544
+    embeddings = (WORDS + TARGET_WORDS) * 512
+    assert paper.parameters == counted + embeddings + TARGET_WORDS
+    with torch.device("meta"):
+        model = build_model(training, (20,), 100, SEQUENCES)
+        reference = nn.Transformer(batch_first=True)
+    assert sum(each.numel() for each in model.parameters()) == paper.parameters
+    assert sum(each.numel() for each in reference.parameters()) == counted
+
+
+@pytest.mark.filterwarnings("ignore:enable_nested_tensor")
+@pytest.mark.parametrize("position", ["pre", "post"])
+@pytest.mark.parametrize("activation", ["relu", "gelu"])
+def test_it_is_torchs(position: str, activation: str) -> None:
+    """Masks, padding and both orders of norm against `nn.Transformer` with the same weights."""
+    model = network(asked(architecture=changed(norm_position=position, activation=activation)))
+    theirs = nn.Transformer(
+        16, 2, 2, 3, 24, 0.0, activation, batch_first=True, norm_first=position == "pre"
+    ).eval()
+    for part in ("encoder", "decoder"):
+        stack = theirs.get_submodule(part)
+        for index, layer in enumerate(stack.get_submodule("layers").children()):
+            assert isinstance(layer, nn.TransformerEncoderLayer | nn.TransformerDecoderLayer)
+            copy_layer(model, f"{part}.layers.{index}", layer)
+        norm = stack.get_submodule("norm")
+        assert isinstance(norm, nn.LayerNorm)
+        copy_norm(model, f"{part}.norm", norm)
+    source, given = batch()
+    later = torch.ones(TARGET, TARGET, dtype=torch.bool).triu(1)
+    states = theirs(
+        embedded(model, "encoder", source),
+        embedded(model, "decoder", given),
+        tgt_mask=later,
+        src_key_padding_mask=source == PAD,
+        tgt_key_padding_mask=given == PAD,
+        memory_key_padding_mask=source == PAD,
+    )
+    weight = model.get_parameter("decoder.embedding.sum.tokens.weight")
+    expected = states @ weight.T + model.get_parameter("decoder.output.scores.bias")
+    there = given != PAD
+    torch.testing.assert_close(model(source, given)[there], expected[there])
+
+
+def embedded(model: EncoderDecoder, part: str, tokens: Tensor) -> Tensor:
+    """The paper's embedding, by hand."""
+    weight = model.get_parameter(f"{part}.embedding.sum.tokens.weight")
+    return weight[tokens] * sqrt(16) + sinusoids(tokens.shape[1], 16)
+
+
+def test_embeddings_start_with_variance_one() -> None:
+    model = network(asked(architecture=changed(width=256)))
+    tokens = model.get_submodule("encoder.embedding.sum.tokens")
+    assert tokens(torch.arange(WORDS)).std().item() == pytest.approx(1.0, rel=0.1)
+
+
+@pytest.mark.parametrize("norm", ["layer_norm", "rms_norm", "batch_norm"])
+def test_a_later_token_changes_no_earlier_score(norm: str) -> None:
+    model = network(asked(regularization={norm: {}}))
+    source, given = batch()
+    scores = model(source, given)
+    for place in range(1, TARGET):
+        other = given.clone()
+        other[:, place] = (given[:, place] - len(SPECIAL) + 1) % 8 + len(SPECIAL)
+        found = model(source, other)
+        assert torch.equal(found[:, :place], scores[:, :place])
+        assert not torch.equal(found[0, place], scores[0, place])
+        shorter = model(source, given[:, :place])
+        torch.testing.assert_close(shorter, scores[:, :place])
+
+
+def test_padding_changes_nothing() -> None:
+    model = network(asked())
+    source, given = batch()
+    scores = model(source, given)
+    alone = model(source[1:2, :4], given[1:2, :5])
+    torch.testing.assert_close(scores[1:2, :5], alone)
+
+
+def test_it_is_told_by_parts_what_it_is_told_at_once() -> None:
+    model = network(asked())
+    source, given = batch()
+    context = model.encode(source)
+    torch.testing.assert_close(model.decode(given[:, :3], context), model(source, given)[:, :3])
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_flops_of_the_plan_are_those_of_the_modules(tied: bool) -> None:
+    training = asked(architecture=changed(tied_output=tied, positions="learned"))
+    paper, model = drawn(training), network(training)
+    assert sum(each.numel() for each in model.parameters()) == paper.parameters
+    with (
+        FlopCounterMode(display=False) as counter,
+        nn.attention.sdpa_kernel(nn.attention.SDPBackend.MATH),
+    ):
+        found = model(*paper.example(2))
+    assert found.shape == (2, TARGET, TARGET_WORDS)
+    assert counter.get_total_flops() == 2 * paper.forward_flops
+
+
+def test_stochastic_depth_rises_over_encoder_and_decoder() -> None:
+    dropout = dn.Dropout(rate=0.0, stochastic_depth_rate=0.13)
+    paper = drawn(asked(regularization=dn.Regularization(dropout=dropout)))
+    rates = [
+        layer.element.layer.rate
+        for layer in paper.walk()
+        if isinstance(layer.element.layer, DropsBranch)
+    ]
+    assert rates == pytest.approx([0.01 * number for number in range(1, 14)])
+
+
+def test_gradients_reach_every_weight() -> None:
+    model = network(asked(architecture=changed(positions="learned"))).train()
+    source, given = batch()
+    scores = model(source, given)
+    F.cross_entropy(scores.flatten(0, 1), given.flatten(), ignore_index=PAD).backward()
+    names = [name for name, each in model.named_parameters() if each.grad is None]
+    assert names == []
+
+
+@pytest.mark.parametrize(
+    ("training", "facts", "text"),
+    [
+        (asked(), made.text().info, "the data has no pairs; choose bert"),
+        (asked(), made.classification(1, 8, 8).info, "transformer takes tokens"),
+    ],
+)
+def test_data_without_pairs_is_refused(
+    training: dn.TrainingSpec, facts: DatasetInfo, text: str
+) -> None:
+    with pytest.raises(dn.InvalidSpecError) as refused:
+        plan(training, summarize(training, facts))
+    assert text in problems(refused.value)["architecture.transformer"]
+
+
+def test_bert_refuses_pairs() -> None:
+    training = asked(architecture=dn.BERT())
+    with pytest.raises(dn.InvalidSpecError) as refused:
+        plan(training, summarize(training, made.pairs().info))
+    assert "the data has pairs of them" in problems(refused.value)["architecture.bert"]
+
+
+def test_a_plan_of_pairs() -> None:
+    found = plan(asked(), summarize(asked(), made.pairs().info))
+    assert found.memory.data == 200 * 8 * (6 + 8)
+    assert found.layers[-1].output_shape == (7, 15)
