@@ -397,6 +397,15 @@ def optimizations(draw: st.DrawFn) -> dn.Optimization:
                 "batch_size": sizes,
                 "batch_size_schedule": st.none() | batch_size_schedules,
                 "micro_batch_size": st.none() | sizes,
+                "auto_learning_rate": st.none()
+                | made(
+                    dn.AutoLearningRate,
+                    lowest_factor=st.floats(1e-9, 1, exclude_max=True),
+                    highest_factor=st.floats(1, 1e6, exclude_min=True),
+                    steps=st.integers(20, 10_000),
+                ),
+                "auto_batch_size": st.none()
+                | made(dn.AutoBatchSize, max_size=sizes, memory_share=SHARES),
                 "last_batch": st.sampled_from(["keep", "drop"]),
                 "gradient_clipping": st.none() | clipping,
                 "early_stopping": st.none()
@@ -404,6 +413,9 @@ def optimizations(draw: st.DrawFn) -> dn.Optimization:
             },
         )
     )
+    if "auto_batch_size" in values:
+        values.pop("batch_size_schedule", None)
+        values.pop("micro_batch_size", None)
     return dn.Optimization(**values)
 
 

@@ -229,6 +229,16 @@ RULES: dict[str, tuple[dict[str, Any], str, str]] = {
         "optimization.batch_size_schedule.growth.max_size",
         "batches begin with 128 samples; give a max_size of at least that",
     ),
+    "batches as large as can be, and by a schedule": (
+        optimization(auto_batch_size={}, batch_size_schedule={"kind": "growth", "milestones": [2]}),
+        "optimization.auto_batch_size",
+        "leave auto_batch_size or batch_size_schedule out",
+    ),
+    "batches as large as can be, in parts": (
+        optimization(auto_batch_size={}, micro_batch_size=8),
+        "optimization.auto_batch_size",
+        "a batch is computed in parts of 8 samples, so that memory sets no limit to it",
+    ),
     "clipping of nothing": (
         optimization(gradient_clipping={}),
         "optimization.gradient_clipping.max_norm",

@@ -1,5 +1,6 @@
 """What comes back from the service: jobs, their journal, their evaluation, plans, workers. Frozen, typed, no I/O."""
 
+from dropnorm.results.auto import AutoOutcome, RangeTestPoint
 from dropnorm.results.evaluation import (
     ClassMetrics,
     DatasetSummary,
@@ -38,6 +39,7 @@ from dropnorm.results.plan import (
 )
 
 __all__ = [
+    "AutoOutcome",
     "CheckpointWritten",
     "ClassMetrics",
     "DatasetLoaded",
@@ -60,6 +62,7 @@ __all__ = [
     "PlannedLayer",
     "Progress",
     "Progressed",
+    "RangeTestPoint",
     "Recalibration",
     "SequenceSummary",
     "Slot",

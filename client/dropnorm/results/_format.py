@@ -123,6 +123,7 @@ def evaluation_notes(evaluation: Evaluation) -> list[str]:
         f"{count(cost.samples_per_second)} samples/s, peak memory {size(cost.peak_memory_bytes)}, "
         f"on {cost.device}",
         *_recalibration_notes(evaluation),
+        *_chosen(evaluation),
     ]
 
 
@@ -138,6 +139,16 @@ def _recalibration_notes(evaluation: Evaluation) -> Iterator[str]:
         f"{number(mean.largest_mean_shift)} deviations ({mean.layer}), of a variance "
         f"{variance.largest_variance_shift:.1%} ({variance.layer})"
     )
+
+
+def _chosen(evaluation: Evaluation) -> list[str]:
+    """What automatic values came to, on one line."""
+    auto = evaluation.auto
+    if auto is None:
+        return []
+    rate = f"learning rate {auto.learning_rate:.4g}" if auto.learning_rate is not None else ""
+    size = f"batch size {auto.batch_size:,}" if auto.batch_size is not None else ""
+    return [f"chosen: {', '.join(filter(None, (rate, size)))}"] if rate or size else []
 
 
 def layer_row(layer: PlannedLayer) -> Row:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from dropnorm.results import _format
 from dropnorm.results._base import ResultModel
+from dropnorm.results.auto import AutoOutcome
 
 if TYPE_CHECKING:
     import pandas
@@ -252,6 +253,8 @@ class Evaluation(ResultModel):
     """What it took."""
     recalibration: Recalibration | None = None
     """What computing the running statistics anew has changed, before all these metrics; absent when not asked for."""
+    auto: AutoOutcome | None = None
+    """What automatic values came to; absent when none were asked for."""
 
     def to_frame(self) -> pandas.DataFrame:
         """The history as a pandas DataFrame: a row per epoch, indexed by `epoch`, a column per metric.

@@ -42,7 +42,7 @@ class State(StrEnum):
         return self in (State.RUNNING, State.PAUSING, State.CANCELLING)
 
 
-Phase = Literal["loading_data", "building", "training", "validating", "testing"]
+Phase = Literal["loading_data", "building", "tuning", "training", "validating", "testing"]
 
 
 class Progress(ResultModel):

@@ -6,6 +6,7 @@ Everything else (protobuf, YAML, JSON Schema, MLflow parameters, documentation) 
 from dropnorm.spec import layers
 from dropnorm.spec._base import InvalidSpecError, Problem, SpecModel
 from dropnorm.spec.architecture import MLP, Architecture, Sequential
+from dropnorm.spec.auto import AutoBatchSize, AutoLearningRate
 from dropnorm.spec.batch_sizes import BatchSizeGrowth, BatchSizeSchedule, BatchSizeSteps
 from dropnorm.spec.compute import Compute, EvaluationSettings
 from dropnorm.spec.data import Data
@@ -74,6 +75,8 @@ __all__ = [
     "AdamW",
     "AlexNet",
     "Architecture",
+    "AutoBatchSize",
+    "AutoLearningRate",
     "BatchNorm",
     "BatchNormSettings",
     "BatchSizeGrowth",

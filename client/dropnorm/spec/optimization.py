@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Literal
 
 from dropnorm.spec._base import Bool, Epochs, NonNegative, Positive, Problem, SpecModel
+from dropnorm.spec.auto import AutoBatchSize, AutoLearningRate
 from dropnorm.spec.batch_sizes import BatchSize, BatchSizeGrowth, BatchSizeSchedule, BatchSizeSteps
 from dropnorm.spec.optimizers import Adam, Optimizer
 from dropnorm.spec.schedules import (
@@ -53,6 +54,8 @@ class Optimization(SpecModel):
     decay_biases_and_norms: Bool = False
     """Let the optimizer's weight decay act on biases and on the scales and shifts of norms as well, all that has one
     dimension, and not on weights alone."""
+    auto_learning_rate: AutoLearningRate | None = None
+    """Find the optimizer's learning rate before training; absent: it is the optimizer's `lr`."""
     schedule: Schedule = ConstantSchedule()
     """The learning-rate schedule, as a factor on the optimizer's rate."""
     warmup: Warmup | None = None
@@ -61,6 +64,8 @@ class Optimization(SpecModel):
     """Passes over the training split, 1 to 100,000."""
     batch_size: BatchSize = 128
     """Samples per step, 1 to 1,048,576; a split smaller than this is one batch."""
+    auto_batch_size: AutoBatchSize | None = None
+    """Find the largest batch size that fits into memory; absent: it is `batch_size`."""
     batch_size_schedule: BatchSizeSchedule | None = None
     """Other batch sizes later in training; absent: `batch_size` throughout."""
     micro_batch_size: BatchSize | None = None
@@ -108,6 +113,18 @@ class Optimization(SpecModel):
 
     def _batch_sizes(self) -> Iterator[Problem]:
         schedule = self.batch_size_schedule
+        if self.auto_batch_size is not None and schedule is not None:
+            yield Problem(
+                "auto_batch_size",
+                "batches cannot be as large as memory allows and follow a schedule; leave auto_batch_size or "
+                "batch_size_schedule out",
+            )
+        if self.auto_batch_size is not None and self.micro_batch_size is not None:
+            yield Problem(
+                "auto_batch_size",
+                f"a batch is computed in parts of {self.micro_batch_size} samples, so that memory sets no limit to it; "
+                "leave auto_batch_size or micro_batch_size out",
+            )
         if isinstance(schedule, BatchSizeGrowth) and (schedule.max_size or 2**20) < self.batch_size:
             yield Problem(
                 "batch_size_schedule.growth.max_size",

@@ -76,6 +76,7 @@ class Evaluation(google.protobuf.message.Message):
     GENERALIZATION_GAP_FIELD_NUMBER: builtins.int
     COST_FIELD_NUMBER: builtins.int
     RECALIBRATION_FIELD_NUMBER: builtins.int
+    AUTO_FIELD_NUMBER: builtins.int
     task: Global___Task.ValueType
     """Kind of learning problem."""
     best_epoch: builtins.int
@@ -116,6 +117,10 @@ class Evaluation(google.protobuf.message.Message):
         not asked for.
         """
 
+    @property
+    def auto(self) -> Global___AutoOutcome:
+        """What automatic values came to; absent when none were asked for."""
+
     def __init__(
         self,
         *,
@@ -130,9 +135,10 @@ class Evaluation(google.protobuf.message.Message):
         generalization_gap: builtins.float = ...,
         cost: Global___TrainingCost | None = ...,
         recalibration: Global___Recalibration | None = ...,
+        auto: Global___AutoOutcome | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["cost", b"cost", "dataset", b"dataset", "recalibration", b"recalibration", "test", b"test", "train", b"train", "validation", b"validation"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["best_epoch", b"best_epoch", "cost", b"cost", "dataset", b"dataset", "generalization_gap", b"generalization_gap", "history", b"history", "recalibration", b"recalibration", "stopped_early", b"stopped_early", "task", b"task", "test", b"test", "train", b"train", "validation", b"validation"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["auto", b"auto", "cost", b"cost", "dataset", b"dataset", "recalibration", b"recalibration", "test", b"test", "train", b"train", "validation", b"validation"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["auto", b"auto", "best_epoch", b"best_epoch", "cost", b"cost", "dataset", b"dataset", "generalization_gap", b"generalization_gap", "history", b"history", "recalibration", b"recalibration", "stopped_early", b"stopped_early", "task", b"task", "test", b"test", "train", b"train", "validation", b"validation"]) -> None: ...
 
 Global___Evaluation: typing_extensions.TypeAlias = Evaluation
 
@@ -657,3 +663,58 @@ class TrainingCost(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["device", b"device", "forward_flops", b"forward_flops", "parameters", b"parameters", "peak_memory_bytes", b"peak_memory_bytes", "samples_per_second", b"samples_per_second", "seconds", b"seconds", "seconds_to_best", b"seconds_to_best", "threads", b"threads", "training_seconds", b"training_seconds"]) -> None: ...
 
 Global___TrainingCost: typing_extensions.TypeAlias = TrainingCost
+
+@typing.final
+class AutoOutcome(google.protobuf.message.Message):
+    """What was chosen before training. Absent: it was not asked for."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    LEARNING_RATE_FIELD_NUMBER: builtins.int
+    RANGE_TEST_FIELD_NUMBER: builtins.int
+    BATCH_SIZE_FIELD_NUMBER: builtins.int
+    learning_rate: builtins.float
+    """Learning rate in the place of the optimizer's; absent too when the range test found none."""
+    batch_size: builtins.int
+    """Batch size in the place of the spec's."""
+    @property
+    def range_test(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___RangeTestPoint]:
+        """The range test, step by step."""
+
+    def __init__(
+        self,
+        *,
+        learning_rate: builtins.float | None = ...,
+        range_test: collections.abc.Iterable[Global___RangeTestPoint] | None = ...,
+        batch_size: builtins.int | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_batch_size", b"_batch_size", "_learning_rate", b"_learning_rate", "batch_size", b"batch_size", "learning_rate", b"learning_rate"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_batch_size", b"_batch_size", "_learning_rate", b"_learning_rate", "batch_size", b"batch_size", "learning_rate", b"learning_rate", "range_test", b"range_test"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_batch_size", b"_batch_size"]) -> typing.Literal["batch_size"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_learning_rate", b"_learning_rate"]) -> typing.Literal["learning_rate"] | None: ...
+
+Global___AutoOutcome: typing_extensions.TypeAlias = AutoOutcome
+
+@typing.final
+class RangeTestPoint(google.protobuf.message.Message):
+    """One step of a learning-rate range test."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    LEARNING_RATE_FIELD_NUMBER: builtins.int
+    LOSS_FIELD_NUMBER: builtins.int
+    learning_rate: builtins.float
+    """Learning rate of the step."""
+    loss: builtins.float
+    """Loss of its batch before the step."""
+    def __init__(
+        self,
+        *,
+        learning_rate: builtins.float = ...,
+        loss: builtins.float = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["learning_rate", b"learning_rate", "loss", b"loss"]) -> None: ...
+
+Global___RangeTestPoint: typing_extensions.TypeAlias = RangeTestPoint

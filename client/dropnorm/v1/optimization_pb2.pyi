@@ -59,6 +59,8 @@ class Optimization(google.protobuf.message.Message):
     DECAY_BIASES_AND_NORMS_FIELD_NUMBER: builtins.int
     BATCH_SIZE_SCHEDULE_FIELD_NUMBER: builtins.int
     MICRO_BATCH_SIZE_FIELD_NUMBER: builtins.int
+    AUTO_LEARNING_RATE_FIELD_NUMBER: builtins.int
+    AUTO_BATCH_SIZE_FIELD_NUMBER: builtins.int
     epochs: builtins.int
     """Passes over the training split. Limits: 1 to 100,000. Default: 20."""
     batch_size: builtins.int
@@ -99,6 +101,14 @@ class Optimization(google.protobuf.message.Message):
     def batch_size_schedule(self) -> Global___BatchSizeSchedule:
         """Other batch sizes later in training. Default: `batch_size` throughout."""
 
+    @property
+    def auto_learning_rate(self) -> Global___AutoLearningRate:
+        """Find the optimizer's learning rate before training. Default: it is the optimizer's `lr`."""
+
+    @property
+    def auto_batch_size(self) -> Global___AutoBatchSize:
+        """Find the largest batch size that fits into memory. Default: it is `batch_size`."""
+
     def __init__(
         self,
         *,
@@ -113,9 +123,11 @@ class Optimization(google.protobuf.message.Message):
         decay_biases_and_norms: builtins.bool | None = ...,
         batch_size_schedule: Global___BatchSizeSchedule | None = ...,
         micro_batch_size: builtins.int | None = ...,
+        auto_learning_rate: Global___AutoLearningRate | None = ...,
+        auto_batch_size: Global___AutoBatchSize | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_batch_size", b"_batch_size", "_decay_biases_and_norms", b"_decay_biases_and_norms", "_epochs", b"_epochs", "_last_batch", b"_last_batch", "_micro_batch_size", b"_micro_batch_size", "batch_size", b"batch_size", "batch_size_schedule", b"batch_size_schedule", "decay_biases_and_norms", b"decay_biases_and_norms", "early_stopping", b"early_stopping", "epochs", b"epochs", "gradient_clipping", b"gradient_clipping", "last_batch", b"last_batch", "micro_batch_size", b"micro_batch_size", "optimizer", b"optimizer", "schedule", b"schedule", "warmup", b"warmup"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_batch_size", b"_batch_size", "_decay_biases_and_norms", b"_decay_biases_and_norms", "_epochs", b"_epochs", "_last_batch", b"_last_batch", "_micro_batch_size", b"_micro_batch_size", "batch_size", b"batch_size", "batch_size_schedule", b"batch_size_schedule", "decay_biases_and_norms", b"decay_biases_and_norms", "early_stopping", b"early_stopping", "epochs", b"epochs", "gradient_clipping", b"gradient_clipping", "last_batch", b"last_batch", "micro_batch_size", b"micro_batch_size", "optimizer", b"optimizer", "schedule", b"schedule", "warmup", b"warmup"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_batch_size", b"_batch_size", "_decay_biases_and_norms", b"_decay_biases_and_norms", "_epochs", b"_epochs", "_last_batch", b"_last_batch", "_micro_batch_size", b"_micro_batch_size", "auto_batch_size", b"auto_batch_size", "auto_learning_rate", b"auto_learning_rate", "batch_size", b"batch_size", "batch_size_schedule", b"batch_size_schedule", "decay_biases_and_norms", b"decay_biases_and_norms", "early_stopping", b"early_stopping", "epochs", b"epochs", "gradient_clipping", b"gradient_clipping", "last_batch", b"last_batch", "micro_batch_size", b"micro_batch_size", "optimizer", b"optimizer", "schedule", b"schedule", "warmup", b"warmup"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_batch_size", b"_batch_size", "_decay_biases_and_norms", b"_decay_biases_and_norms", "_epochs", b"_epochs", "_last_batch", b"_last_batch", "_micro_batch_size", b"_micro_batch_size", "auto_batch_size", b"auto_batch_size", "auto_learning_rate", b"auto_learning_rate", "batch_size", b"batch_size", "batch_size_schedule", b"batch_size_schedule", "decay_biases_and_norms", b"decay_biases_and_norms", "early_stopping", b"early_stopping", "epochs", b"epochs", "gradient_clipping", b"gradient_clipping", "last_batch", b"last_batch", "micro_batch_size", b"micro_batch_size", "optimizer", b"optimizer", "schedule", b"schedule", "warmup", b"warmup"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_batch_size", b"_batch_size"]) -> typing.Literal["batch_size"] | None: ...
     @typing.overload
@@ -1022,6 +1034,76 @@ class Warmup(google.protobuf.message.Message):
     def WhichOneof(self, oneof_group: typing.Literal["_start_factor", b"_start_factor"]) -> typing.Literal["start_factor"] | None: ...
 
 Global___Warmup: typing_extensions.TypeAlias = Warmup
+
+@typing.final
+class AutoLearningRate(google.protobuf.message.Message):
+    """The optimizer's learning rate is found by a range test (Smith 2017) and takes the place of `lr`.
+    A copy of the untrained network is trained with a rate that rises exponentially around the
+    optimizer's. Chosen is the rate at which the smoothed loss has made half of its way down.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    LOWEST_FACTOR_FIELD_NUMBER: builtins.int
+    HIGHEST_FACTOR_FIELD_NUMBER: builtins.int
+    STEPS_FIELD_NUMBER: builtins.int
+    lowest_factor: builtins.float
+    """The first rate, as a share of the optimizer's. Limits: above 0 to below 1. Default: 0.001."""
+    highest_factor: builtins.float
+    """The last rate, as a multiple of the optimizer's. Limits: above 1 to 1,000,000. Default: 1,000."""
+    steps: builtins.int
+    """Optimizer steps of the test. Limits: 20 to 10,000. Default: 100."""
+    def __init__(
+        self,
+        *,
+        lowest_factor: builtins.float | None = ...,
+        highest_factor: builtins.float | None = ...,
+        steps: builtins.int | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_highest_factor", b"_highest_factor", "_lowest_factor", b"_lowest_factor", "_steps", b"_steps", "highest_factor", b"highest_factor", "lowest_factor", b"lowest_factor", "steps", b"steps"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_highest_factor", b"_highest_factor", "_lowest_factor", b"_lowest_factor", "_steps", b"_steps", "highest_factor", b"highest_factor", "lowest_factor", b"lowest_factor", "steps", b"steps"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_highest_factor", b"_highest_factor"]) -> typing.Literal["highest_factor"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_lowest_factor", b"_lowest_factor"]) -> typing.Literal["lowest_factor"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_steps", b"_steps"]) -> typing.Literal["steps"] | None: ...
+
+Global___AutoLearningRate: typing_extensions.TypeAlias = AutoLearningRate
+
+@typing.final
+class AutoBatchSize(google.protobuf.message.Message):
+    """The largest batch size of which a training step fits into memory takes the place of
+    `batch_size`. Tried are `batch_size` and what comes of it by doubling and halving. The estimate
+    is the plan's.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    MAX_SIZE_FIELD_NUMBER: builtins.int
+    MEMORY_SHARE_FIELD_NUMBER: builtins.int
+    max_size: builtins.int
+    """Samples per step at most; and never more than the training split has. Limits: 1 to 1,048,576.
+    Default: 4,096.
+    """
+    memory_share: builtins.float
+    """Share of the device's memory that a step may take; the estimate leaves out what the device
+    itself needs. Limits: above 0 to 1. Default: 0.8.
+    """
+    def __init__(
+        self,
+        *,
+        max_size: builtins.int | None = ...,
+        memory_share: builtins.float | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_max_size", b"_max_size", "_memory_share", b"_memory_share", "max_size", b"max_size", "memory_share", b"memory_share"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_max_size", b"_max_size", "_memory_share", b"_memory_share", "max_size", b"max_size", "memory_share", b"memory_share"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_max_size", b"_max_size"]) -> typing.Literal["max_size"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_memory_share", b"_memory_share"]) -> typing.Literal["memory_share"] | None: ...
+
+Global___AutoBatchSize: typing_extensions.TypeAlias = AutoBatchSize
 
 @typing.final
 class BatchSizeSchedule(google.protobuf.message.Message):

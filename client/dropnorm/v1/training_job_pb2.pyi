@@ -239,6 +239,8 @@ class Progress(google.protobuf.message.Message):
         """The validation split is measured."""
         PHASE_TESTING: Progress._Phase.ValueType  # 5
         """The test split is measured."""
+        PHASE_TUNING: Progress._Phase.ValueType  # 6
+        """Automatic values are found."""
 
     class Phase(_Phase, metaclass=_PhaseEnumTypeWrapper):
         """A part of an attempt."""
@@ -255,6 +257,8 @@ class Progress(google.protobuf.message.Message):
     """The validation split is measured."""
     PHASE_TESTING: Progress.Phase.ValueType  # 5
     """The test split is measured."""
+    PHASE_TUNING: Progress.Phase.ValueType  # 6
+    """Automatic values are found."""
 
     PHASE_FIELD_NUMBER: builtins.int
     EPOCH_FIELD_NUMBER: builtins.int

@@ -3,6 +3,7 @@
 It knows nothing of servers, processes, databases or MLflow, and works in a notebook.
 """
 
+from dropnorm_service.training.auto import with_batch_size
 from dropnorm_service.training.checkpoint import Checkpoints
 from dropnorm_service.training.checks import check
 from dropnorm_service.training.data import DatasetCache, DataUnavailable, SplitData
@@ -47,4 +48,5 @@ __all__ = [
     "plan",
     "save_model",
     "save_pictures",
+    "with_batch_size",
 ]

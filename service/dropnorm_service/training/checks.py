@@ -23,7 +23,7 @@ def check(training: TrainingSpec, dataset: DatasetSummary) -> Design:
         InvalidSpecError: the layers do not fit the data, batch norm would see a single value per channel,
             or the metric that selects does not exist; every field at fault is named.
     """
-    problems = list(_selection(training, dataset))
+    problems = [*_selection(training, dataset), *_range_test(training, dataset)]
     try:
         paper = design(training, dataset.input_shape, dataset.outputs, dataset.sequences)
     except InvalidSpecError as error:
@@ -42,6 +42,15 @@ def _selection(training: TrainingSpec, dataset: DatasetSummary) -> Iterator[Prob
         yield Problem(
             "evaluation.selection",
             f"this is a {dataset.task} of {dataset.name}, which has no accuracy; select by validation_loss",
+        )
+
+
+def _range_test(training: TrainingSpec, dataset: DatasetSummary) -> Iterator[Problem]:
+    if training.optimization.auto_learning_rate and dataset.task == "generation":
+        yield Problem(
+            "optimization.auto_learning_rate",
+            "the losses of two networks that play against each other do not fall, so a range test finds nothing; leave "
+            "it out and give the optimizer's lr",
         )
 
 
@@ -71,7 +80,7 @@ def _single_values_in_training(
     training: TrainingSpec, paper: Design, dataset: DatasetSummary
 ) -> Iterator[Problem]:
     norms = list(_norms_of_vectors(paper))
-    if not norms:
+    if not norms or training.optimization.auto_batch_size:  # checked again when it is found
         return
     optimization, samples = training.optimization, dataset.train_samples
     field, why = "optimization.batch_size", _why(norms[0])

@@ -85,6 +85,13 @@ def device_name(device: torch.device) -> str:
     return platform.processor() or platform.machine()
 
 
+def memory_bytes(device: torch.device) -> int:
+    """Memory of the GPU, or of the machine."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
 def peak_memory_bytes(device: torch.device) -> int:
     """Peak memory so far: of the allocator on a GPU, of the whole process on a CPU."""
     if device.type == "cuda":

@@ -8,7 +8,9 @@ import torch
 
 from dropnorm.results import DatasetLoaded
 from dropnorm.spec import TrainingSpec
+from dropnorm_service.training.auto import with_batch_size
 from dropnorm_service.training.data import DatasetCache, SplitData, split
+from dropnorm_service.training.device import memory_bytes
 from dropnorm_service.training.errors import memory_reported
 from dropnorm_service.training.reporting import (
     EventSink,
@@ -29,6 +31,7 @@ def load_data(
     *,
     on_event: EventSink = ignore,
     orders: Orders = go_on,
+    memory_limit_bytes: int | None = None,
 ) -> SplitData:
     """Load, split and standardise the data of a spec, on the device.
 
@@ -38,6 +41,7 @@ def load_data(
         device: where to.
         on_event: takes the progress, and what was loaded.
         orders: asked while another process parses the same data, and while it is downloaded.
+        memory_limit_bytes: as `fit` has it; the number of steps depends on it.
 
     Raises:
         InvalidSpecError: there is no such data, or it does not have what the spec asks for.
@@ -48,7 +52,9 @@ def load_data(
     """
     started = time.perf_counter()
     summary = cache.summarize(spec)
-    timetable = Timetable.of(spec.optimization, summary.train_samples)
+    limit = memory_limit_bytes or memory_bytes(device)
+    fitted, _ = with_batch_size(spec, summary, limit)
+    timetable = Timetable.of(fitted.optimization, summary.train_samples)
     report = ProgressReport(on_event, epochs=timetable.epochs, steps=timetable.steps)
     report.enter("loading_data", epoch=0, step=0)
 

@@ -9,15 +9,22 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from dropnorm.results import EpochCompleted, EpochMetrics, Evaluation, Phase, Recalibration
+from dropnorm.results import (
+    AutoOutcome,
+    EpochCompleted,
+    EpochMetrics,
+    Evaluation,
+    Phase,
+    Recalibration,
+)
 from dropnorm.spec import TrainingSpec
+from dropnorm_service.training.auto import automatic, settled, tune, with_batch_size
 from dropnorm_service.training.batching import Batching, epoch_order
 from dropnorm_service.training.checkpoint import Checkpoints
-from dropnorm_service.training.checks import check
 from dropnorm_service.training.cost import training_cost
 from dropnorm_service.training.data import SplitData
 from dropnorm_service.training.design import Design
-from dropnorm_service.training.device import arithmetic, wait_for
+from dropnorm_service.training.device import arithmetic, memory_bytes, wait_for
 from dropnorm_service.training.dropout_rates import DropoutRates
 from dropnorm_service.training.errors import Diverged, memory_reported
 from dropnorm_service.training.freezing import FrozenNorms
@@ -66,6 +73,7 @@ def fit(
     on_event: EventSink = ignore,
     orders: Orders = go_on,
     checkpoint: Checkpoints | None = None,
+    memory_limit_bytes: int | None = None,
 ) -> FitResult:
     """Train a network and evaluate it.
 
@@ -79,6 +87,7 @@ def fit(
         on_event: takes progress, epochs, checkpoints and warnings as they happen.
         orders: asked between steps, in training and evaluation alike.
         checkpoint: where to write checkpoints, and to look for one first; None: nowhere.
+        memory_limit_bytes: memory that an automatic batch size counts on; None: the device's.
 
     Raises:
         InvalidSpecError: the spec does not fit its data, or asks for what the device cannot do.
@@ -87,15 +96,16 @@ def fit(
         OutOfMemory: the device has no memory left.
         BadData: the checkpoint belongs to other data.
     """
-    paper = check(spec, data.summary)
     device = data.device
+    fitted, paper = with_batch_size(spec, data.summary, memory_limit_bytes or memory_bytes(device))
+    size = fitted.optimization.batch_size if spec.optimization.auto_batch_size else None
     with (
         torch.random.fork_rng([device] if device.type == "cuda" else []),
         arithmetic(spec.compute),
         compilation(spec.compute),
         memory_reported(device),
     ):
-        return _Training(spec, data, paper, on_event, orders, checkpoint).run()
+        return _Training(spec, data, paper, size, on_event, orders, checkpoint).run()
 
 
 class _Training:
@@ -106,31 +116,50 @@ class _Training:
         spec: TrainingSpec,
         data: SplitData,
         paper: Design,
+        batch_size: int | None,
         on_event: EventSink,
         orders: Orders,
         checkpoint: Checkpoints | None,
     ) -> None:
-        self._spec, self._data, self._paper = spec, data, paper
+        self._data, self._paper = data, paper
         self._on_event, self._orders = on_event, orders
-        optimization = spec.optimization
-        self._timetable = Timetable.of(optimization, len(data.train))
+        self._settle(spec, AutoOutcome(batch_size=batch_size))
         self._report = ProgressReport(
-            on_event, epochs=optimization.epochs, steps=self._timetable.steps
+            on_event, epochs=spec.optimization.epochs, steps=self._timetable.steps
         )
         self._report.enter("building", epoch=0, step=0)
         self._objective = objective_of(spec, data)
-        self._state = fresh_state(spec, data, paper, self._batching(1).steps_per_epoch)
+        self._state = fresh_state(spec, data, paper)
         self._rates = DropoutRates(self._state.model, spec)
         self._frozen = FrozenNorms(self._state.model, paper)
         self._resumption = Resumption(checkpoint, spec, data, on_event)
         self._resumption.resume(self._state)
+        if self._state.auto is None and automatic(spec.optimization):
+            self._enter("tuning")
+            self._rates.enter(1)
+            self._state.auto = tune(
+                self._spec,
+                data,
+                self._state,
+                self._objective,
+                batch_size=batch_size,
+                on_event=on_event,
+                orders=orders,
+            )
+        self._settle(spec, self._state.auto)
+        self._report.steps = self._timetable.steps  # the checkpoint may know another batch size
         self._inference = Inference(
             self._state.model,
             batch_size=inference_batch_size(paper),
             autocast=autocast(spec.compute, data.device),
             between_batches=self._between_steps,
         )
-        self._step = Stepper(self._state, self._objective, spec)
+        self._step = Stepper(self._state, self._objective, self._spec)
+
+    def _settle(self, spec: TrainingSpec, outcome: AutoOutcome | None) -> None:
+        """From here on automatic values are what they came to."""
+        self._spec = settled(spec, outcome)
+        self._timetable = Timetable.of(self._spec.optimization, len(self._data.train))
 
     def run(self) -> FitResult:
         """Train, choose, and look at the test split."""
@@ -156,6 +185,7 @@ class _Training:
             generalization_gap=self._objective.gap(train, test),
             cost=training_cost(state, self._paper, self._samples_seen()),
             recalibration=recalibration,
+            auto=state.auto,
         )
         return FitResult(state.model, evaluation, self._objective.pictures(self._inference))
 
@@ -166,6 +196,7 @@ class _Training:
         state.model.train()
         self._rates.enter(state.epoch)
         self._frozen.enter(state.epoch)
+        state.expect(self._batching(state.epoch).steps_per_epoch)
         order = epoch_order(len(train), spec.seed, state.epoch).to(self._data.device)
         batches = order.split(self._batching(state.epoch).batch_size)
         # Beside a small network's step Python itself takes time, so what can be done before the loop is.
@@ -204,7 +235,7 @@ class _Training:
                 step=metrics.step, metric="validation_loss", value=metrics.validation_loss
             )
         state.plateau.offer(spec.optimization.schedule, merit(spec, metrics))
-        state.begin_epoch(self._batching(state.epoch + 1).steps_per_epoch)
+        state.end_epoch()
 
     def _recalibrate(self) -> Recalibration | None:
         """Compute the running statistics of the chosen epoch anew, if that is asked for."""

@@ -17,31 +17,36 @@ _FLOAT = 4
 _INTEGER = 8
 
 
-def estimate_memory(
-    training: TrainingSpec, paper: Design, dataset: DatasetSummary, batch_size: int
-) -> MemoryEstimate:
-    """Estimated memory of a training step with batches of `batch_size`.
+class StepMemory:
+    """Estimated memory of a training step, by the samples that are computed at once.
 
     Weights and buffers count twice: the best epoch's are kept beside those in training. Activations are
     what autograd keeps of one forward pass; in 16-bit arithmetic they take half, and the weights' 16-bit
     copies come on top. The device's own overhead (context, kernels' work space, fragmentation) is left out.
     """
-    with torch.device("meta"):
-        network = model_of(paper, training.initialization)
-    weights = sum(map(_bytes, network.parameters()))
-    buffers = sum(map(_bytes, network.buffers()))
-    activations = _activations(network, paper, batch_size)
-    if training.compute.precision != "float32":
-        activations = activations // 2 + weights // 2
-    samples = dataset.train_samples + dataset.validation_samples + dataset.test_samples
-    parts = {
-        "parameters": 2 * (weights + buffers),
-        "gradients": weights,
-        "optimizer": optimizer_state(training.optimization, network),
-        "activations": activations,
-        "data": samples * _bytes_of_sample(dataset),
-    }
-    return MemoryEstimate(**parts, total=sum(parts.values()))
+
+    def __init__(self, training: TrainingSpec, paper: Design, dataset: DatasetSummary) -> None:
+        self._paper, self._wide = paper, training.compute.precision == "float32"
+        with torch.device("meta"):
+            self._network = model_of(paper, training.initialization)
+        self._weights = sum(map(_bytes, self._network.parameters()))
+        buffers = sum(map(_bytes, self._network.buffers()))
+        samples = dataset.train_samples + dataset.validation_samples + dataset.test_samples
+        self._fixed = {
+            "parameters": 2 * (self._weights + buffers),
+            "gradients": self._weights,
+            "optimizer": optimizer_state(training.optimization, self._network),
+            "data": samples * _bytes_of_sample(dataset),
+        }
+
+    def of(self, samples: int) -> MemoryEstimate:
+        """The estimate for parts of so many samples."""
+        with torch.device("meta"):
+            activations = kept_for_backward(self._network, *self._paper.example(samples))
+        if not self._wide:
+            activations = activations // 2 + self._weights // 2
+        parts = {**self._fixed, "activations": activations}
+        return MemoryEstimate(**parts, total=sum(parts.values()))
 
 
 def _bytes_of_sample(dataset: DatasetSummary) -> int:
@@ -51,11 +56,6 @@ def _bytes_of_sample(dataset: DatasetSummary) -> int:
     if tokens is not None and tokens.target_length:
         return inputs + _INTEGER * tokens.target_length
     return inputs + (_INTEGER if dataset.task == "classification" else _FLOAT * dataset.outputs)
-
-
-def _activations(network: nn.Module, paper: Design, batch_size: int) -> int:
-    with torch.device("meta"):
-        return kept_for_backward(network, *paper.example(batch_size))
 
 
 def optimizer_state(optimization: Optimization, network: nn.Module) -> int:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from dropnorm.results import DatasetSummary, MemoryEstimate, Plan, PlannedBatches, PlannedLayer
+from dropnorm.results import (
+    DatasetSummary,
+    MemoryEstimate,
+    Plan,
+    PlannedBatches,
+    PlannedLayer,
+)
 from dropnorm.spec import InvalidSpecError, Problem, TrainingSpec
-from dropnorm_service.training.checks import check
+from dropnorm_service.training.auto import with_batch_size
 from dropnorm_service.training.design import DesignedLayer
 from dropnorm_service.training.dropout_rates import PLACED, dropout_factor
 from dropnorm_service.training.lints import Subject, lint
-from dropnorm_service.training.memory import estimate_memory
+from dropnorm_service.training.memory import StepMemory
 from dropnorm_service.training.timetable import Stretch, Timetable, largest_part
 
 
@@ -26,17 +32,17 @@ def plan(
         InvalidSpecError: the spec does not fit its data, or its training does not fit into the memory;
             every field at fault is named.
     """
-    paper = check(training, dataset)
+    asked = training
+    training, paper = with_batch_size(asked, dataset, memory_limit_bytes)
     timetable = Timetable.of(training.optimization, dataset.train_samples)
-    memory = estimate_memory(
-        training, paper, dataset, largest_part(training.optimization, timetable)
-    )
+    part = largest_part(training.optimization, timetable)
+    memory = StepMemory(training, paper, dataset).of(part)
     if memory_limit_bytes is not None and memory.total > memory_limit_bytes:
         raise InvalidSpecError([_too_large(memory, memory_limit_bytes)])
     subject = Subject(training, paper, dataset, timetable, memory, memory_limit_bytes)
     return Plan(
-        spec=training,
-        spec_digest=training.digest(),
+        spec=asked,
+        spec_digest=asked.digest(),
         dataset=dataset,
         layers=tuple(_row(layer, training) for layer in paper.walk()),
         parameters=paper.parameters,

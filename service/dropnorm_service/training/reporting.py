@@ -63,7 +63,7 @@ class ProgressReport:
         self, on_event: EventSink, *, epochs: int, steps: int, interval: float = 1.0
     ) -> None:
         self._on_event = on_event
-        self._epochs, self._steps = epochs, steps
+        self._epochs, self.steps = epochs, steps
         self._interval = interval
         self._phases: list[Phase] = []
         self.stepped = False
@@ -92,6 +92,6 @@ class ProgressReport:
         """Tell now: `epoch` epochs finished, `step` optimizer steps done."""
         self._next = time.perf_counter() + self._interval
         progress = Progress(
-            phase=self._phases[-1], epoch=epoch, epochs=self._epochs, step=step, steps=self._steps
+            phase=self._phases[-1], epoch=epoch, epochs=self._epochs, step=step, steps=self.steps
         )
         self._on_event(Progressed(progress=progress))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dropnorm.results import EpochMetrics
+from dropnorm.results import AutoOutcome, EpochMetrics
 from dropnorm.spec import Compute, TrainingSpec
 from dropnorm_service.training.checkpoint import Snapshot
 from dropnorm_service.training.data import SplitData
@@ -38,6 +39,7 @@ class TrainingState:
         history: the epochs done.
         selection: which of them is the best.
         plateau: what a schedule that waits for a plateau made of them.
+        auto: what automatic values came to; None: not known yet, or none were asked for.
         epoch_watch: wall time of the current epoch's steps.
         watch: wall time of all attempts.
     """
@@ -53,6 +55,7 @@ class TrainingState:
     history: list[EpochMetrics] = field(default_factory=list)
     selection: Selection = field(default_factory=Selection)
     plateau: Plateau = field(default_factory=Plateau)
+    auto: AutoOutcome | None = None
     epoch_watch: Stopwatch = field(default_factory=Stopwatch)
     watch: Stopwatch = field(default_factory=Stopwatch)
 
@@ -61,11 +64,14 @@ class TrainingState:
         """Optimizer steps since the start of the training."""
         return self.steps_before + self.step
 
-    def begin_epoch(self, steps: int) -> None:
-        """The epoch after the last one that is done is the current one; it has so many steps."""
+    def end_epoch(self) -> None:
+        """The current epoch is done, and the next one is the current one."""
         self.steps_before += self.step
-        self.epoch, self.step = len(self.history) + 1, 0
+        self.epoch, self.step = self.epoch + 1, 0
         self.epoch_watch = Stopwatch()
+
+    def expect(self, steps: int) -> None:
+        """The current epoch has so many steps."""
         if len(self.losses) != steps:
             self.losses = self.losses.new_zeros(steps)
 
@@ -75,9 +81,7 @@ class TrainingState:
             self.best[name].copy_(tensor)
 
 
-def fresh_state(
-    spec: TrainingSpec, data: SplitData, paper: Design, steps_per_epoch: int
-) -> TrainingState:
+def fresh_state(spec: TrainingSpec, data: SplitData, paper: Design) -> TrainingState:
     """The start of a training: weights drawn from torch's global generator under the spec's seed.
 
     They are drawn on the CPU, so that they are the same on every device.
@@ -98,9 +102,21 @@ def fresh_state(
         model=model,
         optimizer=build_optimizer(spec.optimization, model, device, lr_factors=model.lr_factors),
         scaler=_loss_scaler(spec.compute, device),
-        losses=torch.zeros(steps_per_epoch, device=device),
+        losses=torch.zeros(0, device=device),
         best={name: tensor.clone() for name, tensor in model.state_dict().items()},
         watch=watch,
+    )
+
+
+def trial(state: TrainingState, spec: TrainingSpec) -> TrainingState:
+    """A copy of the start of a training, to try something on."""
+    model, device = copy.deepcopy(state.model), state.losses.device
+    return TrainingState(
+        model=model,
+        optimizer=build_optimizer(spec.optimization, model, device, lr_factors=model.lr_factors),
+        scaler=_loss_scaler(spec.compute, device),
+        losses=state.losses,
+        best={},
     )
 
 
@@ -127,6 +143,7 @@ def capture(state: TrainingState) -> Snapshot:
             "history": [metrics.model_dump() for metrics in state.history],
             "selection": asdict(state.selection),
             "plateau": asdict(state.plateau),
+            "auto": state.auto and state.auto.model_dump(),
             "scaler": state.scaler.state_dict(),
             "optimizer": scalars,
             "epoch_seconds": state.epoch_watch.seconds,
@@ -157,6 +174,7 @@ def restore(state: TrainingState, snapshot: Snapshot) -> None:
     state.history = [EpochMetrics.model_validate(metrics) for metrics in facts["history"]]
     state.selection = Selection(**facts["selection"])
     state.plateau = Plateau(**facts["plateau"])
+    state.auto = facts["auto"] and AutoOutcome.model_validate(facts["auto"])
     state.epoch_watch = Stopwatch(facts["epoch_seconds"])
     state.watch.add(facts["seconds"])
     torch.set_rng_state(tensors["random/cpu"])

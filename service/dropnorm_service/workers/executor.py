@@ -226,6 +226,7 @@ class LocalExecutor:
             folder=launch.folder,
             data=self._data,
             checkpoint_interval=self._checkpoint_interval,
+            memory_limit_bytes=self._table.memory_limit(launch.spec),
         )
 
     def _patience(self, launch: Launch) -> Patience:

@@ -109,6 +109,8 @@ class Start(Message):
     data: DataSettings
     checkpoint_interval: float
     """Seconds between two checkpoints."""
+    memory_limit_bytes: int | None = None
+    """Memory that an automatic batch size counts on, the planner's; None: the device's."""
 
 
 class Ordered(Message):

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from dropnorm.results import (
+    AutoOutcome,
     ClassMetrics,
     DatasetLoaded,
     DatasetSummary,
@@ -240,6 +241,7 @@ def an_evaluation(spec: TrainingSpec) -> Evaluation:
             device="Intel(R) Xeon(R) Processor",
             threads=2,
         ),
+        auto=AutoOutcome(learning_rate=0.02),
     )
 
 

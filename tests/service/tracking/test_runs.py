@@ -119,6 +119,7 @@ async def test_the_evaluation_can_be_searched_for(story: Story, mirror: Mirror):
             "test_ece": 0.012,
             "best/validation_loss": evaluation.validation.loss,
             "best/train_accuracy": 1.0,
+            "auto/learning_rate": 0.02,
             "cost/parameters": 17_226,
             "cost/forward_flops": 34_048,
             "cost/peak_memory_bytes": 312_000_000,

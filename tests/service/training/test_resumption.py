@@ -94,6 +94,17 @@ CASES: dict[str, tuple[dn.TrainingSpec, Dataset]] = {
         ),
         classification(6),
     ),
+    "automatic learning rate and batch size": (
+        mlp(
+            16,
+            optimization=asked(
+                auto_learning_rate=dn.AutoLearningRate(steps=20),
+                auto_batch_size=dn.AutoBatchSize(max_size=64),
+            ),
+            regularization=BOTH,
+        ),
+        classification(6),
+    ),
     "plateau": (
         mlp(
             16,

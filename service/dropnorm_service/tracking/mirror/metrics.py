@@ -39,7 +39,7 @@ def epoch_metrics(epoch: EpochCompleted, time: datetime) -> list[Metric]:
 
 
 def final_metrics(evaluation: Evaluation, time: datetime) -> list[Metric]:
-    """An evaluation's metrics: `test_*`, `best/train_*`, `best/validation_*` and `cost/*`, and `recalibration/*`.
+    """An evaluation's metrics: `test_*`, `best/train_*`, `best/validation_*`, `cost/*`, `recalibration/*` and `auto/*`.
 
     Their step is 0, which MLflow's page takes for a single number: it draws bars, not a curve of one point.
     """
@@ -57,6 +57,9 @@ def final_metrics(evaluation: Evaluation, time: datetime) -> list[Metric]:
     }
     if evaluation.recalibration is not None:
         values |= _recalibration(evaluation.recalibration)
+    if auto := evaluation.auto:
+        chosen = {"learning_rate": auto.learning_rate, "batch_size": auto.batch_size}
+        values |= {f"auto/{name}": value for name, value in chosen.items() if value is not None}
     return _entities(values, 0, time)
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import torch
 
-from dropnorm.results import DatasetSummary, EpochCompleted, Evaluated, JobError, Payload
-from dropnorm.spec import InvalidSpecError, TrainingSpec
+from dropnorm.results import EpochCompleted, Evaluated, JobError, Payload
+from dropnorm.spec import InvalidSpecError
 from dropnorm_service.jobs.ports import CHECKPOINTS
 from dropnorm_service.training import (
     Checkpoints,
@@ -24,12 +24,12 @@ from dropnorm_service.training import (
     Order,
     OutOfMemory,
     TrainingError,
-    check,
     choose_device,
     fit,
     load_data,
     save_model,
     save_pictures,
+    with_batch_size,
 )
 from dropnorm_service.workers.child.link import Link
 from dropnorm_service.workers.child.meter import LoadMeter
@@ -106,17 +106,28 @@ def _train(start: Start, link: Link) -> None:
     checkpoints = Checkpoints(
         start.folder / CHECKPOINTS, interval_seconds=start.checkpoint_interval
     )
-    data = load_data(spec, cache, device, on_event=on_event, orders=link.order)
-    torch.set_num_threads(_threads(spec, data.summary))
-    result = fit(spec, data, on_event=on_event, orders=link.order, checkpoint=checkpoints)
+    limit = start.memory_limit_bytes
+    data = load_data(
+        spec, cache, device, on_event=on_event, orders=link.order, memory_limit_bytes=limit
+    )
+    fitted, paper = with_batch_size(spec, data.summary, limit)
+    torch.set_num_threads(_threads(paper.forward_flops * fitted.optimization.batch_size))
+    result = fit(
+        spec,
+        data,
+        on_event=on_event,
+        orders=link.order,
+        checkpoint=checkpoints,
+        memory_limit_bytes=limit,
+    )
     save_model(start.folder / "model", spec, data, result.model)
     save_pictures(start.folder / "model", result.pictures)
     link.report(Evaluated(evaluation=result.evaluation))
 
 
-def _threads(spec: TrainingSpec, data: DatasetSummary) -> int:
-    """CPU threads for a training: a function of the spec and the slot, since sums depend on it."""
-    forward = check(spec, data).forward_flops * spec.optimization.batch_size
+def _threads(forward: int) -> int:
+    """CPU threads for a training, by the work of a batch's forward pass: sums depend on it, so it depends on the spec
+    and the slot alone."""
     enough = 3 * forward >= _FLOPS_WORTH_THREADS  # a backward pass is twice a forward pass
     return int(os.environ["OMP_NUM_THREADS"]) if enough else 1
 
