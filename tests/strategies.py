@@ -97,7 +97,12 @@ def pools(draw: st.DrawFn) -> layers.Pool:
 
 def plain_layers() -> SearchStrategy[dn.Layer]:
     return st.one_of(
-        made(layers.Linear, {"units": st.integers(1, 2**20)}, bias=BOOLS),
+        made(
+            layers.Linear,
+            {"units": st.integers(1, 2**20)},
+            bias=BOOLS,
+            dropconnect_rate=st.none() | RATES,
+        ),
         convolutions(),
         pools(),
         st.just(layers.Flatten()),
@@ -233,6 +238,7 @@ def regularizations() -> SearchStrategy[dn.Regularization]:
         embedding_rate=st.none() | RATES,
         attention_rate=st.none() | RATES,
         residual_rate=st.none() | RATES,
+        dropconnect_rate=RATES,
         schedule=st.none() | dropout_schedules(),
     ) | made(dn.Dropout, method=st.sampled_from(["gaussian", "alpha"]), rate=RATES)
     places: dict[str, SearchStrategy[Any]] = {

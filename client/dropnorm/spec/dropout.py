@@ -141,5 +141,9 @@ class Dropout(DropoutSettings):
     residual_rate: Rate | None = None
     """Share of units dropped at the end of each branch of a transformer, from 0 (off) to below 1; absent: as
     `rate`."""
+    dropconnect_rate: Rate = 0.0
+    """Share of the weights dropped in linear layers that an activation follows, from 0 (off) to below 1: one mask for
+    a batch, what is kept divided by `1 - rate`, so that evaluation has the mean weights (Wan et al. 2013); biases
+    stay."""
     schedule: DropoutSchedule | None = None
     """How all these rates change from epoch to epoch, as a factor of 0 to 1 on each; absent: not at all."""

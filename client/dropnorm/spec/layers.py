@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from dropnorm.spec._base import MAX_WIDTH as MAX_WIDTH
-from dropnorm.spec._base import Bool, Int, Problem, Small, SpecModel, Width
+from dropnorm.spec._base import Bool, Int, Problem, Rate, Small, SpecModel, Width
 from dropnorm.spec.dropout import DropoutSettings
 from dropnorm.spec.norms import BatchNormSettings, GroupNormSettings, SampleNormSettings
 
@@ -26,6 +26,9 @@ class Linear(SpecModel):
     """Width of the output, 1 to 1,048,576."""
     bias: Bool = True
     """Learn an additive bias."""
+    dropconnect_rate: Rate | None = None
+    """Share of its weights dropped in training, from 0 (off) to below 1 (Wan et al. 2013); absent: that of
+    `regularization.dropout`, if an activation follows."""
 
 
 class Conv(SpecModel):

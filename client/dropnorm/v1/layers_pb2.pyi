@@ -166,20 +166,28 @@ class LinearLayer(google.protobuf.message.Message):
 
     UNITS_FIELD_NUMBER: builtins.int
     BIAS_FIELD_NUMBER: builtins.int
+    DROPCONNECT_RATE_FIELD_NUMBER: builtins.int
     units: builtins.int
     """Width of the output. Limits: 1 to 1,048,576. Required."""
     bias: builtins.bool
     """Learn an additive bias. Default: true."""
+    dropconnect_rate: builtins.float
+    """Share of its weights dropped in training (Wan et al. 2013); 0 is off. Limits: 0 to below 1.
+    Default: that of `regularization.dropout`, if an activation follows.
+    """
     def __init__(
         self,
         *,
         units: builtins.int | None = ...,
         bias: builtins.bool | None = ...,
+        dropconnect_rate: builtins.float | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_bias", b"_bias", "_units", b"_units", "bias", b"bias", "units", b"units"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_bias", b"_bias", "_units", b"_units", "bias", b"bias", "units", b"units"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_bias", b"_bias", "_dropconnect_rate", b"_dropconnect_rate", "_units", b"_units", "bias", b"bias", "dropconnect_rate", b"dropconnect_rate", "units", b"units"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_bias", b"_bias", "_dropconnect_rate", b"_dropconnect_rate", "_units", b"_units", "bias", b"bias", "dropconnect_rate", b"dropconnect_rate", "units", b"units"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_bias", b"_bias"]) -> typing.Literal["bias"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_dropconnect_rate", b"_dropconnect_rate"]) -> typing.Literal["dropconnect_rate"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_units", b"_units"]) -> typing.Literal["units"] | None: ...
 

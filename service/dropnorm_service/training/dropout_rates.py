@@ -20,10 +20,9 @@ from dropnorm.spec import (
     OffAfterDropoutSchedule,
     TrainingSpec,
 )
+from dropnorm_service.training.design import Design
+from dropnorm_service.training.elements import Element
 from dropnorm_service.training.network import Network
-
-PLACED = "regularization.dropout."
-"""What the fields begin with of the layers that a schedule is for."""
 
 
 @runtime_checkable
@@ -71,22 +70,28 @@ def dropout_factor(dropout: Dropout, *, epoch: int, epochs: int) -> float:
     return FACTORS[dropout.schedule.kind](dropout.schedule, epochs, epoch)
 
 
+def is_scheduled(element: Element) -> bool:
+    """Whether a schedule changes the rate of a layer: all that `regularization.dropout` drops by."""
+    return element.dropped_by.startswith("regularization.dropout.")
+
+
 class DropoutRates:
     """The rates of a network, epoch by epoch; those of dropout layers in a list stay as they are.
 
     Args:
         network: as it was built, so that its rates are the spec's.
-        spec: what it was built from.
+        paper: what it was built from.
+        spec: says how rates change.
     """
 
-    def __init__(self, network: Network, spec: TrainingSpec) -> None:
+    def __init__(self, network: Network, paper: Design, spec: TrainingSpec) -> None:
         self._dropout, self._epochs = spec.regularization.dropout, spec.optimization.epochs
         self._scheduled: list[tuple[Drops, float]] = []
         if self._dropout is not None and self._dropout.schedule is not None:
-            for name, field in network.fields.items():
-                module = network.get_submodule(name)
-                if field.startswith(PLACED) and isinstance(module, Drops):
-                    self._scheduled.append((module, module.rate))
+            for element in (layer.element for layer in paper.walk() if is_scheduled(layer.element)):
+                module = network.get_submodule(element.name)
+                assert isinstance(module, Drops)  # its rate is what the field is about
+                self._scheduled.append((module, module.rate))
 
     def enter(self, epoch: int) -> None:
         """Put the rates of an epoch in force."""

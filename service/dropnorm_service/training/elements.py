@@ -47,6 +47,8 @@ class Element:
         ways: a block's ways.
         following: the activation that its output goes into, whose gain its weights start with.
         zero: its weights start at zero, so that its block starts as the identity.
+        rate_field: path of the regularization's rate that its module drops by, where another field asked for
+            the layer as such; empty: none.
     """
 
     name: str
@@ -55,6 +57,16 @@ class Element:
     ways: tuple[Way, ...] = ()
     following: ActivationFunction | None = None
     zero: bool = False
+    rate_field: str = ""
+
+    @property
+    def dropped_by(self) -> str:
+        """Path of what its module drops by, if it drops anything."""
+        if self.rate_field:
+            return self.rate_field
+        return (
+            f"{self.field}.dropconnect_rate" if isinstance(self.layer, spec.Linear) else self.field
+        )
 
     def setting(self, name: str) -> str:
         """Path of one of the layer's settings, in the list or in the regularization that placed it."""

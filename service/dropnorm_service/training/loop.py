@@ -130,7 +130,7 @@ class _Training:
         self._report.enter("building", epoch=0, step=0)
         self._objective = objective_of(spec, data)
         self._state = fresh_state(spec, data, paper)
-        self._rates = DropoutRates(self._state.model, spec)
+        self._rates = DropoutRates(self._state.model, paper, spec)
         self._frozen = FrozenNorms(self._state.model, paper)
         self._resumption = Resumption(checkpoint, spec, data, on_event)
         self._resumption.resume(self._state)

@@ -12,7 +12,7 @@ from dropnorm.spec import InvalidSpecError, Problem, TrainingSpec
 from dropnorm_service.training.elements import with_following
 from dropnorm_service.training.families import COMPOSITES, FAMILIES, TAKES_TOKENS
 from dropnorm_service.training.layout import Frame, Input, Layout, Part
-from dropnorm_service.training.placement import regularized, with_stochastic_depth
+from dropnorm_service.training.placement import regularized, with_dropconnect, with_stochastic_depth
 
 
 def lower(training: TrainingSpec, frame: Frame) -> Layout:
@@ -26,16 +26,20 @@ def lower(training: TrainingSpec, frame: Frame) -> Layout:
     """
     architecture = training.architecture
     _check_tokens(architecture.kind, frame)
+    regularization = frame.regularization
+    weights_rate = regularization.dropout.dropconnect_rate if regularization.dropout else 0.0
     if architecture.kind in COMPOSITES:
         layout = COMPOSITES[architecture.kind](architecture, frame)
-        parts = (replace(part, elements=with_following(part.elements)) for part in layout.parts)
+        parts = (
+            replace(part, elements=with_dropconnect(with_following(part.elements), weights_rate))
+            for part in layout.parts
+        )
         return replace(layout, parts=tuple(parts))
-    regularization = frame.regularization
     depth_rate = regularization.dropout.stochastic_depth_rate if regularization.dropout else 0.0
     body = with_stochastic_depth(FAMILIES[architecture.kind](architecture, frame), depth_rate)
     first = regularized(regularization, "input", "input.")
     last = regularized(regularization, "output", "output.")
-    elements = with_following((*first, *body, *last))
+    elements = with_dropconnect(with_following((*first, *body, *last)), weights_rate)
     return Layout(
         (Part(elements, frame.input_shape, (frame.outputs,)),), (Input(frame.input_shape),)
     )

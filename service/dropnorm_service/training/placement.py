@@ -113,6 +113,34 @@ def with_stochastic_depth(elements: Sequence[Element], last_rate: float) -> tupl
     return tuple(map(dropped, elements))
 
 
+def with_dropconnect(elements: Sequence[Element], rate: float) -> tuple[Element, ...]:
+    """The same elements, with weights dropped in linear layers whose output goes into an activation.
+
+    Of a linear layer in a list the rate of its own counts, be it 0.
+
+    Args:
+        elements: as `with_following` gave them.
+        rate: share of weights dropped.
+    """
+    if not rate:
+        return tuple(elements)
+
+    def dropped(element: Element) -> Element:
+        layer = element.layer
+        if isinstance(layer, spec.Linear) and element.following and layer.dropconnect_rate is None:
+            return replace(
+                element,
+                layer=layer.model_copy(update={"dropconnect_rate": rate}),
+                rate_field="regularization.dropout.dropconnect_rate",
+            )
+        ways = tuple(
+            replace(way, elements=with_dropconnect(way.elements, rate)) for way in element.ways
+        )
+        return replace(element, ways=ways)
+
+    return tuple(map(dropped, elements))
+
+
 def _residuals(element: Element) -> int:
     within = sum(_residuals(each) for way in element.ways for each in way.elements)
     return within + _is_residual(element)

@@ -12,7 +12,7 @@ from dropnorm.results import (
 from dropnorm.spec import InvalidSpecError, Problem, TrainingSpec
 from dropnorm_service.training.auto import with_batch_size
 from dropnorm_service.training.design import DesignedLayer
-from dropnorm_service.training.dropout_rates import PLACED, dropout_factor
+from dropnorm_service.training.dropout_rates import dropout_factor, is_scheduled
 from dropnorm_service.training.lints import Subject, lint
 from dropnorm_service.training.memory import StepMemory
 from dropnorm_service.training.timetable import Stretch, Timetable, largest_part
@@ -79,7 +79,7 @@ def _row(layer: DesignedLayer, training: TrainingSpec) -> PlannedLayer:
 def _over_time(layer: DesignedLayer, training: TrainingSpec) -> str:
     """What a schedule makes of a layer, behind its text."""
     dropout = training.regularization.dropout
-    if dropout is None or dropout.schedule is None or not layer.element.field.startswith(PLACED):
+    if dropout is None or dropout.schedule is None or not is_scheduled(layer.element):
         return ""
     epochs = training.optimization.epochs
     first, last = (dropout_factor(dropout, epoch=each, epochs=epochs) for each in (1, epochs))

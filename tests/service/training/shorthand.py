@@ -12,6 +12,7 @@ from dropnorm_service.training.layers import ACTIVATIONS, Shape
 LAYERS: list[tuple[dn.Layer, Shape]] = [
     (layers.Linear(units=7), (5,)),
     (layers.Linear(units=7, bias=False), (5,)),
+    (layers.Linear(units=7, dropconnect_rate=0.5), (5,)),
     (layers.Conv(channels=6), (3, 9, 7)),
     (layers.Conv(channels=6, kernel_size=4, stride=3, padding=2, dilation=2), (3, 19, 17)),
     (layers.Conv(channels=6, groups=3, bias=False), (9, 5, 5)),

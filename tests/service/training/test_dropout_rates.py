@@ -23,6 +23,7 @@ from dropnorm_service.training import (
     plan,
     save_model,
 )
+from dropnorm_service.training.design import design
 from dropnorm_service.training.dropout_rates import (
     FACTORS,
     DropoutRates,
@@ -102,14 +103,19 @@ def test_every_placed_rate_follows_and_a_lists_own_stays() -> None:
         layers.Linear(units=4),
         layers.Activation(),
         regularization=regularized(
-            RAMP, conv_rate=0.2, input_rate=0.1, output_rate=0.4, stochastic_depth_rate=0.6
+            RAMP,
+            conv_rate=0.2,
+            input_rate=0.1,
+            output_rate=0.4,
+            stochastic_depth_rate=0.6,
+            dropconnect_rate=0.7,
         ),
         optimization=optimization(3),
     )
     model = build_model(spec, (1, 4, 4), 3)
-    rates = DropoutRates(model, spec)
+    rates = DropoutRates(model, design(spec, (1, 4, 4), 3), spec)
     full = rates_of(model)
-    assert sorted(full.values()) == [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]
+    assert sorted(full.values()) == [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7]
     own = next(name for name, rate in full.items() if rate == 0.3)
     for epoch, factor in enumerate((0.0, 0.5, 1.0), start=1):
         rates.enter(epoch)

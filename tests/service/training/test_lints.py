@@ -420,3 +420,22 @@ def test_recalibration_without_effect() -> None:
     assert found("dropout_on", batch_norm=NORM) == silent
     assert found("dropout_on", batch_norm=NORM, dropout=dn.Dropout()) == {}
     assert found("dropout_off", batch_norm=NORM) == {}
+
+
+def test_dropconnect_without_effect_too_strong_or_before_a_norm() -> None:
+    field = "regularization.dropout.dropconnect_rate"
+
+    def dropped(rate: float, *hidden: int, norm: Any = None) -> dict[str, str]:
+        dropout = dn.Dropout(rate=0.0, dropconnect_rate=rate)
+        return lints(regularized(*hidden, dropout=dropout, norm=norm))
+
+    assert dropped(0.5) == {"REGULARIZATION_WITHOUT_EFFECT": field}
+    assert dropped(0.5, 8) == {}
+    assert dropped(0.9, 8) == {"HIGH_DROPOUT_RATE": field}
+    assert dropped(0.5, 8, norm=NORM)["DROPOUT_BEFORE_BATCH_NORM"] == field
+    own = layers.Linear(units=8, dropconnect_rate=0.5)
+    found = lints(listed(own, layers.BatchNorm(), layers.Activation()))
+    assert (
+        found["DROPOUT_BEFORE_BATCH_NORM"]
+        == "architecture.sequential.layers[0].linear.dropconnect_rate"
+    )

@@ -126,6 +126,30 @@ class Dropout(nn.Module):
         return f"rate={self.rate}, method={self.method}, rescaling={self.rescaling}"
 
 
+class DropConnect(nn.Linear):
+    """A linear layer whose weights are dropped in training (Wan et al. 2013): `y = (m * W / (1 - rate)) x + b`.
+
+    `[..., inputs]` -> `[..., units]`. The mask m, 1 with probability `1 - rate`, is one for the whole batch; the
+    paper draws one for each sample, which takes a matrix of weights each. Evaluation has the mean weights, W.
+
+    Args:
+        inputs: width of the input.
+        units: width of the output.
+        rate: share of weights dropped, from 0 to below 1; it may change between steps.
+        bias: learn an additive bias, which is never dropped.
+    """
+
+    def __init__(self, inputs: int, units: int, rate: float, *, bias: bool = True) -> None:
+        super().__init__(inputs, units, bias=bias)
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, dropout(self.weight, self.rate, training=self.training), self.bias)
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, rate={self.rate}"
+
+
 class StochasticDepth(nn.Module):
     """`stochastic_depth` as a module, at the end of a branch; `rate` may change between steps."""
 

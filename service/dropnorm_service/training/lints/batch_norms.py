@@ -75,6 +75,8 @@ def idle_recalibration(subject: Subject) -> Iterator[Lint]:
 
 
 def _drops(element: Element) -> bool:
+    if isinstance(element.layer, spec.Linear):
+        return bool(element.layer.dropconnect_rate)
     return isinstance(element.layer, spec.Dropout | DropsBranch) and element.layer.rate > 0.0
 
 

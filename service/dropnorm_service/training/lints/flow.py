@@ -54,6 +54,10 @@ def _follow_dropout(
                 found.upstream += _in_order(upstream)
         elif isinstance(kind, spec.Linear | spec.Conv | Upsampling):
             direct, upstream = _NOTHING, upstream | direct
+            if isinstance(kind, spec.Linear) and kind.dropconnect_rate:
+                direct = frozenset(
+                    {element}
+                )  # dropped weights add to the variance of what they give
         elif layer.ways:
             ends = [_follow_dropout(way, direct, upstream, found) for way in layer.ways]
             if isinstance(kind, Meet) and kind.meeting == "side":
@@ -64,7 +68,7 @@ def _follow_dropout(
 
 
 def _in_order(dropouts: _Dropouts) -> list[Element]:
-    return sorted(dropouts, key=lambda element: element.field)
+    return sorted(dropouts, key=lambda element: element.dropped_by)
 
 
 def biases_before_norm(paper: Design) -> list[DesignedLayer]:

@@ -14,6 +14,11 @@ from dropnorm_service.training.lints.flow import biases_before_norm, dropout_bef
 from dropnorm_service.training.lints.subject import Subject, over_fields
 
 HIGH_RATE = 0.8
+_USUAL_OF_UNITS = (
+    "0.5 in hidden layers and 0.2 at the input are common (Srivastava et al. 2014); if this was meant as the share "
+    "kept, give it as keep_prob"
+)
+_USUAL_OF_WEIGHTS = "0.5 is common (Wan et al. 2013)"
 
 _PLACES: Mapping[str, tuple[type, str]] = {
     "conv_rate": (
@@ -38,11 +43,13 @@ def variance_shift(subject: Subject) -> Iterator[Lint]:
     """Dropout ahead of a batch norm that keeps running statistics (Li et al. 2018)."""
     found = dropout_before_norm(subject.paper)
     by_order = subject.training.regularization.order == "dropout_then_norm"
-    direct = [dropout.field for dropout, _ in found.direct]
+    direct = [dropout.dropped_by for dropout, _ in found.direct]
     yield from over_fields(
         "DROPOUT_BEFORE_BATCH_NORM",
         [
-            "regularization.order" if by_order and _in_one_place(dropout, norm) else dropout.field
+            "regularization.order"
+            if by_order and _in_one_place(dropout, norm)
+            else dropout.dropped_by
             for dropout, norm in found.direct
         ],
         "dropout feeds a batch norm: it changes the variance in training only, and the running variance then "
@@ -50,7 +57,7 @@ def variance_shift(subject: Subject) -> Iterator[Lint]:
     )
     yield from over_fields(
         "DROPOUT_UPSTREAM_OF_BATCH_NORM",
-        [dropout.field for dropout in found.upstream if dropout.field not in direct],
+        [dropout.dropped_by for dropout in found.upstream if dropout.dropped_by not in direct],
         "a later batch norm, with weights in between, still sees the variance that this dropout changes in training "
         "only; the wider the layers the less it matters, and dropout after the last batch norm avoids it "
         "(Li et al. 2018)",
@@ -102,18 +109,21 @@ def batch_norm_on_logits(subject: Subject) -> Iterator[Lint]:
 
 def high_rate(subject: Subject) -> Iterator[Lint]:
     """A dropout rate that leaves little."""
-    rates = {
-        layer.element.setting("rate"): layer.element.layer.rate
-        for layer in subject.paper.walk()
-        if isinstance(layer.element.layer, spec.Dropout)
-    }
-    for field, rate in rates.items():
+    rates: dict[str, tuple[float, str]] = {}
+    for element in (layer.element for layer in subject.paper.walk()):
+        if isinstance(element.layer, spec.Dropout):
+            rates[element.setting("rate")] = element.layer.rate, f"units; {_USUAL_OF_UNITS}"
+        elif isinstance(element.layer, spec.Linear):
+            rates[element.dropped_by] = (
+                element.layer.dropconnect_rate or 0.0,
+                f"weights; {_USUAL_OF_WEIGHTS}",
+            )
+    for field, (rate, rest) in rates.items():
         if rate >= HIGH_RATE:
             yield Lint(
                 code="HIGH_DROPOUT_RATE",
                 field=field,
-                message=f"a rate of {rate:g} keeps {1.0 - rate:.2g} of the units; 0.5 in hidden layers and 0.2 at the "
-                "input are common (Srivastava et al. 2014); if this was meant as the share kept, give it as keep_prob",
+                message=f"a rate of {rate:g} keeps {1.0 - rate:.2g} of the {rest}",
             )
 
 
@@ -161,6 +171,15 @@ def _missing_places(subject: Subject) -> Iterator[Lint]:
                 field=f"regularization.dropout.{field}",
                 message=message,
             )
+    if dropout.dropconnect_rate and not any(
+        layer.element.rate_field for layer in subject.paper.walk()
+    ):
+        yield Lint(
+            code="REGULARIZATION_WITHOUT_EFFECT",
+            field="regularization.dropout.dropconnect_rate",
+            message="this drops weights of linear layers that an activation follows and that have no rate of their "
+            "own, and the network has none",
+        )
 
 
 def _at_the_end(subject: Subject, kind: type[spec.Dropout] | type[spec.BatchNorm]) -> list[str]:

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 from dropnorm.results import Lint
 from dropnorm.spec import Dropout, LinearDropoutSchedule, OffAfterDropoutSchedule
-from dropnorm_service.training.dropout_rates import PLACED, dropout_factor
+from dropnorm_service.training.dropout_rates import dropout_factor, is_scheduled
 from dropnorm_service.training.lints.subject import Subject
 
-_FIELD = f"{PLACED}schedule"
+_FIELD = "regularization.dropout.schedule"
 _MANY = 4
 """Compilations of a network that a training hardly feels."""
 
@@ -19,7 +19,7 @@ def idle_dropout_schedule(subject: Subject) -> Iterator[Lint]:
     dropout = subject.training.regularization.dropout
     if dropout is None or dropout.schedule is None:
         return
-    if not any(layer.element.field.startswith(PLACED) for layer in subject.paper.walk()):
+    if not any(is_scheduled(layer.element) for layer in subject.paper.walk()):
         yield Lint(
             code="DROPOUT_SCHEDULE_WITHOUT_EFFECT",
             field=_FIELD,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from math import prod
 
@@ -16,6 +17,7 @@ from dropnorm_service.training.layers.blueprints.paper import (
     image,
     slide,
 )
+from dropnorm_service.training.layers.dropout import DropConnect
 
 
 def linear(layer: Linear, shape: Shape) -> Blueprint:
@@ -25,7 +27,12 @@ def linear(layer: Linear, shape: Shape) -> Blueprint:
             f"linear takes a feature vector and receives {describe(shape)}; "
             "add a flatten layer before it"
         )
-    return _linear(shape, layer.units, bias=layer.bias)
+    plain = _linear(shape, layer.units, bias=layer.bias)
+    rate = layer.dropconnect_rate
+    if not rate:
+        return plain
+    make = partial(DropConnect, shape[-1], layer.units, rate, bias=layer.bias)
+    return replace(plain, make=make, text=f"{plain.text}, weights dropped {rate:g}")
 
 
 def conv(layer: Conv, shape: Shape) -> Blueprint:
