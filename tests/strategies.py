@@ -258,6 +258,9 @@ def regularizations() -> SearchStrategy[dn.Regularization]:
     rest = {
         "dropout": st.none() | dropout,
         "order": st.sampled_from(["norm_then_dropout", "dropout_then_norm"]),
+        "max_norm": st.none() | POSITIVE,
+        "l1": st.none() | POSITIVE,
+        "label_smoothing": st.none() | st.floats(0.01, 0.99),
     }
     return st.one_of(
         made(dn.Regularization, **rest),

@@ -111,8 +111,8 @@ Global___DropoutMethod: typing_extensions.TypeAlias = DropoutMethod
 
 @typing.final
 class Regularization(google.protobuf.message.Message):
-    """Dropout and a norm, either, both or none, and their order where both act. There is one norm at
-    most.
+    """Dropout and a norm, either, both or none, their order where both act, and limits on weights and
+    on certainty. There is one norm at most. Weight decay is the optimizer's.
     """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
@@ -151,8 +151,26 @@ class Regularization(google.protobuf.message.Message):
     INSTANCE_NORM_FIELD_NUMBER: builtins.int
     RMS_NORM_FIELD_NUMBER: builtins.int
     ORDER_FIELD_NUMBER: builtins.int
+    MAX_NORM_FIELD_NUMBER: builtins.int
+    L1_FIELD_NUMBER: builtins.int
+    LABEL_SMOOTHING_FIELD_NUMBER: builtins.int
     order: Global___Regularization.Order.ValueType
     """Which comes first where both act in one place. Default: ORDER_NORM_THEN_DROPOUT."""
+    max_norm: builtins.float
+    """Largest 2-norm of the weights that come into one unit of a linear or one channel of a
+    convolutional layer; after each step what is longer is scaled back to it (Srivastava et al.
+    2014, section 5.1). Biases are free. Limits: above 0 to 1,000,000. Default: no limit.
+    """
+    l1: builtins.float
+    """L1 penalty: so many times the sum of the absolute weights, biases and norms left out, is
+    minimised with the loss; what is recorded is the loss without it. Limits: above 0 to 1,000,000.
+    Default: none.
+    """
+    label_smoothing: builtins.float
+    """Share of the target's probability that is spread evenly over all classes (Szegedy et al. 2016,
+    section 7). The training loss is that of the smoothed targets, evaluations take the true ones;
+    where classes or tokens are told. Limits: above 0 to below 1. Default: none.
+    """
     @property
     def dropout(self) -> Global___Dropout:
         """Dropout. Default: none."""
@@ -187,9 +205,19 @@ class Regularization(google.protobuf.message.Message):
         instance_norm: Global___InstanceNorm | None = ...,
         rms_norm: Global___RmsNorm | None = ...,
         order: Global___Regularization.Order.ValueType | None = ...,
+        max_norm: builtins.float | None = ...,
+        l1: builtins.float | None = ...,
+        label_smoothing: builtins.float | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_order", b"_order", "batch_norm", b"batch_norm", "dropout", b"dropout", "group_norm", b"group_norm", "instance_norm", b"instance_norm", "layer_norm", b"layer_norm", "order", b"order", "rms_norm", b"rms_norm"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_order", b"_order", "batch_norm", b"batch_norm", "dropout", b"dropout", "group_norm", b"group_norm", "instance_norm", b"instance_norm", "layer_norm", b"layer_norm", "order", b"order", "rms_norm", b"rms_norm"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_l1", b"_l1", "_label_smoothing", b"_label_smoothing", "_max_norm", b"_max_norm", "_order", b"_order", "batch_norm", b"batch_norm", "dropout", b"dropout", "group_norm", b"group_norm", "instance_norm", b"instance_norm", "l1", b"l1", "label_smoothing", b"label_smoothing", "layer_norm", b"layer_norm", "max_norm", b"max_norm", "order", b"order", "rms_norm", b"rms_norm"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_l1", b"_l1", "_label_smoothing", b"_label_smoothing", "_max_norm", b"_max_norm", "_order", b"_order", "batch_norm", b"batch_norm", "dropout", b"dropout", "group_norm", b"group_norm", "instance_norm", b"instance_norm", "l1", b"l1", "label_smoothing", b"label_smoothing", "layer_norm", b"layer_norm", "max_norm", b"max_norm", "order", b"order", "rms_norm", b"rms_norm"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_l1", b"_l1"]) -> typing.Literal["l1"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_label_smoothing", b"_label_smoothing"]) -> typing.Literal["label_smoothing"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_max_norm", b"_max_norm"]) -> typing.Literal["max_norm"] | None: ...
+    @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_order", b"_order"]) -> typing.Literal["order"] | None: ...
 
 Global___Regularization: typing_extensions.TypeAlias = Regularization

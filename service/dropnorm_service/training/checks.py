@@ -12,7 +12,7 @@ from dropnorm_service.training.batching import Batching
 from dropnorm_service.training.design import Design, design
 from dropnorm_service.training.elements import Element
 from dropnorm_service.training.inference import inference_batch_size
-from dropnorm_service.training.tasks import WITH_ACCURACY
+from dropnorm_service.training.tasks import WITH_ACCURACY, WITH_SMOOTHING
 from dropnorm_service.training.timetable import Timetable, part_sizes
 
 
@@ -23,7 +23,11 @@ def check(training: TrainingSpec, dataset: DatasetSummary) -> Design:
         InvalidSpecError: the layers do not fit the data, batch norm would see a single value per channel,
             or the metric that selects does not exist; every field at fault is named.
     """
-    problems = [*_selection(training, dataset), *_range_test(training, dataset)]
+    problems = [
+        *_selection(training, dataset),
+        *_range_test(training, dataset),
+        *_smoothing(training, dataset),
+    ]
     try:
         paper = design(training, dataset.input_shape, dataset.outputs, dataset.sequences)
     except InvalidSpecError as error:
@@ -51,6 +55,14 @@ def _range_test(training: TrainingSpec, dataset: DatasetSummary) -> Iterator[Pro
             "optimization.auto_learning_rate",
             "the losses of two networks that play against each other do not fall, so a range test finds nothing; leave "
             "it out and give the optimizer's lr",
+        )
+
+
+def _smoothing(training: TrainingSpec, dataset: DatasetSummary) -> Iterator[Problem]:
+    if training.regularization.label_smoothing is not None and dataset.task not in WITH_SMOOTHING:
+        yield Problem(
+            "regularization.label_smoothing",
+            f"this is a {dataset.task} of {dataset.name}, which has no labels to smooth; leave it out",
         )
 
 

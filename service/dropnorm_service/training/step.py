@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from dropnorm.spec import Compute, InvalidSpecError, Problem, TrainingSpec
+from dropnorm_service.training.constraints import L1Penalty, MaxNorm
 from dropnorm_service.training.layers import Side
 from dropnorm_service.training.objectives import Objective
 from dropnorm_service.training.optimizers import set_learning_rate
@@ -29,7 +30,8 @@ class Stepper:
     Args:
         state: model, optimizer and scaler.
         objective: gives the loss of a batch.
-        spec: precision, whether the forward pass is compiled, how a batch is computed, limits of the gradient.
+        spec: precision, whether the forward pass is compiled, how a batch is computed, limits of gradient and
+            weights.
     """
 
     def __init__(
@@ -52,6 +54,11 @@ class Stepper:
         self._objective = objective
         self._compute, self._device = compute, state.losses.device
         self._clipping = spec.optimization.gradient_clipping
+        weights, regularization = state.model, spec.regularization
+        self._l1 = L1Penalty(weights, regularization.l1) if regularization.l1 else None
+        self._max_norm = (
+            MaxNorm(weights, regularization.max_norm) if regularization.max_norm else None
+        )
         self._micro = spec.optimization.micro_batch_size or math.inf
         self._learning_rate = math.nan
 
@@ -103,14 +110,18 @@ class Stepper:
         return loss
 
     def _move(self) -> None:
-        if not self._scales:
-            self._clip()
-            self._optimizer.step()
-            return
-        self._scaler.unscale_(self._optimizer)
+        if self._scales:
+            self._scaler.unscale_(self._optimizer)
+        if self._l1 is not None:
+            self._l1.add_gradient()
         self._clip()
-        self._scaler.step(self._optimizer)
-        self._scaler.update()
+        if self._scales:
+            self._scaler.step(self._optimizer)
+            self._scaler.update()
+        else:
+            self._optimizer.step()
+        if self._max_norm is not None:
+            self._max_norm.project()
 
     def _clip(self) -> None:
         if self._clipping is None:

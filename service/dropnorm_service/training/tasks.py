@@ -15,6 +15,9 @@ WITH_ACCURACY: frozenset[Task] = frozenset(
 )
 """Tasks whose predictions are right or wrong."""
 
+WITH_SMOOTHING: frozenset[Task] = frozenset({"classification", "masked_language_modelling"})
+"""Tasks whose objective can smooth its labels."""
+
 
 def task_of(architecture: Architecture, native: Task) -> Task:
     """The task of an architecture on data that is by itself for the task `native`."""

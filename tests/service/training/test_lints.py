@@ -439,3 +439,13 @@ def test_dropconnect_without_effect_too_strong_or_before_a_norm() -> None:
         found["DROPOUT_BEFORE_BATCH_NORM"]
         == "architecture.sequential.layers[0].linear.dropconnect_rate"
     )
+
+
+def test_limits_on_weights_that_are_not_there() -> None:
+    limits = dn.Regularization(max_norm=3.0, l1=1e-4)
+    norms = listed(layers.BatchNorm(), layers.Flatten(), output_layer=False, regularization=limits)
+    found = plan(norms, summary(10, outputs=10)).lints
+    assert {lint.code: lint.field for lint in found}["REGULARIZATION_WITHOUT_EFFECT"] == (
+        "regularization.max_norm"
+    )
+    assert "REGULARIZATION_WITHOUT_EFFECT" not in lints(mlp(8, regularization=limits))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from dropnorm.results import Lint
-from dropnorm.spec import MLP
+from dropnorm.spec import MLP, Sequential
 from dropnorm.spec import layers as spec
 from dropnorm_service.training.elements import Element
 from dropnorm_service.training.layers import Attend, DropsBranch
@@ -145,6 +145,7 @@ def batch_statistics(subject: Subject) -> Iterator[Lint]:
 def nothing_to_regularize(subject: Subject) -> Iterator[Lint]:
     """Hidden dropout or batch norm in a network without an activation, and rates for places that are not there."""
     yield from _missing_places(subject)
+    yield from _missing_weights(subject)
     if any(isinstance(layer.element.layer, spec.Activation) for layer in subject.paper.walk()):
         return
     dropout = subject.training.regularization.dropout
@@ -156,6 +157,24 @@ def nothing_to_regularize(subject: Subject) -> Iterator[Lint]:
         asked,
         "this acts around activations, and the network has none",
     )
+
+
+def _missing_weights(subject: Subject) -> Iterator[Lint]:
+    """Limits on weights in a network that has no layer with them."""
+    kinds = (spec.Linear, spec.Conv)
+    if isinstance(subject.training.architecture, Sequential) and not any(
+        isinstance(layer.element.layer, kinds) for layer in subject.paper.walk()
+    ):
+        regularization = subject.training.regularization
+        yield from over_fields(
+            "REGULARIZATION_WITHOUT_EFFECT",
+            [
+                f"regularization.{name}"
+                for name in ("max_norm", "l1")
+                if getattr(regularization, name) is not None
+            ],
+            "this acts on the weights of linear and convolutional layers, and the network has none",
+        )
 
 
 def _missing_places(subject: Subject) -> Iterator[Lint]:

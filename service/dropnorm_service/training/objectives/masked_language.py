@@ -34,12 +34,17 @@ class MaskedLanguageModelling:
         seed = spec.seed if spec.data.split_seed is None else spec.data.split_seed
         self._seed = derived_seed(seed, "masks")
         self._train = data.train
+        self._smoothing = spec.regularization.label_smoothing or 0.0
 
     def training_loss(self, forward: Forward, x: Tensor, y: Tensor) -> Tensor:
         masked = mask(x, self._vocabulary, lambda shape: torch.rand(shape, device=x.device))
         logits = forward(masked.tokens, masked.chosen).float()
         losses = F.cross_entropy(
-            logits.flatten(0, 1), masked.targets.flatten(), ignore_index=PAD, reduction="sum"
+            logits.flatten(0, 1),
+            masked.targets.flatten(),
+            ignore_index=PAD,
+            reduction="sum",
+            label_smoothing=self._smoothing,
         )
         return losses / (masked.targets != PAD).sum().clamp(min=1)
 

@@ -28,7 +28,7 @@ class Supervised(ABC):
 
     @abstractmethod
     def loss(self, outputs: Tensor, y: Tensor) -> Tensor:
-        """The mean loss of a batch, differentiable."""
+        """The mean loss of a batch in training, differentiable."""
 
     @abstractmethod
     def judge(self, outputs: Tensor, y: Tensor) -> Tensor:
@@ -55,7 +55,10 @@ class Supervised(ABC):
 
 
 class Classification(Supervised):
-    """Cross-entropy of logits `[batch, classes]` against classes `[batch]`."""
+    """Cross-entropy of logits `[batch, classes]` against classes `[batch]`.
+
+    In training labels may be smoothed; a split is judged by the true ones.
+    """
 
     score_names = ("loss", "accuracy")
 
@@ -63,9 +66,10 @@ class Classification(Supervised):
         super().__init__(data.outputs)
         self._class_names = data.summary.class_names
         self._bins = spec.evaluation.calibration_bins
+        self._smoothing = spec.regularization.label_smoothing or 0.0
 
     def loss(self, outputs: Tensor, y: Tensor) -> Tensor:
-        return F.cross_entropy(outputs.float(), y)
+        return F.cross_entropy(outputs.float(), y, label_smoothing=self._smoothing)
 
     def judge(self, outputs: Tensor, y: Tensor) -> Tensor:
         losses = F.cross_entropy(outputs.float(), y, reduction="none")
