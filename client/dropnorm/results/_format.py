@@ -15,6 +15,7 @@ Row = tuple[str, ...]
 
 _METRICS = (
     ("accuracy", "accuracy"),
+    ("sequence accuracy", "sequence_accuracy"),
     ("loss", "loss"),
     ("NLL (nats)", "nll"),
     ("macro F1", "macro_f1"),
@@ -37,6 +38,7 @@ _METRICS = (
 _GAPS = {
     "classification": "accuracy, train minus test",
     "regression": "MSE, test minus train",
+    "sequence_to_sequence": "accuracy, train minus test",
     "masked_language_modelling": "accuracy, train minus test",
     "generation": "Fréchet distance, test minus train",
 }

@@ -30,6 +30,7 @@ COLORS = ("#5b6470", "#e08a00", "#0f6fb4", "#0a8f66", "#c2542d", "#a8558c", "#3a
 PANELS = (
     ("loss", "loss"),
     ("accuracy", "accuracy"),
+    ("sequence accuracy", "sequence_accuracy"),
     ("reconstruction", "reconstruction"),
     ("KL of codes", "kl"),
     ("generator loss", "generator_loss"),

@@ -96,6 +96,10 @@ class EpochMetrics(ResultModel):
     """Perplexity of the tokens that are told, over the training split; only where there are such."""
     validation_perplexity: float | None = None
     """Perplexity of the tokens that are told, over the validation split; only where there are such."""
+    train_eval_sequence_accuracy: float | None = None
+    """Share of the training split's targets told without a mistake, 0 to 1; only in sequence to sequence."""
+    validation_sequence_accuracy: float | None = None
+    """Share of the validation split's targets told without a mistake, 0 to 1; only in sequence to sequence."""
     learning_rate: float
     """Learning rate of the epoch's last step."""
     dropout_rate: float | None = None
@@ -166,6 +170,8 @@ class Metrics(ResultModel):
     """Generator's loss `-log D(G(z))` in nats."""
     discriminator_loss: float | None = None
     """Discriminator's loss `-log D(x) - log(1 - D(G(z)))` in nats; 2 log 2 where it cannot tell."""
+    sequence_accuracy: float | None = None
+    """Share of targets told without a mistake by greedy decoding, 0 to 1."""
     perplexity: float | None = None
     """Exponential of the mean negative log-likelihood of a token that is told, 1 or more."""
     baseline_accuracy: float | None = None

@@ -19,8 +19,8 @@ class Data(SpecModel):
     """
 
     dataset: Name
-    """Name of the data set: digits, iris, wine, breast_cancer, diabetes, mnist, fashion_mnist, cifar10 or
-    python_docs (a text)."""
+    """Name of the data set: digits, iris, wine, breast_cancer, diabetes, mnist, fashion_mnist, cifar10,
+    python_docs (a text), reversal or addition (pairs of sequences)."""
     validation_share: OpenShare = 0.15
     """Share of the samples that are not test samples held out for validation, above 0 to below 1."""
     test_share: OpenShare | None = None

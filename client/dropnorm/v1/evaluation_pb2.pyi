@@ -320,6 +320,8 @@ class EpochMetrics(google.protobuf.message.Message):
     BATCH_SIZE_FIELD_NUMBER: builtins.int
     TRAIN_EVAL_PERPLEXITY_FIELD_NUMBER: builtins.int
     VALIDATION_PERPLEXITY_FIELD_NUMBER: builtins.int
+    TRAIN_EVAL_SEQUENCE_ACCURACY_FIELD_NUMBER: builtins.int
+    VALIDATION_SEQUENCE_ACCURACY_FIELD_NUMBER: builtins.int
     epoch: builtins.int
     """Number of the epoch, from 1."""
     step: builtins.int
@@ -372,6 +374,14 @@ class EpochMetrics(google.protobuf.message.Message):
     """Perplexity of the tokens that are told, over the training split; only where there are such."""
     validation_perplexity: builtins.float
     """Perplexity of the tokens that are told, over the validation split; only where there are such."""
+    train_eval_sequence_accuracy: builtins.float
+    """Share of the training split's targets told without a mistake, 0 to 1; only in sequence to
+    sequence.
+    """
+    validation_sequence_accuracy: builtins.float
+    """Share of the validation split's targets told without a mistake, 0 to 1; only in sequence to
+    sequence.
+    """
     def __init__(
         self,
         *,
@@ -398,9 +408,11 @@ class EpochMetrics(google.protobuf.message.Message):
         batch_size: builtins.int = ...,
         train_eval_perplexity: builtins.float | None = ...,
         validation_perplexity: builtins.float | None = ...,
+        train_eval_sequence_accuracy: builtins.float | None = ...,
+        validation_sequence_accuracy: builtins.float | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_dropout_rate", b"_dropout_rate", "_train_eval_accuracy", b"_train_eval_accuracy", "_train_eval_discriminator_loss", b"_train_eval_discriminator_loss", "_train_eval_generator_loss", b"_train_eval_generator_loss", "_train_eval_kl", b"_train_eval_kl", "_train_eval_loss", b"_train_eval_loss", "_train_eval_perplexity", b"_train_eval_perplexity", "_train_eval_reconstruction", b"_train_eval_reconstruction", "_validation_accuracy", b"_validation_accuracy", "_validation_discriminator_loss", b"_validation_discriminator_loss", "_validation_generator_loss", b"_validation_generator_loss", "_validation_kl", b"_validation_kl", "_validation_perplexity", b"_validation_perplexity", "_validation_reconstruction", b"_validation_reconstruction", "dropout_rate", b"dropout_rate", "train_eval_accuracy", b"train_eval_accuracy", "train_eval_discriminator_loss", b"train_eval_discriminator_loss", "train_eval_generator_loss", b"train_eval_generator_loss", "train_eval_kl", b"train_eval_kl", "train_eval_loss", b"train_eval_loss", "train_eval_perplexity", b"train_eval_perplexity", "train_eval_reconstruction", b"train_eval_reconstruction", "validation_accuracy", b"validation_accuracy", "validation_discriminator_loss", b"validation_discriminator_loss", "validation_generator_loss", b"validation_generator_loss", "validation_kl", b"validation_kl", "validation_perplexity", b"validation_perplexity", "validation_reconstruction", b"validation_reconstruction"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_dropout_rate", b"_dropout_rate", "_train_eval_accuracy", b"_train_eval_accuracy", "_train_eval_discriminator_loss", b"_train_eval_discriminator_loss", "_train_eval_generator_loss", b"_train_eval_generator_loss", "_train_eval_kl", b"_train_eval_kl", "_train_eval_loss", b"_train_eval_loss", "_train_eval_perplexity", b"_train_eval_perplexity", "_train_eval_reconstruction", b"_train_eval_reconstruction", "_validation_accuracy", b"_validation_accuracy", "_validation_discriminator_loss", b"_validation_discriminator_loss", "_validation_generator_loss", b"_validation_generator_loss", "_validation_kl", b"_validation_kl", "_validation_perplexity", b"_validation_perplexity", "_validation_reconstruction", b"_validation_reconstruction", "batch_size", b"batch_size", "dropout_rate", b"dropout_rate", "epoch", b"epoch", "evaluation_seconds", b"evaluation_seconds", "learning_rate", b"learning_rate", "samples_per_second", b"samples_per_second", "seconds", b"seconds", "step", b"step", "train_eval_accuracy", b"train_eval_accuracy", "train_eval_discriminator_loss", b"train_eval_discriminator_loss", "train_eval_generator_loss", b"train_eval_generator_loss", "train_eval_kl", b"train_eval_kl", "train_eval_loss", b"train_eval_loss", "train_eval_perplexity", b"train_eval_perplexity", "train_eval_reconstruction", b"train_eval_reconstruction", "train_loss", b"train_loss", "validation_accuracy", b"validation_accuracy", "validation_discriminator_loss", b"validation_discriminator_loss", "validation_generator_loss", b"validation_generator_loss", "validation_kl", b"validation_kl", "validation_loss", b"validation_loss", "validation_perplexity", b"validation_perplexity", "validation_reconstruction", b"validation_reconstruction"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_dropout_rate", b"_dropout_rate", "_train_eval_accuracy", b"_train_eval_accuracy", "_train_eval_discriminator_loss", b"_train_eval_discriminator_loss", "_train_eval_generator_loss", b"_train_eval_generator_loss", "_train_eval_kl", b"_train_eval_kl", "_train_eval_loss", b"_train_eval_loss", "_train_eval_perplexity", b"_train_eval_perplexity", "_train_eval_reconstruction", b"_train_eval_reconstruction", "_train_eval_sequence_accuracy", b"_train_eval_sequence_accuracy", "_validation_accuracy", b"_validation_accuracy", "_validation_discriminator_loss", b"_validation_discriminator_loss", "_validation_generator_loss", b"_validation_generator_loss", "_validation_kl", b"_validation_kl", "_validation_perplexity", b"_validation_perplexity", "_validation_reconstruction", b"_validation_reconstruction", "_validation_sequence_accuracy", b"_validation_sequence_accuracy", "dropout_rate", b"dropout_rate", "train_eval_accuracy", b"train_eval_accuracy", "train_eval_discriminator_loss", b"train_eval_discriminator_loss", "train_eval_generator_loss", b"train_eval_generator_loss", "train_eval_kl", b"train_eval_kl", "train_eval_loss", b"train_eval_loss", "train_eval_perplexity", b"train_eval_perplexity", "train_eval_reconstruction", b"train_eval_reconstruction", "train_eval_sequence_accuracy", b"train_eval_sequence_accuracy", "validation_accuracy", b"validation_accuracy", "validation_discriminator_loss", b"validation_discriminator_loss", "validation_generator_loss", b"validation_generator_loss", "validation_kl", b"validation_kl", "validation_perplexity", b"validation_perplexity", "validation_reconstruction", b"validation_reconstruction", "validation_sequence_accuracy", b"validation_sequence_accuracy"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_dropout_rate", b"_dropout_rate", "_train_eval_accuracy", b"_train_eval_accuracy", "_train_eval_discriminator_loss", b"_train_eval_discriminator_loss", "_train_eval_generator_loss", b"_train_eval_generator_loss", "_train_eval_kl", b"_train_eval_kl", "_train_eval_loss", b"_train_eval_loss", "_train_eval_perplexity", b"_train_eval_perplexity", "_train_eval_reconstruction", b"_train_eval_reconstruction", "_train_eval_sequence_accuracy", b"_train_eval_sequence_accuracy", "_validation_accuracy", b"_validation_accuracy", "_validation_discriminator_loss", b"_validation_discriminator_loss", "_validation_generator_loss", b"_validation_generator_loss", "_validation_kl", b"_validation_kl", "_validation_perplexity", b"_validation_perplexity", "_validation_reconstruction", b"_validation_reconstruction", "_validation_sequence_accuracy", b"_validation_sequence_accuracy", "batch_size", b"batch_size", "dropout_rate", b"dropout_rate", "epoch", b"epoch", "evaluation_seconds", b"evaluation_seconds", "learning_rate", b"learning_rate", "samples_per_second", b"samples_per_second", "seconds", b"seconds", "step", b"step", "train_eval_accuracy", b"train_eval_accuracy", "train_eval_discriminator_loss", b"train_eval_discriminator_loss", "train_eval_generator_loss", b"train_eval_generator_loss", "train_eval_kl", b"train_eval_kl", "train_eval_loss", b"train_eval_loss", "train_eval_perplexity", b"train_eval_perplexity", "train_eval_reconstruction", b"train_eval_reconstruction", "train_eval_sequence_accuracy", b"train_eval_sequence_accuracy", "train_loss", b"train_loss", "validation_accuracy", b"validation_accuracy", "validation_discriminator_loss", b"validation_discriminator_loss", "validation_generator_loss", b"validation_generator_loss", "validation_kl", b"validation_kl", "validation_loss", b"validation_loss", "validation_perplexity", b"validation_perplexity", "validation_reconstruction", b"validation_reconstruction", "validation_sequence_accuracy", b"validation_sequence_accuracy"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_dropout_rate", b"_dropout_rate"]) -> typing.Literal["dropout_rate"] | None: ...
     @typing.overload
@@ -418,6 +430,8 @@ class EpochMetrics(google.protobuf.message.Message):
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_train_eval_reconstruction", b"_train_eval_reconstruction"]) -> typing.Literal["train_eval_reconstruction"] | None: ...
     @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_train_eval_sequence_accuracy", b"_train_eval_sequence_accuracy"]) -> typing.Literal["train_eval_sequence_accuracy"] | None: ...
+    @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_validation_accuracy", b"_validation_accuracy"]) -> typing.Literal["validation_accuracy"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_validation_discriminator_loss", b"_validation_discriminator_loss"]) -> typing.Literal["validation_discriminator_loss"] | None: ...
@@ -429,6 +443,8 @@ class EpochMetrics(google.protobuf.message.Message):
     def WhichOneof(self, oneof_group: typing.Literal["_validation_perplexity", b"_validation_perplexity"]) -> typing.Literal["validation_perplexity"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_validation_reconstruction", b"_validation_reconstruction"]) -> typing.Literal["validation_reconstruction"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_validation_sequence_accuracy", b"_validation_sequence_accuracy"]) -> typing.Literal["validation_sequence_accuracy"] | None: ...
 
 Global___EpochMetrics: typing_extensions.TypeAlias = EpochMetrics
 
@@ -460,6 +476,7 @@ class Metrics(google.protobuf.message.Message):
     PERPLEXITY_FIELD_NUMBER: builtins.int
     BASELINE_ACCURACY_FIELD_NUMBER: builtins.int
     BASELINE_PERPLEXITY_FIELD_NUMBER: builtins.int
+    SEQUENCE_ACCURACY_FIELD_NUMBER: builtins.int
     samples: builtins.int
     """Samples measured."""
     loss: builtins.float
@@ -507,6 +524,8 @@ class Metrics(google.protobuf.message.Message):
     """Perplexity, on the same tokens, of the training split's frequencies of tokens, each counted
     once more than it occurs; in masked language modelling.
     """
+    sequence_accuracy: builtins.float
+    """Share of targets told without a mistake by greedy decoding, 0 to 1."""
     @property
     def classes(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___ClassMetrics]:
         """Each class in order; empty in regression."""
@@ -534,9 +553,10 @@ class Metrics(google.protobuf.message.Message):
         perplexity: builtins.float | None = ...,
         baseline_accuracy: builtins.float | None = ...,
         baseline_perplexity: builtins.float | None = ...,
+        sequence_accuracy: builtins.float | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_accuracy", b"_accuracy", "_baseline_accuracy", b"_baseline_accuracy", "_baseline_perplexity", b"_baseline_perplexity", "_brier", b"_brier", "_discriminator_loss", b"_discriminator_loss", "_ece", b"_ece", "_elbo", b"_elbo", "_frechet_distance", b"_frechet_distance", "_generator_loss", b"_generator_loss", "_kl", b"_kl", "_macro_f1", b"_macro_f1", "_mae", b"_mae", "_mse", b"_mse", "_nll", b"_nll", "_perplexity", b"_perplexity", "_r2", b"_r2", "_reconstruction", b"_reconstruction", "accuracy", b"accuracy", "baseline_accuracy", b"baseline_accuracy", "baseline_perplexity", b"baseline_perplexity", "brier", b"brier", "discriminator_loss", b"discriminator_loss", "ece", b"ece", "elbo", b"elbo", "frechet_distance", b"frechet_distance", "generator_loss", b"generator_loss", "kl", b"kl", "macro_f1", b"macro_f1", "mae", b"mae", "mse", b"mse", "nll", b"nll", "perplexity", b"perplexity", "r2", b"r2", "reconstruction", b"reconstruction"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_accuracy", b"_accuracy", "_baseline_accuracy", b"_baseline_accuracy", "_baseline_perplexity", b"_baseline_perplexity", "_brier", b"_brier", "_discriminator_loss", b"_discriminator_loss", "_ece", b"_ece", "_elbo", b"_elbo", "_frechet_distance", b"_frechet_distance", "_generator_loss", b"_generator_loss", "_kl", b"_kl", "_macro_f1", b"_macro_f1", "_mae", b"_mae", "_mse", b"_mse", "_nll", b"_nll", "_perplexity", b"_perplexity", "_r2", b"_r2", "_reconstruction", b"_reconstruction", "accuracy", b"accuracy", "baseline_accuracy", b"baseline_accuracy", "baseline_perplexity", b"baseline_perplexity", "brier", b"brier", "classes", b"classes", "discriminator_loss", b"discriminator_loss", "ece", b"ece", "elbo", b"elbo", "frechet_distance", b"frechet_distance", "generator_loss", b"generator_loss", "kl", b"kl", "loss", b"loss", "macro_f1", b"macro_f1", "mae", b"mae", "mse", b"mse", "nll", b"nll", "perplexity", b"perplexity", "r2", b"r2", "reconstruction", b"reconstruction", "samples", b"samples"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_accuracy", b"_accuracy", "_baseline_accuracy", b"_baseline_accuracy", "_baseline_perplexity", b"_baseline_perplexity", "_brier", b"_brier", "_discriminator_loss", b"_discriminator_loss", "_ece", b"_ece", "_elbo", b"_elbo", "_frechet_distance", b"_frechet_distance", "_generator_loss", b"_generator_loss", "_kl", b"_kl", "_macro_f1", b"_macro_f1", "_mae", b"_mae", "_mse", b"_mse", "_nll", b"_nll", "_perplexity", b"_perplexity", "_r2", b"_r2", "_reconstruction", b"_reconstruction", "_sequence_accuracy", b"_sequence_accuracy", "accuracy", b"accuracy", "baseline_accuracy", b"baseline_accuracy", "baseline_perplexity", b"baseline_perplexity", "brier", b"brier", "discriminator_loss", b"discriminator_loss", "ece", b"ece", "elbo", b"elbo", "frechet_distance", b"frechet_distance", "generator_loss", b"generator_loss", "kl", b"kl", "macro_f1", b"macro_f1", "mae", b"mae", "mse", b"mse", "nll", b"nll", "perplexity", b"perplexity", "r2", b"r2", "reconstruction", b"reconstruction", "sequence_accuracy", b"sequence_accuracy"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_accuracy", b"_accuracy", "_baseline_accuracy", b"_baseline_accuracy", "_baseline_perplexity", b"_baseline_perplexity", "_brier", b"_brier", "_discriminator_loss", b"_discriminator_loss", "_ece", b"_ece", "_elbo", b"_elbo", "_frechet_distance", b"_frechet_distance", "_generator_loss", b"_generator_loss", "_kl", b"_kl", "_macro_f1", b"_macro_f1", "_mae", b"_mae", "_mse", b"_mse", "_nll", b"_nll", "_perplexity", b"_perplexity", "_r2", b"_r2", "_reconstruction", b"_reconstruction", "_sequence_accuracy", b"_sequence_accuracy", "accuracy", b"accuracy", "baseline_accuracy", b"baseline_accuracy", "baseline_perplexity", b"baseline_perplexity", "brier", b"brier", "classes", b"classes", "discriminator_loss", b"discriminator_loss", "ece", b"ece", "elbo", b"elbo", "frechet_distance", b"frechet_distance", "generator_loss", b"generator_loss", "kl", b"kl", "loss", b"loss", "macro_f1", b"macro_f1", "mae", b"mae", "mse", b"mse", "nll", b"nll", "perplexity", b"perplexity", "r2", b"r2", "reconstruction", b"reconstruction", "samples", b"samples", "sequence_accuracy", b"sequence_accuracy"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_accuracy", b"_accuracy"]) -> typing.Literal["accuracy"] | None: ...
     @typing.overload
@@ -571,6 +591,8 @@ class Metrics(google.protobuf.message.Message):
     def WhichOneof(self, oneof_group: typing.Literal["_r2", b"_r2"]) -> typing.Literal["r2"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_reconstruction", b"_reconstruction"]) -> typing.Literal["reconstruction"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_sequence_accuracy", b"_sequence_accuracy"]) -> typing.Literal["sequence_accuracy"] | None: ...
 
 Global___Metrics: typing_extensions.TypeAlias = Metrics
 

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.service.training import test_bert, test_families, test_generative
-from tests.service.training.made import classification, split_of, text
+from tests.service.training import test_bert, test_families, test_generative, test_transformer
+from tests.service.training.made import classification, pairs, split_of, text
 from tests.service.training.test_families import spec
 
 from dropnorm import spec as dn
 from dropnorm_service.tracking.mirror.model import export
 from dropnorm_service.training import fit, load_examples, load_model, save_model
+from dropnorm_service.training.data import Dataset
 
 # MLflow warns of its own type hints when its pyfunc half is imported.
 pytestmark = pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType:UserWarning")
@@ -40,10 +41,19 @@ def test_a_trained_family_is_exported(name: str, tmp_path: Path) -> None:
     assert (tmp_path / "exported" / "data" / "model.pt2").is_file()
 
 
-@pytest.mark.parametrize("labelled", [False, True])
-def test_a_trained_model_of_tokens_is_exported(labelled: bool, tmp_path: Path) -> None:
-    training = test_bert.asked(epochs=1, regularization=REGULARIZATION)
-    data = split_of(training, text(labelled=labelled))
+@pytest.mark.parametrize(
+    ("training", "dataset", "output"),
+    [
+        (test_bert.asked(epochs=1, regularization=REGULARIZATION), text(), "float32"),
+        (test_bert.asked(epochs=1, regularization=REGULARIZATION), text(labelled=True), "float32"),
+        (test_transformer.fitted(1, regularization=REGULARIZATION), pairs(), "int64"),
+    ],
+    ids=["bert", "bert, labelled", "transformer"],
+)
+def test_a_trained_model_of_tokens_is_exported(
+    training: dn.TrainingSpec, dataset: Dataset, output: str, tmp_path: Path
+) -> None:
+    data = split_of(training, dataset)
     save_model(tmp_path / "saved", training, data, fit(training, data).model)
     model, examples = load_model(tmp_path / "saved"), load_examples(tmp_path / "saved")
 
@@ -51,3 +61,4 @@ def test_a_trained_model_of_tokens_is_exported(labelled: bool, tmp_path: Path) -
 
     assert described.signature is not None
     assert described.signature.inputs.inputs[0].type == np.dtype("int64")
+    assert described.signature.outputs.inputs[0].type == np.dtype(output)

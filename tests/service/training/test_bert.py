@@ -30,8 +30,8 @@ from dropnorm_service.training import (
     save_model,
 )
 from dropnorm_service.training.data import CATALOG, DatasetInfo, summarize
-from dropnorm_service.training.data.text import CHARACTERS, encode
-from dropnorm_service.training.data.tokens import BOS, EOS, MASK, PAD, SPECIAL, UNKNOWN
+from dropnorm_service.training.data.text import CHARACTERS
+from dropnorm_service.training.data.tokens import BOS, EOS, MASK, PAD, SPECIAL, UNKNOWN, Vocabulary
 from dropnorm_service.training.design import Design, design
 from dropnorm_service.training.families.bert import TokenEncoder
 from dropnorm_service.training.inference import Inference
@@ -469,5 +469,6 @@ def test_the_text_that_comes_with_python() -> None:
     assert info.vocabulary is CHARACTERS
     assert len(CHARACTERS) == len(SPECIAL) + 96
     assert CHARACTERS.text(x[0].tolist()).strip()
-    assert CHARACTERS.text(encode("a b\n~", CHARACTERS).tolist()) == "a b\n~"
-    assert encode("é", CHARACTERS).tolist() == [UNKNOWN]
+    assert CHARACTERS.text(CHARACTERS.numbers("a b\n~")) == "a b\n~"
+    assert CHARACTERS.numbers("é") == [UNKNOWN]
+    assert Vocabulary(("two", "words"), " ").numbers("words two one") == [6, 5, UNKNOWN]

@@ -1,13 +1,15 @@
-"""The transformer: its size, its forward pass against torch's, what it may look at, its plan."""
+"""The transformer: its size, its forward pass against torch's, what it may look at, what it tells, its plan."""
 
 from __future__ import annotations
 
-from math import sqrt
+from math import exp, isfinite, sqrt
+from pathlib import Path
 
 import pytest
 import torch
 from tests.service.training import made
 from tests.service.training.shorthand import problems
+from tests.service.training.test_fit import numbers
 from tests.service.training.torchs import copy_layer, copy_norm
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -15,13 +17,26 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from dropnorm import spec as dn
 from dropnorm.results import SequenceSummary
-from dropnorm_service.training import build_model, plan
-from dropnorm_service.training.data import DatasetInfo, summarize
-from dropnorm_service.training.data.tokens import BOS, PAD, SPECIAL
+from dropnorm_service.training import (
+    Checkpoints,
+    Interrupted,
+    Order,
+    SplitData,
+    build_model,
+    fit,
+    load_examples,
+    load_model,
+    plan,
+    save_model,
+)
+from dropnorm_service.training.data import CATALOG, DatasetInfo, Split, summarize
+from dropnorm_service.training.data.tokens import BOS, EOS, PAD, SPECIAL
+from dropnorm_service.training.decoding import EncoderDecoder
 from dropnorm_service.training.design import Design, design
-from dropnorm_service.training.families.transformer import EncoderDecoder
+from dropnorm_service.training.inference import Inference
 from dropnorm_service.training.layers import DropsBranch
 from dropnorm_service.training.layers.embedding import sinusoids
+from dropnorm_service.training.objectives import objective_of
 
 SMALL = dn.Transformer(width=16, heads=2, encoder_layers=2, decoder_layers=3, feed_forward=24)
 SOURCE, TARGET, WORDS, TARGET_WORDS = 6, 9, 15, 13
@@ -214,3 +229,128 @@ def test_a_plan_of_pairs() -> None:
     found = plan(asked(), summarize(asked(), made.pairs().info))
     assert found.memory.data == 200 * 8 * (6 + 8)
     assert found.layers[-1].output_shape == (7, 15)
+
+
+def fitted(epochs: int, **parts: object) -> dn.TrainingSpec:
+    adam = dn.Adam(lr=3e-3)
+    optimization = dn.Optimization(optimizer=adam, epochs=epochs, batch_size=32)
+    architecture = changed(encoder_layers=1, decoder_layers=1, norm_position="pre")
+    return asked(**{"architecture": architecture, "optimization": optimization, **parts})
+
+
+def data_of(training: dn.TrainingSpec, length: int = 6) -> SplitData:
+    return made.split_of(training, made.pairs(length=length))
+
+
+def inference(model: nn.Module) -> Inference:
+    off = torch.autocast("cpu", enabled=False)
+    return Inference(model, batch_size=16, autocast=off, between_batches=lambda: None)
+
+
+def test_the_loss_is_the_cross_entropy_of_the_target_without_its_padding() -> None:
+    training = fitted(1)
+    data = data_of(training)
+    torch.manual_seed(2)
+    model = build_model(training, (6,), 15, data.summary.sequences)
+    x, y = data.train.x[:8], data.train.y[:8]
+    losses, right, whole = [], [], []
+    for source, target in zip(x, y, strict=True):
+        scores = model(source[None], target[None, :-1])[0].log_softmax(dim=1)
+        there = [place for place in range(len(target) - 1) if target[place + 1] != PAD]
+        losses += [-scores[place, target[place + 1]] for place in there]
+        correct = [bool(scores[place].argmax() == target[place + 1]) for place in there]
+        right += correct
+        whole.append(all(correct))
+    objective = objective_of(training, data)
+    loss = objective.training_loss(model, x, y)
+    torch.testing.assert_close(loss, torch.stack(losses).mean())
+    metrics = objective.metrics(inference(model), Split(x, y))
+    assert metrics.loss == pytest.approx(loss.item(), rel=1e-5)
+    assert metrics.perplexity == pytest.approx(exp(metrics.loss))
+    assert metrics.accuracy == pytest.approx(sum(right) / len(right))
+    assert metrics.sequence_accuracy == sum(whole) / len(whole)
+
+
+def test_greedy_decoding_tells_what_the_metrics_say() -> None:
+    """A network that tells some targets: as many as greedy decoding does, token by token."""
+    training = fitted(40)
+    data = data_of(training, length=3)
+    result = fit(training, data)
+    told = greedy_by_hand(result.model, data.test.x, data.test.y.shape[1])
+    assert torch.equal(result.model(data.test.x), told)
+    share = (told == data.test.y).all(dim=1).double().mean().item()
+    assert share > 0.0
+    assert result.evaluation.test.sequence_accuracy == pytest.approx(share)
+
+
+def greedy_by_hand(model: nn.Module, source: Tensor, length: int) -> Tensor:
+    """One sequence after the other, which ends where its end is told."""
+    rows = []
+    for sample in source:
+        told = [BOS]
+        while len(told) < length and told[-1] != EOS:
+            scores = model(sample[None], torch.tensor([told]))
+            told.append(int(scores[0, -1].argmax()))
+        rows.append(told + [PAD] * (length - len(told)))
+    return torch.tensor(rows)
+
+
+def test_it_repeats_and_a_stop_changes_no_number(tmp_path: Path) -> None:
+    rates = dn.Dropout(rate=0.1, attention_rate=0.2, stochastic_depth_rate=0.2)
+    training = fitted(3, regularization=dn.Regularization(dropout=rates))
+    data = data_of(training)
+    uninterrupted = fit(training, data)
+    counts = iter(range(1000))
+    checkpoints = Checkpoints(tmp_path)
+    with pytest.raises(Interrupted):
+        fit(
+            training,
+            data,
+            checkpoint=checkpoints,
+            orders=lambda: Order.PAUSE if next(counts) == 6 else Order.GO_ON,
+        )
+    resumed = fit(training, data, checkpoint=checkpoints)
+    assert numbers(resumed) == numbers(uninterrupted)
+    assert uninterrupted.evaluation.history[-1].validation_sequence_accuracy is not None
+
+
+@pytest.mark.parametrize("norm", ["batch_norm", "group_norm", "rms_norm"])
+def test_every_norm_trains_and_bfloat16_does(norm: str) -> None:
+    training = fitted(1, regularization={norm: {}}, compute=dn.Compute(precision="bfloat16"))
+    evaluation = fit(training, data_of(training)).evaluation
+    assert evaluation.task == "sequence_to_sequence"
+    assert isfinite(evaluation.test.loss)
+    assert "sequence accuracy" in str(evaluation)
+
+
+def test_a_saved_model_tells_targets(tmp_path: Path) -> None:
+    training = fitted(1)
+    data = data_of(training)
+    result = fit(training, data)
+    save_model(tmp_path, training, data, result.model)
+    model, examples = load_model(tmp_path), load_examples(tmp_path)
+    told = model(examples)
+    assert told.dtype == torch.int64
+    assert torch.equal(told, result.model(data.test.x[: len(examples)]))
+
+
+@pytest.mark.parametrize("name", ["reversal", "addition"])
+def test_made_up_pairs(name: str) -> None:
+    info = CATALOG[name]
+    assert info.vocabulary is not None
+    assert info.target_vocabulary is not None
+    tensors = info.source.parse((), info)
+    x, y = tensors["x"], tensors["y"]
+    assert x.shape == (info.samples, *info.input_shape)
+    assert y.shape == (info.samples, info.target_length)
+    assert len(x.unique(dim=0)) == len(x)
+    assert (y[:, 0] == BOS).all()
+    assert ((y == EOS).sum(dim=1) == 1).all()
+    for source, target in zip(x[:50].tolist(), y[:50].tolist(), strict=True):
+        asked, told = info.vocabulary.text(source), info.target_vocabulary.text(target)
+        if name == "reversal":
+            assert told == asked[::-1]
+        else:
+            assert int(told) == sum(map(int, asked.split("+")))
+    again = info.source.parse((), info)
+    assert torch.equal(again["x"], x)

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from random import Random
 
 from dropnorm_service.training.data.bundled import Bundled
 from dropnorm_service.training.data.cifar import CifarBinary
 from dropnorm_service.training.data.idx import IdxFiles
 from dropnorm_service.training.data.info import DatasetInfo, PinnedFile
+from dropnorm_service.training.data.pairs import (
+    ADDITION_LENGTH,
+    LETTERS,
+    REVERSAL_LENGTH,
+    SUMS,
+    MadeUp,
+    Pair,
+    addition,
+    reversal,
+)
 from dropnorm_service.training.data.text import CHARACTERS, PythonTopics
+from dropnorm_service.training.data.tokens import Vocabulary
 
 
 def _mnist_like(name: str, class_names: tuple[str, ...], *files: PinnedFile) -> DatasetInfo:
@@ -21,6 +33,22 @@ def _mnist_like(name: str, class_names: tuple[str, ...], *files: PinnedFile) -> 
         test_samples=10_000,
         class_names=class_names,
         source=IdxFiles(files),
+    )
+
+
+def _pairs(
+    name: str, draw: Callable[[Random], Pair], length: int, vocabulary: Vocabulary, *, target: int, samples: int
+) -> DatasetInfo:  # fmt: skip
+    return DatasetInfo(
+        name=name,
+        task="sequence_to_sequence",
+        input_shape=(length,),
+        outputs=len(vocabulary),
+        samples=samples,
+        vocabulary=vocabulary,
+        target_vocabulary=vocabulary,
+        target_length=target + 2,
+        source=MadeUp(draw),
     )
 
 
@@ -167,6 +195,8 @@ _ALL = (
         vocabulary=CHARACTERS,
         source=PythonTopics(),
     ),
+    _pairs("reversal", reversal, REVERSAL_LENGTH, LETTERS, target=REVERSAL_LENGTH, samples=20_000),
+    _pairs("addition", addition, ADDITION_LENGTH, SUMS, target=4, samples=60_000),
 )
 
 CATALOG: Mapping[str, DatasetInfo] = {info.name: info for info in _ALL}

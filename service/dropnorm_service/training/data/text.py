@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from dropnorm_service.training.data.info import DatasetInfo, PinnedFile
-from dropnorm_service.training.data.tokens import BOS, SPECIAL, UNKNOWN, Vocabulary
+from dropnorm_service.training.data.tokens import BOS, Vocabulary
 from dropnorm_service.training.errors import BadData
 
 CHARACTERS = Vocabulary(("\n", *map(chr, range(0x20, 0x7F))))
@@ -46,15 +46,9 @@ class PythonTopics:
                 f"the help pages of this Python have {len(text)} characters and {info.name} needs {needed}; "
                 "use another Python, or another data set"
             )
-        pieces = encode(text[:needed], CHARACTERS).view(info.samples, length - 1)
+        pieces = torch.tensor(CHARACTERS.numbers(text[:needed])).view(info.samples, -1)
         begin = torch.full((info.samples, 1), BOS, dtype=torch.int64)
         return {
             "x": torch.cat([begin, pieces], dim=1),
             "y": torch.empty(info.samples, 0, dtype=torch.int64),
         }
-
-
-def encode(text: str, characters: Vocabulary) -> torch.Tensor:
-    """The tokens of a text's characters, int64 `[characters]`; `UNKNOWN` for those that the vocabulary lacks."""
-    numbers = {character: len(SPECIAL) + index for index, character in enumerate(characters.words)}
-    return torch.tensor([numbers.get(character, UNKNOWN) for character in text], dtype=torch.int64)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 PAD, BOS, EOS, UNKNOWN, MASK = range(5)
 SPECIAL = ("<pad>", "<bos>", "<eos>", "<unk>", "<mask>")
@@ -23,6 +25,15 @@ class Vocabulary:
 
     def __len__(self) -> int:
         return len(SPECIAL) + len(self.words)
+
+    def numbers(self, text: str) -> list[int]:
+        """The tokens of a text; `UNKNOWN` for what the vocabulary lacks."""
+        parts = text.split(self.separator) if self.separator else text
+        return [self._by_word.get(part, UNKNOWN) for part in parts]
+
+    @cached_property
+    def _by_word(self) -> Mapping[str, int]:
+        return {word: len(SPECIAL) + index for index, word in enumerate(self.words)}
 
     def text(self, numbers: list[int]) -> str:
         """The text of a sequence up to its end; padding and the beginning are left out."""

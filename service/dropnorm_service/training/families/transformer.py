@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 from math import sqrt
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dropnorm.results import SequenceSummary
 from dropnorm.spec import InvalidSpecError, Problem, Transformer
 from dropnorm.spec import layers as spec
 from dropnorm_service.training.data.tokens import PAD
+from dropnorm_service.training.decoding import EncoderDecoder
 from dropnorm_service.training.elements import Element
 from dropnorm_service.training.families.attending import EMBEDDING_STD, Attending
 from dropnorm_service.training.layers import Context, InnerLayer, pass_on
@@ -23,7 +25,6 @@ from dropnorm_service.training.layers.blueprints.sequences import (
     TiedLinear,
 )
 from dropnorm_service.training.layout import Frame, Input, Layout, Part
-from dropnorm_service.training.network import Network
 from dropnorm_service.training.placement import regularized, with_stochastic_depth
 
 _PATH = "architecture.transformer"
@@ -71,7 +72,7 @@ def transformer(settings: Transformer, frame: Frame) -> Layout:
             Part(tuple(writing), (target,), (target, vocabulary)),
         ),
         inputs=(Input((source,), torch.int64), Input((target,), torch.int64)),
-        network=EncoderDecoder,
+        network=partial(AttendingPair, target_length=sequences.target_length),
     )
 
 
@@ -117,32 +118,15 @@ def _embedded(
     return layers.embedding(f"{part}.embedding", {"tokens": tokens, "positions": positions})
 
 
-class EncoderDecoder(Network):
-    """int64 source `[batch, length]` and target so far `[batch, steps]` -> scores `[batch, steps, vocabulary]`.
-
-    Args:
-        modules: `encoder` and `decoder`.
-        fields: see `Network`.
-    """
-
-    def __init__(self, modules: nn.Sequential, fields: Mapping[str, str]) -> None:
-        super().__init__()
-        self.encoder = modules.get_submodule("encoder")
-        self.decoder = modules.get_submodule("decoder")
-        self.fields = dict(fields)
-
-    def forward(self, source: Tensor, given: Tensor) -> Tensor:
-        """Scores of the token after each of those given, which begin with `BOS`."""
-        return self.decode(given, self.encode(source))
+class AttendingPair(EncoderDecoder):
+    """Encoder and decoder of a transformer: the decoder looks at all that the encoder leaves."""
 
     def encode(self, source: Tensor) -> Context:
-        """What the decoder looks at: the memory of a source."""
         padding = source == PAD
         memory = pass_on(self.encoder, source, Context(padding=padding))
         return Context(memory=memory, memory_padding=padding)
 
     def decode(self, given: Tensor, context: Context) -> Tensor:
-        """Scores of the token after each of those given."""
         embedding = self.decoder.get_submodule("embedding.sum.tokens").get_parameter("weight")
-        whole = Context(given == PAD, context.memory, context.memory_padding, embedding)
+        whole = replace(context, padding=given == PAD, embedding=embedding)
         return pass_on(self.decoder, given, whole)

@@ -11,6 +11,7 @@ from dropnorm_service.training.objectives.base import Forward, Objective
 from dropnorm_service.training.objectives.generation import Generation
 from dropnorm_service.training.objectives.masked_language import MaskedLanguageModelling
 from dropnorm_service.training.objectives.reconstruction import Reconstruction
+from dropnorm_service.training.objectives.sequence_to_sequence import SequenceToSequence
 from dropnorm_service.training.objectives.supervised import Classification, Regression
 
 OBJECTIVES: Mapping[Task, Callable[[TrainingSpec, SplitData], Objective]] = {
@@ -18,6 +19,7 @@ OBJECTIVES: Mapping[Task, Callable[[TrainingSpec, SplitData], Objective]] = {
     "regression": Regression,
     "reconstruction": Reconstruction,
     "generation": Generation,
+    "sequence_to_sequence": SequenceToSequence,
     "masked_language_modelling": MaskedLanguageModelling,
 }
 """Task -> its objective."""
