@@ -169,6 +169,32 @@ def test_a_convolutional_network(client: dn.Client):
     assert client.plan(asked).parameters > 0
 
 
+def test_values_that_the_service_finds(client: dn.Client, tracked: Server):
+    automatic = {
+        "auto_learning_rate": dn.AutoLearningRate(steps=30),
+        "auto_batch_size": dn.AutoBatchSize(max_size=200),
+    }
+    asked = spec(epochs=3)
+    optimization = asked.optimization.model_copy(update=automatic)
+    asked = asked.model_copy(update={"optimization": optimization})
+    (batches,) = client.plan(asked).batches
+    job = client.train(asked)
+    evaluation = job.result()
+
+    assert evaluation.auto is not None
+    assert evaluation.auto.learning_rate is not None
+    assert evaluation.auto.batch_size == batches.batch_size
+    last = evaluation.history[-1]
+    assert (last.learning_rate, last.batch_size) == (
+        evaluation.auto.learning_rate,
+        batches.batch_size,
+    )
+    run = run_of(job, tracked, "FINISHED")
+    assert run.data.metrics["auto/learning_rate"] == evaluation.auto.learning_rate
+    assert run.data.metrics["auto/batch_size"] == batches.batch_size
+    assert run.data.params["optimization.auto_learning_rate.steps"] == "30"
+
+
 def test_a_job_that_fails_says_why_here_and_in_mlflow(client: dn.Client, tracked: Server):
     job = client.train(spec("diabetes", optimizer=dn.SGD(lr=1000.0), epochs=30))
     with pytest.raises(dn.JobFailed, match="diverged") as failure:

@@ -167,13 +167,14 @@ def layer_row(layer: PlannedLayer) -> Row:
 def plan_notes(plan: Plan) -> list[str]:
     """Steps, memory and totals of a plan, a line each."""
     data, memory = plan.dataset, plan.memory
-    epochs = plan.spec.optimization.epochs
+    epochs, part = plan.spec.optimization.epochs, plan.spec.optimization.micro_batch_size
     return [
         f"{plan.parameters:,} parameters, {count(plan.forward_flops)} FLOPs per sample forward",
         f"{data.name}: {data.train_samples:,} training, {data.validation_samples:,} validation and "
         f"{data.test_samples:,} test samples of {shape(data.input_shape)}, {data.outputs} outputs",
         f"{plan.total_steps:,} steps: {epochs:,} epochs of "
-        + ", ".join(map(_batches, plan.batches)),
+        + ", ".join(map(_batches, plan.batches))
+        + (f", in parts of at most {part:,}" if part else ""),
         f"{size(memory.total)} of memory: parameters {size(memory.parameters)}, gradients "
         f"{size(memory.gradients)}, optimizer {size(memory.optimizer)}, activations "
         f"{size(memory.activations)}, data {size(memory.data)}",

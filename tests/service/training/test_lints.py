@@ -282,6 +282,15 @@ def test_batches_that_outgrow_the_split() -> None:
     }
 
 
+def test_batches_that_never_change() -> None:
+    same = dn.BatchSizeSteps(milestones=(3,), sizes=(100,))
+    assert lints(trained(batch_size_schedule=same)) == {
+        "BATCH_SIZE_SCHEDULE_WITHOUT_EFFECT": "optimization.batch_size_schedule.steps"
+    }
+    growth = dn.BatchSizeGrowth(milestones=(3,))
+    assert lints(trained(batch_size_schedule=growth)) == {}
+
+
 def test_weight_decay_without_effect() -> None:
     code, field = "WEIGHT_DECAY_WITHOUT_EFFECT", "optimization.optimizer.sgd.decoupled"
     for sgd in (dn.SGD(decoupled=True, momentum=0.9), dn.SGD(decoupled=True, weight_decay=0.1)):

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import imsave
 from matplotlib.ticker import PercentFormatter
 
-from dropnorm.results import Evaluation, Task
+from dropnorm.results import AutoOutcome, Evaluation, Task
 
 _MOST_NAMED_CLASSES = 30
 _MOST_COUNTED_CLASSES = 20
@@ -31,7 +31,8 @@ _DPI = 120
 
 
 def draw(evaluation: Evaluation, title: str, folder: Path) -> None:
-    """Write `learning_curves.png` and, in classification, `confusion_matrix.png` into a folder."""
+    """Write `learning_curves.png` into a folder, in classification `confusion_matrix.png`, after a range test
+    `range_test.png`."""
     curves = evaluation.plot()
     curves.suptitle(f"{title}: learning curves", fontsize=13, fontweight="bold", color=_INK)
     units = {"loss": _LOSSES[evaluation.task], "accuracy": "share that is right"}
@@ -41,6 +42,9 @@ def draw(evaluation: Evaluation, title: str, folder: Path) -> None:
     if evaluation.test.classes:
         matrix = confusion_matrix(evaluation, f"{title}: confusion matrix")
         matrix.savefig(folder / "confusion_matrix.png", dpi=_DPI)
+    if evaluation.auto is not None and evaluation.auto.range_test:
+        test = range_test(evaluation.auto, f"{title}: learning-rate range test")
+        test.savefig(folder / "range_test.png", dpi=_DPI)
 
 
 def tiles(images: np.ndarray[tuple[int, ...]], path: Path) -> None:
@@ -53,6 +57,29 @@ def tiles(images: np.ndarray[tuple[int, ...]], path: Path) -> None:
     sheet = grid.reshape(rows * (height + 2), _COLUMNS * (width + 2), 3)
     factor = max(1, _LARGEST_TILE // max(height, width))
     imsave(path, sheet.repeat(factor, axis=0).repeat(factor, axis=1))
+
+
+def range_test(auto: AutoOutcome, title: str) -> Figure:
+    """The loss of each step by its learning rate, up to where it diverges, and the rate that was chosen."""
+    rates = np.array([point.learning_rate for point in auto.range_test])
+    losses = np.array([point.loss for point in auto.range_test])
+    figure = Figure(figsize=(7.0, 4.2), layout="constrained", facecolor="white")
+    figure.suptitle(title, fontsize=13, fontweight="bold", color=_INK)
+    axes = figure.subplots()
+    axes.plot(rates, losses, color="#0f6fb4", linewidth=1.8)
+    axes.set_xscale("log")
+    if np.isfinite(losses[0]):
+        lowest = losses[np.isfinite(losses)].min()
+        axes.set_ylim(lowest - 0.05 * abs(lowest), losses[0] + abs(losses[0] - lowest))
+    if auto.learning_rate is not None:
+        label = f"chosen ({auto.learning_rate:.3g})"
+        axes.axvline(auto.learning_rate, color="#e08a00", linewidth=1.2, label=label)
+        axes.legend(frameon=False, labelcolor=_INK)
+    axes.set_xlabel("learning rate", color=_INK)
+    axes.set_ylabel("loss of the step's batch", color=_INK)
+    axes.tick_params(colors=_INK, labelsize=9)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
 
 
 def confusion_matrix(evaluation: Evaluation, title: str) -> Figure:

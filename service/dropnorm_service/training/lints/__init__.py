@@ -37,6 +37,7 @@ RULES: Sequence[Rule] = (
     training.norm_of_parts,
     schedules.schedule_ends_early,
     schedules.idle_schedule,
+    schedules.idle_batch_size_schedule,
     schedules.second_warmup,
     schedules.unfinished_warmup,
     training.idle_early_stopping,

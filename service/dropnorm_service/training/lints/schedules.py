@@ -79,6 +79,19 @@ def idle_schedule(subject: Subject) -> Iterator[Lint]:
         )
 
 
+def idle_batch_size_schedule(subject: Subject) -> Iterator[Lint]:
+    """A batch-size schedule that never changes how an epoch is cut."""
+    schedule = subject.training.optimization.batch_size_schedule
+    if schedule is not None and len(subject.timetable.stretches) == 1:
+        (batching,) = subject.timetable.batchings
+        yield Lint(
+            code="BATCH_SIZE_SCHEDULE_WITHOUT_EFFECT",
+            field=f"optimization.batch_size_schedule.{schedule.kind}",
+            message=f"every epoch is cut into batches of {batching.batch_size} of its {batching.samples} samples all "
+            "the same; give other sizes, or leave it out",
+        )
+
+
 def second_warmup(subject: Subject) -> Iterator[Lint]:
     """A warm-up on a schedule that begins with one."""
     optimization = subject.training.optimization
