@@ -10,13 +10,23 @@ import mlflow.data
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run, ViewType
+from tests.client import samples
 from tests.service.tracking.story import DIGITS, Story, a_spec, epoch, moved
 
-from dropnorm.results import EpochCompleted, JobError, State, Tracked, TrainingJob, Warned
+from dropnorm.results import (
+    EpochCompleted,
+    JobError,
+    NormShift,
+    Recalibration,
+    State,
+    Tracked,
+    TrainingJob,
+    Warned,
+)
 from dropnorm.spec import Compute
 from dropnorm_service.tracking.messages import Batch, JobContext, RunMade
 from dropnorm_service.tracking.mirror.artifacts import ArtifactRecorder
-from dropnorm_service.tracking.mirror.metrics import milliseconds
+from dropnorm_service.tracking.mirror.metrics import epoch_metrics, final_metrics, milliseconds
 from dropnorm_service.tracking.mirror.runs import RunRecorder
 
 
@@ -130,6 +140,31 @@ async def test_the_evaluation_can_be_searched_for(story: Story, mirror: Mirror):
         "metrics.test_accuracy > 0.9 AND params.`regularization.dropout` = 'none'",
     )
     assert [each.info.run_id for each in found] == [run.info.run_id]
+
+
+def test_a_recalibration_and_the_dropout_in_force_are_metrics() -> None:
+    shifts = [
+        NormShift(
+            layer=f"hidden.{number}.norm",
+            mean_shift=0.1,
+            largest_mean_shift=0.2 + number,
+            variance_shift=0.01,
+            largest_variance_shift=0.05 - number / 100,
+        )
+        for number in range(2)
+    ]
+    before = samples.metrics(0.8)
+    evaluation = samples.evaluation().model_copy(
+        update={"recalibration": Recalibration(layers=tuple(shifts), validation_before=before)}
+    )
+    logged = {metric.key: metric.value for metric in final_metrics(evaluation, samples.START)}
+    assert logged["recalibration/largest_mean_shift"] == 1.2
+    assert logged["recalibration/largest_variance_shift"] == 0.05
+    assert logged["recalibration/validation_accuracy_before"] == 0.8
+    assert logged["best/validation_accuracy"] == evaluation.validation.accuracy
+    first = EpochCompleted(metrics=samples.epoch(1).model_copy(update={"dropout_rate": 0.25}))
+    dropout = [each for each in epoch_metrics(first, samples.START) if each.key == "dropout_rate"]
+    assert [(each.step, each.value) for each in dropout] == [(1, 0.25)]
 
 
 async def test_the_data_set_is_an_input(story: Story, mirror: Mirror):

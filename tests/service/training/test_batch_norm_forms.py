@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from dropnorm import spec as dn
 from dropnorm.spec import layers
 from dropnorm_service.training import Checkpoints, Interrupted, build_model, fit, plan
-from dropnorm_service.training.layers import BLUEPRINTS
+from dropnorm_service.training.layers import BLUEPRINTS, DoesNotFit
 from dropnorm_service.training.layers.ghosts import GhostBatchNorm
 
 SHAPES = [(16, 3), (12, 3, 4, 5)]
@@ -252,6 +252,14 @@ def test_the_list_layer_has_the_same_forms() -> None:
     module = build_model(spec, (3,), 2).get_submodule("layers.1.norm")
     assert isinstance(module, GhostBatchNorm)
     assert (module.size, module.momentum) == (8, None)
+
+
+@pytest.mark.parametrize("field", ["ghost_batch_size", "synchronized"])
+def test_forms_that_sequences_have_not(field: str) -> None:
+    settings: dict[str, Any] = {field: 4 if field == "ghost_batch_size" else True}
+    with pytest.raises(DoesNotFit, match=f"a batch norm of sequences has no {field}") as raised:
+        made((2, 5, 8), **settings)
+    assert raised.value.field == field
 
 
 def test_freezing_all_that_can_learn_is_refused() -> None:

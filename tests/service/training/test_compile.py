@@ -35,18 +35,24 @@ NETWORK = (
 NORMED = dn.Regularization(batch_norm=dn.BatchNorm())
 
 
-def trained(*, compile: bool) -> FitResult:
+GHOSTS = dn.Regularization(
+    batch_norm=dn.BatchNorm(ghost_batch_size=12, averaging="cumulative", freeze_after=2)
+)
+
+
+def trained(regularization: dn.Regularization, *, compile: bool) -> FitResult:
     spec = listed(
         *NETWORK,
         optimization=dn.Optimization(epochs=3, batch_size=32),
-        regularization=NORMED,
+        regularization=regularization,
         compute=dn.Compute(device="cpu", compile=compile),
     )
     return fit(spec, split_of(spec, classification(2, 8, 8)))
 
 
-def test_the_same_training_within_rounding():
-    plain, compiled = trained(compile=False), trained(compile=True)
+@pytest.mark.parametrize("regularization", [NORMED, GHOSTS], ids=["plain", "frozen ghosts"])
+def test_the_same_training_within_rounding(regularization: dn.Regularization) -> None:
+    plain, compiled = (trained(regularization, compile=compile) for compile in (False, True))
 
     for expected, actual in zip(plain.evaluation.history, compiled.evaluation.history, strict=True):
         assert actual.train_loss == pytest.approx(expected.train_loss, rel=1e-4)
@@ -61,7 +67,10 @@ def test_a_repeat_and_a_resumption_have_the_same_numbers(tmp_path: Path):
     spec = mlp(
         16,
         optimization=dn.Optimization(epochs=3, batch_size=32),  # the last batch is not full
-        regularization=dn.Regularization(dropout=dn.Dropout(rate=0.2), batch_norm=dn.BatchNorm()),
+        regularization=dn.Regularization(
+            dropout=dn.Dropout(rate=0.2, schedule=dn.LinearDropoutSchedule()),
+            batch_norm=dn.BatchNorm(),
+        ),
         compute=dn.Compute(device="cpu", compile=True),
     )
     data = split_of(spec, classification(20, samples=220))
