@@ -470,6 +470,8 @@ def specs() -> SearchStrategy[dn.TrainingSpec]:
         selection=st.sampled_from(["validation_loss", "validation_accuracy"]),
         train_metrics=BOOLS,
         calibration_bins=st.integers(2, 1000),
+        mc_dropout_passes=st.none() | st.integers(2, 10_000),
+        temperature_scaling=BOOLS,
         recalibrate_batch_norm=st.sampled_from([None, "dropout_off", "dropout_on"]),
     )
     return made(

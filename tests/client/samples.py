@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from dropnorm.results import (
+    Calibration,
     ClassMetrics,
     DatasetSummary,
     EpochCompleted,
@@ -13,6 +14,7 @@ from dropnorm.results import (
     Evaluation,
     JobError,
     Lint,
+    MCDropout,
     MemoryEstimate,
     Metrics,
     Payload,
@@ -24,6 +26,7 @@ from dropnorm.results import (
     Slot,
     State,
     StateChanged,
+    TemperatureScaling,
     Tracked,
     TrainingCost,
     TrainingJob,
@@ -137,6 +140,34 @@ def regression() -> Evaluation:
             "history": tuple(
                 each.model_copy(update={"train_eval_accuracy": None, "validation_accuracy": None})
                 for each in whole.history
+            ),
+        }
+    )
+
+
+def measured() -> Evaluation:
+    """An evaluation with all that can be asked for."""
+    sure, unsure = (
+        Calibration(nll=0.6, brier=0.3, ece=0.2),
+        Calibration(nll=0.5, brier=0.2, ece=0.1),
+    )
+    return evaluation().model_copy(
+        update={
+            "mc_dropout": MCDropout(
+                passes=30,
+                accuracy=0.91,
+                nll=0.4,
+                brier=0.15,
+                ece=0.03,
+                predictive_entropy=0.7,
+                mutual_information=0.2,
+            ),
+            "temperature_scaling": TemperatureScaling(
+                temperature=1.5,
+                validation_before=sure,
+                validation_after=unsure,
+                test_before=sure,
+                test_after=unsure,
             ),
         }
     )

@@ -146,6 +146,41 @@ def test_plot_shows_loss_and_accuracy_and_the_best_epoch(tmp_path):
     assert chart._repr_png_().startswith(PNG)
 
 
+def test_what_was_measured_stands_beside_the_splits_and_below_them():
+    found = samples.measured()
+    lines = repr(found).splitlines()
+    assert lines[1].split() == [
+        *("train", "validation", "test"),
+        *("test,", "MC", "dropout", "test,", "temperature"),
+    ]
+    rows = {line.split("  ")[0]: line.split()[-5:] for line in lines}
+    assert rows["NLL (nats)"] == ["0.2500", "0.2500", "0.2500", "0.4000", "0.5000"]
+    assert rows["calibration error"][-2:] == ["0.0300", "0.1000"]
+    assert any(line.startswith("MC dropout, 30 passes") and "0.7000" in line for line in lines)
+    assert any(line.startswith("temperature 1.5000: NLL") for line in lines)
+    assert "MC dropout" in found._repr_html_()
+
+
+def test_normal_likelihoods_of_a_regression_are_told():
+    mc = dn.MCDropout(
+        passes=9, mse=1.0, standard_deviation=2.0, gaussian_nll=3.0, deterministic_gaussian_nll=4.0
+    )
+    text = repr(samples.regression().model_copy(update={"mc_dropout": mc}))
+    assert "standard deviation 2.0000, normal NLL 3.0000 nats (4.0000 with dropout off)" in text
+
+
+def test_what_was_measured_has_panels_and_pictures_of_its_own():
+    found = samples.measured()
+    panels = ["test: calibration"]
+    assert [axes.get_title() for axes in found.plot().axes] == ["loss", "accuracy", *panels]
+    charts = found.plots()
+    assert list(charts) == ["learning_curves", "calibration"]
+    (calibration,) = charts["calibration"].axes
+    heights = [[bar.get_height() for bar in bars] for bars in calibration.containers]
+    assert heights == [[0.25, 0.1, 0.05], [0.4, 0.15, 0.03], [0.5, 0.2, 0.1]]
+    assert all(chart._repr_png_().startswith(PNG) for chart in charts.values())
+
+
 def test_plot_of_a_regression_has_the_loss_alone():
     assert [axes.get_title() for axes in samples.regression().plot().axes] == ["loss"]
 

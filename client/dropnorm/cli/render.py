@@ -15,7 +15,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from dropnorm.results import Evaluation, Event, Plan, State, TrainingJob, Worker, _format
+from dropnorm.results import Evaluation, Event, Plan, State, TrainingJob, Worker, _findings, _format
 from dropnorm.spec import TrainingSpec
 
 stdout = Console(highlight=False)
@@ -89,16 +89,15 @@ def job_view(job: TrainingJob) -> RenderableType:
 
 
 def evaluation_view(evaluation: Evaluation) -> RenderableType:
-    """Metrics of the three splits, the gap and the cost."""
-    rows = table(_format.evaluation_title(evaluation))
-    rows.add_column("")
-    for split in _format.METRIC_HEADER[1:]:
-        rows.add_column(split, justify="right", style="bold green" if split == "test" else "")
-    for row in _format.metric_rows(evaluation):
-        rows.add_row(*row)
-    return Group(
-        "", rows, *(f"[dim]{escape(note)}" for note in _format.evaluation_notes(evaluation))
-    )
+    """Metrics of the three splits, the gap and the cost, and all else that was found out."""
+    metrics = table(_format.evaluation_title(evaluation))
+    (_, *splits), rows = _format.metric_table(evaluation)
+    metrics.add_column("")
+    for split in splits:
+        metrics.add_column(split, justify="right", style="bold green" if split == "test" else "")
+    for row in rows:
+        metrics.add_row(*row)
+    return Group("", metrics, *(f"[dim]{escape(note)}" for note in _findings.notes(evaluation)))
 
 
 def plan_view(plan: Plan, asked: TrainingSpec) -> RenderableType:

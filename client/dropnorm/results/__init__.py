@@ -37,9 +37,11 @@ from dropnorm.results.plan import (
     Slot,
     Worker,
 )
+from dropnorm.results.uncertainty import Calibration, MCDropout, TemperatureScaling
 
 __all__ = [
     "AutoOutcome",
+    "Calibration",
     "CheckpointWritten",
     "ClassMetrics",
     "DatasetLoaded",
@@ -52,6 +54,7 @@ __all__ = [
     "JobError",
     "Lint",
     "LogLine",
+    "MCDropout",
     "MemoryEstimate",
     "Metrics",
     "NormShift",
@@ -70,6 +73,7 @@ __all__ = [
     "StateChanged",
     "SystemMetrics",
     "Task",
+    "TemperatureScaling",
     "Tracked",
     "TrainingCost",
     "TrainingJob",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from dropnorm.results.evaluation import Evaluation, Metrics
     from dropnorm.results.plan import Plan, PlannedBatches, PlannedLayer
+    from dropnorm.results.uncertainty import Calibration, MCDropout
 
 Row = tuple[str, ...]
 
@@ -89,20 +90,30 @@ def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
     return mean, math.sqrt(squares / (len(values) - 1))
 
 
-def metric_rows(evaluation: Evaluation) -> list[Row]:
-    """Label, train, validation and test of each metric that the task defines."""
-    splits: tuple[Metrics, ...] = (evaluation.train, evaluation.validation, evaluation.test)
+def metric_table(evaluation: Evaluation) -> tuple[Row, list[Row]]:
+    """Header, and a row per metric that the task defines: of each split, and of test predicted in other ways."""
+    splits: dict[str, Metrics | MCDropout | Calibration] = {
+        "train": evaluation.train,
+        "validation": evaluation.validation,
+        "test": evaluation.test,
+    }
     # Where the loss is another metric by name, one row is enough.
-    same = {"nll"} if all(split.nll == split.loss for split in splits) else set()
+    named = evaluation.test.nll is not None and evaluation.test.nll == evaluation.test.loss
+    if evaluation.mc_dropout is not None:
+        splits["test, MC dropout"] = evaluation.mc_dropout
+    if evaluation.temperature_scaling is not None:
+        splits["test, temperature"] = evaluation.temperature_scaling.test_after
+    same = {"loss" if len(splits) > 3 else "nll"} if named else set()
     if evaluation.task == "generation":
         same = {"loss"}
     rows = []
     for label, attribute in _METRICS:
-        values = [getattr(split, attribute) for split in splits]
+        values = [getattr(split, attribute, None) for split in splits.values()]
         if any(value is not None for value in values) and attribute not in same:
             rows.append((label, *map(number, values)))
-    rows.append(("samples", *(f"{split.samples:,}" for split in splits)))
-    return rows
+    counts = (getattr(split, "samples", evaluation.test.samples) for split in splits.values())
+    rows.append(("samples", *(f"{samples:,}" for samples in counts)))
+    return ("", *splits), rows
 
 
 def evaluation_title(evaluation: Evaluation) -> str:
@@ -193,7 +204,6 @@ def _batches(batches: PlannedBatches) -> str:
 
 
 LAYER_HEADER: Row = ("layer", "type", "output", "parameters", "FLOPs")
-METRIC_HEADER: Row = ("", "train", "validation", "test")
 
 
 def text_table(header: Row, rows: Sequence[Row], *, left: int = 1) -> list[str]:

@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
-try:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
-except ImportError as error:
-    raise ImportError(
-        "charts are drawn with matplotlib: pip install 'dropnorm[notebook]'"
-    ) from error
-
 from dropnorm.results._format import mean_and_deviation
+from dropnorm.results._panels import draw_panel, panels_of
+from dropnorm.results._style import COLORS, INK, Chart, chart_of, style
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
     from dropnorm.results.evaluation import EpochMetrics, Evaluation
 
 Measure = Callable[["EpochMetrics"], "float | None"]
-
-# Told apart by people who see few colours too (Okabe & Ito 2008), darkened to read well on white.
-COLORS = ("#5b6470", "#e08a00", "#0f6fb4", "#0a8f66", "#c2542d", "#a8558c", "#3a9fd6", "#8a7a12")
 
 PANELS = (
     ("loss", "loss"),
@@ -39,25 +30,37 @@ PANELS = (
 )
 """Title of a panel of learning curves, and what it shows: `train_eval_*` and `validation_*` of the epochs."""
 
-_INK = "#1f2933"
-_GRID = "#e3e7ec"
-
-
-class Chart(Figure):
-    """A figure that a notebook shows whichever backend it has set up."""
-
-    def _repr_png_(self) -> bytes:
-        buffer = io.BytesIO()
-        self.savefig(buffer, format="png", dpi=110)
-        return buffer.getvalue()
-
 
 def plot_evaluation(evaluation: Evaluation) -> Chart:
+    """The learning curves, and a panel for each measurement that was asked for."""
+    measures, found = _measures(evaluation), [panel for _, panel in panels_of(evaluation)]
+    title = evaluation.dataset.name + ("" if found else ": learning curves")
+    count = len(measures) + len(found)
+    chart, axes = chart_of(count, title, columns=4 if found else count)
+    _draw_curves(axes[: len(measures)], measures, evaluation)
+    for place, panel in zip(axes[len(measures) :], found, strict=True):
+        draw_panel(place, panel, evaluation)
+    return chart
+
+
+def plots(evaluation: Evaluation) -> dict[str, Chart]:
+    """The same, each a chart of its own, by name; `learning_curves` first."""
+    name, measures = evaluation.dataset.name, _measures(evaluation)
+    curves, axes = chart_of(len(measures), f"{name}: learning curves")
+    _draw_curves(axes, measures, evaluation)
+    charts = {"learning_curves": curves}
+    for key, panel in panels_of(evaluation):
+        charts[key], (place,) = chart_of(1, name)
+        draw_panel(place, panel, evaluation)
+    return charts
+
+
+def _draw_curves(
+    panels: Sequence[Axes], measures: Sequence[tuple[str, Measure, Measure]], evaluation: Evaluation
+) -> None:
     """Loss and what else the task measures, by epoch: train and validation, the best epoch marked."""
-    measures = _measures(evaluation)
-    chart = _chart(len(measures), f"{evaluation.dataset.name}: learning curves")
-    for axes, (title, train, validation) in zip(_row(chart, len(measures)), measures, strict=True):
-        _style(axes, title)
+    for axes, (title, train, validation) in zip(panels, measures, strict=True):
+        style(axes, title)
         for label, measure, color, line in (
             ("train", train, COLORS[0], "--"),
             ("validation", validation, COLORS[2], "-"),
@@ -72,8 +75,7 @@ def plot_evaluation(evaluation: Evaluation) -> Chart:
             linewidth=1.2,
             label=f"best epoch ({evaluation.best_epoch})",
         )
-        axes.legend(frameon=False, labelcolor=_INK)
-    return chart
+        axes.legend(frameon=False, labelcolor=INK)
 
 
 def plot_comparison(
@@ -95,10 +97,9 @@ def plot_comparison(
     if not groups or not all(groups.values()):
         raise ValueError("plot_comparison needs at least one evaluation in every group")
     measures = _measures(next(iter(groups.values()))[0])
-    chart = _chart(len(measures) + 1, title)
-    *panels, dots = _row(chart, len(measures) + 1)
+    chart, (*panels, dots) = chart_of(len(measures) + 1, title)
     for axes, (name, train, validation) in zip(panels, measures, strict=True):
-        _style(axes, name)
+        style(axes, name)
         drawn: list[Sequence[float]] = []
         for color, (label, evaluations) in zip(_colors(), groups.items(), strict=False):
             trains = [_curve(each, train) for each in evaluations]
@@ -170,7 +171,7 @@ def _zoom(axes: Axes, curves: Iterable[Sequence[float]]) -> None:
 def _test_dots(axes: Axes, groups: Mapping[str, Sequence[Evaluation]]) -> None:
     """A dot per repetition, and mean and deviation beside them."""
     first = next(iter(groups.values()))[0]
-    _style(axes, f"test {_test_metric(first)[0]}", "")
+    style(axes, f"test {_test_metric(first)[0]}", "")
     for index, (color, evaluations) in enumerate(zip(_colors(), groups.values(), strict=False)):
         values = [_test_metric(each)[1] for each in evaluations]
         # Side by side, so that two equal repetitions are two dots.
@@ -202,34 +203,12 @@ def _test_metric(evaluation: Evaluation) -> tuple[str, float]:
     return ("MSE", test.mse) if test.mse is not None else ("loss", test.loss)
 
 
-def _chart(panels: int, title: str) -> Chart:
-    chart = Chart(figsize=(4.6 * panels, 4.3), layout="constrained", facecolor="white")
-    chart.suptitle(title, fontsize=13, fontweight="bold", color=_INK)
-    return chart
-
-
-def _row(chart: Chart, panels: int) -> list[Axes]:
-    return [chart.add_subplot(1, panels, index + 1) for index in range(panels)]
-
-
-def _style(axes: Axes, title: str, x: str = "epoch") -> None:
-    axes.set_title(title, fontsize=11, color=_INK)
-    axes.set_xlabel(x, color=_INK)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.grid(color=_GRID, linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.tick_params(colors=_INK, labelsize=9, length=0)
-    for side in ("top", "right", "left"):
-        axes.spines[side].set_visible(False)
-    axes.spines["bottom"].set_color(_GRID)
-
-
 def _legend(chart: Chart, axes: Axes) -> None:
     """One for all panels, below them; and what the two kinds of line mean."""
     handles, labels = axes.get_legend_handles_labels()
     styles: Sequence[tuple[str, Any]] = (("validation", "-"), ("train", "--"))
     for label, line in styles:
-        handles.append(axes.plot([], [], line, color=_INK, linewidth=1.4)[0])
+        handles.append(axes.plot([], [], line, color=INK, linewidth=1.4)[0])
         labels.append(label)
     chart.legend(
         handles,
@@ -237,7 +216,7 @@ def _legend(chart: Chart, axes: Axes) -> None:
         loc="outside lower center",
         ncols=len(labels),
         frameon=False,
-        labelcolor=_INK,
+        labelcolor=INK,
     )
 
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from dropnorm.results import _format
+from dropnorm.results import _findings, _format
 from dropnorm.results._base import ResultModel
 from dropnorm.results.auto import AutoOutcome
+from dropnorm.results.uncertainty import MCDropout, TemperatureScaling
 
 if TYPE_CHECKING:
     import pandas
 
-    from dropnorm.results._plot import Chart
+    from dropnorm.results._style import Chart
 
 Task = Literal[
     "classification",
@@ -261,6 +262,10 @@ class Evaluation(ResultModel):
     """What computing the running statistics anew has changed, before all these metrics; absent when not asked for."""
     auto: AutoOutcome | None = None
     """What automatic values came to; absent when none were asked for."""
+    mc_dropout: MCDropout | None = None
+    """The test split with dropout on; absent when not asked for."""
+    temperature_scaling: TemperatureScaling | None = None
+    """What one temperature makes of the calibration; absent when not asked for."""
 
     def to_frame(self) -> pandas.DataFrame:
         """The history as a pandas DataFrame: a row per epoch, indexed by `epoch`, a column per metric.
@@ -278,7 +283,7 @@ class Evaluation(ResultModel):
         return pandas.DataFrame(rows, columns=list(EpochMetrics.model_fields)).set_index("epoch")
 
     def plot(self) -> Chart:
-        """Learning curves: loss and, in classification, accuracy by epoch, the best epoch marked.
+        """Learning curves, the best epoch marked, and a panel for each measurement that was asked for.
 
         Returns:
             A matplotlib Figure that notebooks show by themselves; `savefig(path)` writes it.
@@ -290,16 +295,25 @@ class Evaluation(ResultModel):
 
         return plot_evaluation(self)
 
+    def plots(self) -> dict[str, Chart]:
+        """The panels of `plot`, each a chart of its own by name: `learning_curves`, `calibration` and so on.
+
+        Raises:
+            ImportError: matplotlib is not installed.
+        """
+        from dropnorm.results._plot import plots
+
+        return plots(self)
+
     def __repr__(self) -> str:
-        table = _format.text_table(_format.METRIC_HEADER, _format.metric_rows(self))
-        return "\n".join([_format.evaluation_title(self), *table, *_format.evaluation_notes(self)])
+        header, rows = _format.metric_table(self)
+        table = _format.text_table(header, rows)
+        return "\n".join([_format.evaluation_title(self), *table, *_findings.notes(self)])
 
     __str__ = __repr__
 
     def _repr_html_(self) -> str:
+        header, rows = _format.metric_table(self)
         return _format.html_table(
-            _format.evaluation_title(self),
-            _format.METRIC_HEADER,
-            _format.metric_rows(self),
-            _format.evaluation_notes(self),
+            _format.evaluation_title(self), header, rows, _findings.notes(self)
         )

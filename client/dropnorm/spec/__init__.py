@@ -8,7 +8,7 @@ from dropnorm.spec._base import InvalidSpecError, Problem, SpecModel
 from dropnorm.spec.architecture import MLP, Architecture, Sequential
 from dropnorm.spec.auto import AutoBatchSize, AutoLearningRate
 from dropnorm.spec.batch_sizes import BatchSizeGrowth, BatchSizeSchedule, BatchSizeSteps
-from dropnorm.spec.compute import Compute, EvaluationSettings
+from dropnorm.spec.compute import Compute
 from dropnorm.spec.data import Data
 from dropnorm.spec.dropout import (
     CurriculumDropoutSchedule,
@@ -18,6 +18,7 @@ from dropnorm.spec.dropout import (
     LinearDropoutSchedule,
     OffAfterDropoutSchedule,
 )
+from dropnorm.spec.evaluation import EvaluationSettings
 from dropnorm.spec.families import VGG, AlexNet, DenseNet, GoogLeNet, ResNet
 from dropnorm.spec.generative import GAN, VAE
 from dropnorm.spec.initialization import Initialization

@@ -1,4 +1,4 @@
-"""Where and how exactly a job computes, and how its result is evaluated."""
+"""Where and how exactly a job computes."""
 
 from __future__ import annotations
 
@@ -36,20 +36,3 @@ class Compute(SpecModel):
             )
         if self.precision == "float16" and self.device != "cuda":
             yield Problem("precision", "float16 needs a GPU: choose device cuda, or bfloat16")
-
-
-class EvaluationSettings(SpecModel):
-    """What is measured besides the loss."""
-
-    selection: Literal["validation_loss", "validation_accuracy"] = "validation_loss"
-    """Which metric names the best epoch, whose weights are kept and tested; accuracy only in classification. Early
-    stopping watches the same metric."""
-    train_metrics: Bool = True
-    """Evaluate the training split in eval mode after each epoch, which the generalisation gap of each epoch needs; at
-    the best epoch it is measured in any case."""
-    calibration_bins: Annotated[Int, Field(ge=2, le=1000)] = 15
-    """Equal-width confidence bins of the expected calibration error, 2 to 1000 (Guo et al. 2017)."""
-    recalibrate_batch_norm: Literal["dropout_off", "dropout_on"] | None = None
-    """Compute running means and variances anew before the evaluation: at the best weights, over the whole training
-    split in batches as in training, with dropout off or on (Wu & Johnson 2021); what it changes is reported. Frozen
-    ones stay. Absent: not at all."""

@@ -12,8 +12,9 @@ from pydantic import Field, ValidationError
 from dropnorm.spec import _files
 from dropnorm.spec._base import Int, InvalidSpecError, SpecModel, problems_of
 from dropnorm.spec.architecture import Architecture
-from dropnorm.spec.compute import Compute, EvaluationSettings
+from dropnorm.spec.compute import Compute
 from dropnorm.spec.data import Data
+from dropnorm.spec.evaluation import EvaluationSettings
 from dropnorm.spec.initialization import Initialization
 from dropnorm.spec.optimization import Optimization
 from dropnorm.spec.regularization import Regularization

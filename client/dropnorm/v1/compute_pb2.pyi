@@ -178,6 +178,8 @@ class EvaluationSettings(google.protobuf.message.Message):
     TRAIN_METRICS_FIELD_NUMBER: builtins.int
     CALIBRATION_BINS_FIELD_NUMBER: builtins.int
     RECALIBRATE_BATCH_NORM_FIELD_NUMBER: builtins.int
+    MC_DROPOUT_PASSES_FIELD_NUMBER: builtins.int
+    TEMPERATURE_SCALING_FIELD_NUMBER: builtins.int
     selection: Global___EvaluationSettings.Selection.ValueType
     """Which metric names the best epoch, whose weights are kept and tested; accuracy only in
     classification. Early stopping watches the same metric. Default: SELECTION_VALIDATION_LOSS.
@@ -195,6 +197,16 @@ class EvaluationSettings(google.protobuf.message.Message):
     weights, over the whole training split in batches as in training (Wu & Johnson 2021). What it
     changes is reported; frozen ones stay. Default: not at all.
     """
+    mc_dropout_passes: builtins.int
+    """Predict the test split so often with dropout on and batch norm in eval mode, and report what
+    the mean prediction is worth and how far the passes differ (Gal & Ghahramani 2016); in
+    classification and regression. Limits: 2 to 10,000. Default: not at all.
+    """
+    temperature_scaling: builtins.bool
+    """Fit a temperature for the logits to the validation split, and report the calibration of the
+    test split before and after (Guo et al. 2017); only in classification. The model itself stays
+    as it is. Default: false.
+    """
     def __init__(
         self,
         *,
@@ -202,15 +214,21 @@ class EvaluationSettings(google.protobuf.message.Message):
         train_metrics: builtins.bool | None = ...,
         calibration_bins: builtins.int | None = ...,
         recalibrate_batch_norm: Global___EvaluationSettings.RecalibrateBatchNorm.ValueType | None = ...,
+        mc_dropout_passes: builtins.int | None = ...,
+        temperature_scaling: builtins.bool | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_calibration_bins", b"_calibration_bins", "_recalibrate_batch_norm", b"_recalibrate_batch_norm", "_selection", b"_selection", "_train_metrics", b"_train_metrics", "calibration_bins", b"calibration_bins", "recalibrate_batch_norm", b"recalibrate_batch_norm", "selection", b"selection", "train_metrics", b"train_metrics"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_calibration_bins", b"_calibration_bins", "_recalibrate_batch_norm", b"_recalibrate_batch_norm", "_selection", b"_selection", "_train_metrics", b"_train_metrics", "calibration_bins", b"calibration_bins", "recalibrate_batch_norm", b"recalibrate_batch_norm", "selection", b"selection", "train_metrics", b"train_metrics"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_calibration_bins", b"_calibration_bins", "_mc_dropout_passes", b"_mc_dropout_passes", "_recalibrate_batch_norm", b"_recalibrate_batch_norm", "_selection", b"_selection", "_temperature_scaling", b"_temperature_scaling", "_train_metrics", b"_train_metrics", "calibration_bins", b"calibration_bins", "mc_dropout_passes", b"mc_dropout_passes", "recalibrate_batch_norm", b"recalibrate_batch_norm", "selection", b"selection", "temperature_scaling", b"temperature_scaling", "train_metrics", b"train_metrics"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_calibration_bins", b"_calibration_bins", "_mc_dropout_passes", b"_mc_dropout_passes", "_recalibrate_batch_norm", b"_recalibrate_batch_norm", "_selection", b"_selection", "_temperature_scaling", b"_temperature_scaling", "_train_metrics", b"_train_metrics", "calibration_bins", b"calibration_bins", "mc_dropout_passes", b"mc_dropout_passes", "recalibrate_batch_norm", b"recalibrate_batch_norm", "selection", b"selection", "temperature_scaling", b"temperature_scaling", "train_metrics", b"train_metrics"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_calibration_bins", b"_calibration_bins"]) -> typing.Literal["calibration_bins"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_mc_dropout_passes", b"_mc_dropout_passes"]) -> typing.Literal["mc_dropout_passes"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_recalibrate_batch_norm", b"_recalibrate_batch_norm"]) -> typing.Literal["recalibrate_batch_norm"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_selection", b"_selection"]) -> typing.Literal["selection"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_temperature_scaling", b"_temperature_scaling"]) -> typing.Literal["temperature_scaling"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_train_metrics", b"_train_metrics"]) -> typing.Literal["train_metrics"] | None: ...
 

@@ -5,6 +5,7 @@ isort:skip_file
 
 import builtins
 import collections.abc
+import dropnorm.v1.uncertainty_pb2
 import google.protobuf.descriptor
 import google.protobuf.internal.containers
 import google.protobuf.internal.enum_type_wrapper
@@ -77,6 +78,8 @@ class Evaluation(google.protobuf.message.Message):
     COST_FIELD_NUMBER: builtins.int
     RECALIBRATION_FIELD_NUMBER: builtins.int
     AUTO_FIELD_NUMBER: builtins.int
+    MC_DROPOUT_FIELD_NUMBER: builtins.int
+    TEMPERATURE_SCALING_FIELD_NUMBER: builtins.int
     task: Global___Task.ValueType
     """Kind of learning problem."""
     best_epoch: builtins.int
@@ -121,6 +124,14 @@ class Evaluation(google.protobuf.message.Message):
     def auto(self) -> Global___AutoOutcome:
         """What automatic values came to; absent when none were asked for."""
 
+    @property
+    def mc_dropout(self) -> dropnorm.v1.uncertainty_pb2.MCDropout:
+        """The test split with dropout on; absent when not asked for."""
+
+    @property
+    def temperature_scaling(self) -> dropnorm.v1.uncertainty_pb2.TemperatureScaling:
+        """What one temperature makes of the calibration; absent when not asked for."""
+
     def __init__(
         self,
         *,
@@ -136,9 +147,11 @@ class Evaluation(google.protobuf.message.Message):
         cost: Global___TrainingCost | None = ...,
         recalibration: Global___Recalibration | None = ...,
         auto: Global___AutoOutcome | None = ...,
+        mc_dropout: dropnorm.v1.uncertainty_pb2.MCDropout | None = ...,
+        temperature_scaling: dropnorm.v1.uncertainty_pb2.TemperatureScaling | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["auto", b"auto", "cost", b"cost", "dataset", b"dataset", "recalibration", b"recalibration", "test", b"test", "train", b"train", "validation", b"validation"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["auto", b"auto", "best_epoch", b"best_epoch", "cost", b"cost", "dataset", b"dataset", "generalization_gap", b"generalization_gap", "history", b"history", "recalibration", b"recalibration", "stopped_early", b"stopped_early", "task", b"task", "test", b"test", "train", b"train", "validation", b"validation"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["auto", b"auto", "cost", b"cost", "dataset", b"dataset", "mc_dropout", b"mc_dropout", "recalibration", b"recalibration", "temperature_scaling", b"temperature_scaling", "test", b"test", "train", b"train", "validation", b"validation"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["auto", b"auto", "best_epoch", b"best_epoch", "cost", b"cost", "dataset", b"dataset", "generalization_gap", b"generalization_gap", "history", b"history", "mc_dropout", b"mc_dropout", "recalibration", b"recalibration", "stopped_early", b"stopped_early", "task", b"task", "temperature_scaling", b"temperature_scaling", "test", b"test", "train", b"train", "validation", b"validation"]) -> None: ...
 
 Global___Evaluation: typing_extensions.TypeAlias = Evaluation
 

@@ -11,6 +11,7 @@ from dropnorm.spec import layers as spec
 from dropnorm_service.training.batching import Batching
 from dropnorm_service.training.design import Design, design
 from dropnorm_service.training.elements import Element
+from dropnorm_service.training.evaluation import misfits
 from dropnorm_service.training.inference import inference_batch_size
 from dropnorm_service.training.tasks import WITH_ACCURACY, WITH_SMOOTHING
 from dropnorm_service.training.timetable import Timetable, part_sizes
@@ -21,12 +22,14 @@ def check(training: TrainingSpec, dataset: DatasetSummary) -> Design:
 
     Raises:
         InvalidSpecError: the layers do not fit the data, batch norm would see a single value per channel,
-            or the metric that selects does not exist; every field at fault is named.
+            the metric that selects does not exist, or a measurement is not defined for the task; every
+            field at fault is named.
     """
     problems = [
         *_selection(training, dataset),
         *_range_test(training, dataset),
         *_smoothing(training, dataset),
+        *misfits(training, dataset),
     ]
     try:
         paper = design(training, dataset.input_shape, dataset.outputs, dataset.sequences)

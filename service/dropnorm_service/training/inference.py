@@ -56,7 +56,7 @@ class Inference:
         """What the network says of a split: float32 `[samples, width]`, on the device."""
         self.network.eval()
         result = torch.empty(len(part), width, device=part.x.device)
-        for batch in self._slices(part):
+        for batch in self.slices(part):
             with self._autocast:
                 result[batch] = self.network(part.x[batch])
             self.between_batches()
@@ -67,7 +67,7 @@ class Inference:
         """The sum over a split's batches of what `measure` makes of the network and a batch, on the device."""
         self.network.eval()
         totals = []
-        for batch in self._slices(part):
+        for batch in self.slices(part):
             with self._autocast:
                 totals.append(measure(self.network, Split(part.x[batch], part.y[batch])))
             self.between_batches()
@@ -80,5 +80,6 @@ class Inference:
         with torch.inference_mode(), self._autocast:
             yield self.network
 
-    def _slices(self, part: Split) -> tuple[slice, ...]:
+    def slices(self, part: Split) -> tuple[slice, ...]:
+        """Where each batch of a split lies."""
         return Batching.of(len(part), self._batch_size).slices

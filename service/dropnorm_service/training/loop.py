@@ -27,6 +27,7 @@ from dropnorm_service.training.design import Design
 from dropnorm_service.training.device import arithmetic, memory_bytes, wait_for
 from dropnorm_service.training.dropout_rates import DropoutRates
 from dropnorm_service.training.errors import Diverged, memory_reported
+from dropnorm_service.training.evaluation import measure
 from dropnorm_service.training.freezing import FrozenNorms
 from dropnorm_service.training.inference import Inference, inference_batch_size
 from dropnorm_service.training.objectives import objective_of
@@ -173,6 +174,7 @@ class _Training:
         recalibration = self._recalibrate()
         parts = (data.train, data.validation, data.test)
         train, validation, test = (self._objective.metrics(self._inference, part) for part in parts)
+        measured = measure(self._inference, spec, data)
         evaluation = Evaluation(
             task=data.summary.task,
             dataset=data.summary,
@@ -186,6 +188,8 @@ class _Training:
             cost=training_cost(state, self._paper, self._samples_seen()),
             recalibration=recalibration,
             auto=state.auto,
+            mc_dropout=measured.mc_dropout,
+            temperature_scaling=measured.temperature_scaling,
         )
         return FitResult(state.model, evaluation, self._objective.pictures(self._inference))
 

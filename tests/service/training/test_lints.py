@@ -458,3 +458,11 @@ def test_limits_on_weights_that_are_not_there() -> None:
         "regularization.max_norm"
     )
     assert "REGULARIZATION_WITHOUT_EFFECT" not in lints(mlp(8, regularization=limits))
+
+
+def test_passes_of_dropout_where_there_is_none() -> None:
+    evaluation = dn.EvaluationSettings(mc_dropout_passes=5)
+    dropout = dn.Regularization(dropout=dn.Dropout(rate=0.5))
+    field = "evaluation.mc_dropout_passes"
+    assert lints(mlp(8, evaluation=evaluation)) == {"EVALUATION_WITHOUT_EFFECT": field}
+    assert lints(mlp(8, evaluation=evaluation, regularization=dropout)) == {}

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 
 from mlflow.entities import Metric
+from pydantic import BaseModel
 
 from dropnorm.results import EpochCompleted, Evaluation, Metrics, Recalibration
 
@@ -39,7 +40,8 @@ def epoch_metrics(epoch: EpochCompleted, time: datetime) -> list[Metric]:
 
 
 def final_metrics(evaluation: Evaluation, time: datetime) -> list[Metric]:
-    """An evaluation's metrics: `test_*`, `best/train_*`, `best/validation_*`, `cost/*`, `recalibration/*` and `auto/*`.
+    """An evaluation's metrics: `test_*`, `best/train_*`, `best/validation_*` and `cost/*`, and of what was
+    asked for, `recalibration/*`, `auto/*`, `mc_dropout/*` and `temperature_scaling/*`.
 
     Their step is 0, which MLflow's page takes for a single number: it draws bars, not a curve of one point.
     """
@@ -60,7 +62,18 @@ def final_metrics(evaluation: Evaluation, time: datetime) -> list[Metric]:
     if auto := evaluation.auto:
         chosen = {"learning_rate": auto.learning_rate, "batch_size": auto.batch_size}
         values |= {f"auto/{name}": value for name, value in chosen.items() if value is not None}
+    values |= _flat("mc_dropout", evaluation.mc_dropout)
+    values |= _flat("temperature_scaling", evaluation.temperature_scaling)
     return _entities(values, 0, time)
+
+
+def _flat(prefix: str, found: BaseModel | None) -> Iterator[tuple[str, float]]:
+    """The numbers of a result and of its parts: `temperature_scaling/test_after/nll`."""
+    for name, value in found or ():
+        if isinstance(value, BaseModel):
+            yield from _flat(f"{prefix}/{name}", value)
+        elif isinstance(value, int | float):
+            yield f"{prefix}/{name}", value
 
 
 def _recalibration(found: Recalibration) -> Iterator[tuple[str, float]]:

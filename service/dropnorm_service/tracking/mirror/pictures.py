@@ -31,14 +31,17 @@ _DPI = 120
 
 
 def draw(evaluation: Evaluation, title: str, folder: Path) -> None:
-    """Write `learning_curves.png` into a folder, in classification `confusion_matrix.png`, after a range test
-    `range_test.png`."""
-    curves = evaluation.plot()
-    curves.suptitle(f"{title}: learning curves", fontsize=13, fontweight="bold", color=_INK)
+    """Write `learning_curves.png` into a folder, a picture of each measurement that was asked for, in
+    classification `confusion_matrix.png`, after a range test `range_test.png`."""
+    charts = evaluation.plots()
+    curves = charts["learning_curves"]
     units = {"loss": _LOSSES[evaluation.task], "accuracy": "share that is right"}
     for axes in curves.axes:
         axes.set_ylabel(units.get(axes.get_title(), "nats"), color=_INK)
-    curves.savefig(folder / "learning_curves.png", dpi=_DPI)
+    for name, chart in charts.items():
+        text = f"{title}: {name.replace('_', ' ')}"
+        chart.suptitle(text, fontsize=13, fontweight="bold", color=_INK)
+        chart.savefig(folder / f"{name}.png", dpi=_DPI)
     if evaluation.test.classes:
         matrix = confusion_matrix(evaluation, f"{title}: confusion matrix")
         matrix.savefig(folder / "confusion_matrix.png", dpi=_DPI)

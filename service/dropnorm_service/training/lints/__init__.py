@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dropnorm.results import Lint
 from dropnorm_service.training.lints import (
     batch_norms,
+    evaluation,
     network,
     optimizers,
     over_time,
@@ -43,6 +44,7 @@ RULES: Sequence[Rule] = (
     training.idle_early_stopping,
     over_time.idle_dropout_schedule,
     over_time.recompilation,
+    evaluation.idle_mc_dropout,
     training.unused_gpus,
     training.nearly_full,
 )

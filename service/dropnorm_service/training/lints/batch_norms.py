@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dropnorm.results import Lint
 from dropnorm.spec import layers as spec
 from dropnorm_service.training.elements import Element
-from dropnorm_service.training.layers import DropsBranch
+from dropnorm_service.training.lints.flow import drops
 from dropnorm_service.training.lints.subject import Subject, over_fields
 from dropnorm_service.training.timetable import largest_part
 
@@ -66,18 +66,12 @@ def idle_recalibration(subject: Subject) -> Iterator[Lint]:
             field=field,
             message="no batch norm of the network keeps running statistics; leave it out",
         )
-    elif asked == "dropout_on" and not any(_drops(layer.element) for layer in subject.paper.walk()):
+    elif asked == "dropout_on" and not any(drops(layer.element) for layer in subject.paper.walk()):
         yield Lint(
             code="RECALIBRATION_WITHOUT_EFFECT",
             field=field,
             message="the network has no dropout to be on; dropout_off says the same",
         )
-
-
-def _drops(element: Element) -> bool:
-    if isinstance(element.layer, spec.Linear):
-        return bool(element.layer.dropconnect_rate)
-    return isinstance(element.layer, spec.Dropout | DropsBranch) and element.layer.rate > 0.0
 
 
 def _batch_norms(subject: Subject) -> Iterator[tuple[Element, spec.BatchNorm]]:

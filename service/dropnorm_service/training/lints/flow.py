@@ -8,10 +8,17 @@ from dataclasses import dataclass, field
 from dropnorm.spec import layers as spec
 from dropnorm_service.training.design import Design, DesignedLayer
 from dropnorm_service.training.elements import Element, Meet
-from dropnorm_service.training.layers import Attend, InnerLayer, Upsampling
+from dropnorm_service.training.layers import Attend, DropsBranch, InnerLayer, Upsampling
 
 _Dropouts = frozenset[Element]
 _NOTHING: _Dropouts = frozenset()
+
+
+def drops(element: Element) -> bool:
+    """Whether it drops units, weights or branches in training."""
+    if isinstance(element.layer, spec.Linear):
+        return bool(element.layer.dropconnect_rate)
+    return isinstance(element.layer, spec.Dropout | DropsBranch) and element.layer.rate > 0.0
 
 
 @dataclass

@@ -1,0 +1,33 @@
+"""What is measured of a training besides its loss."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from dropnorm.spec._base import Bool, Int, SpecModel
+
+
+class EvaluationSettings(SpecModel):
+    """What is measured besides the loss."""
+
+    selection: Literal["validation_loss", "validation_accuracy"] = "validation_loss"
+    """Which metric names the best epoch, whose weights are kept and tested; accuracy only in classification. Early
+    stopping watches the same metric."""
+    train_metrics: Bool = True
+    """Evaluate the training split in eval mode after each epoch, which the generalisation gap of each epoch needs; at
+    the best epoch it is measured in any case."""
+    calibration_bins: Annotated[Int, Field(ge=2, le=1000)] = 15
+    """Equal-width confidence bins of the expected calibration error, 2 to 1000 (Guo et al. 2017)."""
+    recalibrate_batch_norm: Literal["dropout_off", "dropout_on"] | None = None
+    """Compute running means and variances anew before the evaluation: at the best weights, over the whole training
+    split in batches as in training, with dropout off or on (Wu & Johnson 2021); what it changes is reported. Frozen
+    ones stay. Absent: not at all."""
+    mc_dropout_passes: Annotated[Int, Field(ge=2, le=10_000)] | None = None
+    """Predict the test split so often with dropout on and batch norm in eval mode, 2 to 10,000, and report what the
+    mean prediction is worth and how far the passes differ (Gal & Ghahramani 2016); in classification and regression.
+    Absent: not at all."""
+    temperature_scaling: Bool = False
+    """Fit a temperature for the logits to the validation split, and report the calibration of the test split before
+    and after (Guo et al. 2017); only in classification. The model itself stays as it is."""
