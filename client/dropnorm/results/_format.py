@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from dropnorm.results.evaluation import Evaluation, Metrics
     from dropnorm.results.plan import Plan, PlannedBatches, PlannedLayer
     from dropnorm.results.uncertainty import Calibration, MCDropout
+    from dropnorm.spec import Optimization
 
 Row = tuple[str, ...]
 
@@ -186,9 +187,21 @@ def plan_notes(plan: Plan) -> list[str]:
         f"{plan.total_steps:,} steps: {epochs:,} epochs of "
         + ", ".join(map(_batches, plan.batches))
         + (f", in parts of at most {part:,}" if part else ""),
+        *_to_be_found(plan.spec.optimization),
         f"{size(memory.total)} of memory: parameters {size(memory.parameters)}, gradients "
         f"{size(memory.gradients)}, optimizer {size(memory.optimizer)}, activations "
         f"{size(memory.activations)}, data {size(memory.data)}",
+    ]
+
+
+def _to_be_found(optimization: Optimization) -> list[str]:
+    """The range test before training, if there is one."""
+    test, lr = optimization.auto_learning_rate, optimization.optimizer.lr
+    if test is None:
+        return []
+    return [
+        f"learning rate to be found by {test.steps:,} steps from {lr * test.lowest_factor:.3g} to "
+        f"{lr * test.highest_factor:.3g}"
     ]
 
 

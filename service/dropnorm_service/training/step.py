@@ -78,7 +78,10 @@ class Stepper:
         return loss
 
     def _accumulate(self, x: Tensor, y: Tensor) -> Tensor:
-        """The gradient of a batch's mean loss, from that of its parts."""
+        """The gradient of a batch's mean loss, from that of its parts.
+
+        A part counts by its samples, also where its own loss is a mean over tokens.
+        """
         parts = math.ceil(len(x) / self._micro)
         losses = [
             self._backward(some, targets, len(some) / len(x))

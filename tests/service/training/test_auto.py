@@ -157,6 +157,11 @@ class TestLearningRate:
             check(spec, summary(1, 16, 16, task="generation"))
 
 
+def test_a_plan_tells_of_the_range_test() -> None:
+    found = plan(asked(auto_learning_rate=dn.AutoLearningRate()), summary(6))
+    assert "learning rate to be found by 100 steps from 1e-06 to 1" in repr(found)
+
+
 class TestChoice:
     @staticmethod
     def choice(losses: list[float]) -> float | None:

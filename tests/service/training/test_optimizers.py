@@ -6,6 +6,7 @@ from typing import Any, get_args
 import pytest
 import torch
 from tests.service.training.shorthand import listed
+from tests.service.training.test_families import SMALL
 from torch import nn
 
 from dropnorm import spec as dn
@@ -260,6 +261,24 @@ def test_joined_optimizers_are_saved_and_loaded_as_one() -> None:
     other.load_state_dict(copy.deepcopy(optimizer.state_dict()))
     for mine, yours in zip(trained(optimizer, first), trained(other, second), strict=True):
         assert torch.equal(mine, yours)
+
+
+@pytest.mark.parametrize("kind", OPTIMIZERS)
+@pytest.mark.parametrize("architecture", [*SMALL.values(), dn.GAN(width=8), dn.VAE()], ids=str)
+def test_every_optimizer_keeps_at_most_two_values_per_weight(
+    kind: str, architecture: dn.Architecture
+) -> None:
+    """Of every family, on paper: each parameter is in one group and gets its step."""
+    optimization = dn.Optimization.model_validate({"optimizer": {"kind": kind}})
+    spec = dn.TrainingSpec(
+        architecture=architecture, optimization=optimization, data=dn.Data(dataset="digits")
+    )
+    with torch.device("meta"):
+        model = build_model(spec, (1, 32, 32), 10)
+    weights = sum(each.nbytes for each in model.parameters())
+    grouped = build_optimizer(optimization, model, torch.device("meta")).param_groups
+    assert sum(each.nbytes for group in grouped for each in group["params"]) == weights
+    assert optimizer_state(optimization, model) <= 2 * weights
 
 
 def test_muon_without_matrices_is_adamw() -> None:
