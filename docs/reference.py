@@ -18,6 +18,7 @@ from pydantic.fields import FieldInfo
 
 from dropnorm.spec import (
     Architecture,
+    Averaging,
     BatchSizeSchedule,
     DropoutSchedule,
     Layer,
@@ -37,6 +38,7 @@ UNIONS: Mapping[str, Any] = {
     "optimizer": Optimizer,
     "schedule": Schedule,
     "batch_size_schedule": BatchSizeSchedule,
+    "averaging": Averaging,
 }
 
 Row = Sequence[str]
@@ -92,7 +94,8 @@ def spec() -> str:
         if name == "regularization":
             parts += union("dropout.schedule")
         if name == "optimization":
-            parts += [*union("optimizer"), *union("schedule"), *union("batch_size_schedule")]
+            parts += [*union("optimizer"), *union("schedule")]
+            parts += [*union("batch_size_schedule"), *union("averaging")]
     return "\n".join(parts)
 
 

@@ -417,6 +417,9 @@ def optimizations(draw: st.DrawFn) -> dn.Optimization:
                 | made(dn.AutoBatchSize, max_size=sizes, memory_share=SHARES),
                 "last_batch": st.sampled_from(["keep", "drop"]),
                 "gradient_clipping": st.none() | clipping,
+                "averaging": st.none()
+                | made(dn.EMA, decay=st.floats(0.01, 0.99))
+                | made(dn.SWA, start_epoch=length),
                 "early_stopping": st.none()
                 | made(dn.EarlyStopping, patience=EPOCHS, min_delta=NON_NEGATIVE),
             },

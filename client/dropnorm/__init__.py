@@ -79,9 +79,11 @@ if TYPE_CHECKING:
     from dropnorm.results._plot import plot_comparison
     from dropnorm.spec import (
         BERT,
+        EMA,
         GAN,
         MLP,
         SGD,
+        SWA,
         VAE,
         VGG,
         ActivationFunction,
@@ -92,6 +94,7 @@ if TYPE_CHECKING:
         Architecture,
         AutoBatchSize,
         AutoLearningRate,
+        Averaging,
         BatchNorm,
         BatchNormSettings,
         BatchSizeGrowth,
@@ -146,9 +149,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BERT",
+    "EMA",
     "GAN",
     "MLP",
     "SGD",
+    "SWA",
     "VAE",
     "VGG",
     "ActivationFunction",
@@ -163,6 +168,7 @@ __all__ = [
     "AutoBatchSize",
     "AutoLearningRate",
     "AutoOutcome",
+    "Averaging",
     "BatchNorm",
     "BatchNormSettings",
     "BatchSizeGrowth",

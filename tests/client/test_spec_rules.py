@@ -224,6 +224,11 @@ RULES: dict[str, tuple[dict[str, Any], str, str]] = {
         "optimization.batch_size_schedule.steps.sizes",
         "give a size for each of the 2 milestones",
     ),
+    "an average after the end": (
+        optimization(epochs=5, averaging={"kind": "swa", "start_epoch": 6}),
+        "optimization.averaging.swa.start_epoch",
+        "averaging would begin with epoch 6, and training ends after 5",
+    ),
     "batches that may not grow": (
         optimization(batch_size_schedule={"kind": "growth", "milestones": [2], "max_size": 64}),
         "optimization.batch_size_schedule.growth.max_size",

@@ -7,6 +7,7 @@ from dropnorm.spec import layers
 from dropnorm.spec._base import InvalidSpecError, Problem, SpecModel
 from dropnorm.spec.architecture import MLP, Architecture, Sequential
 from dropnorm.spec.auto import AutoBatchSize, AutoLearningRate
+from dropnorm.spec.averaging import EMA, SWA, Averaging
 from dropnorm.spec.batch_sizes import BatchSizeGrowth, BatchSizeSchedule, BatchSizeSteps
 from dropnorm.spec.compute import Compute
 from dropnorm.spec.data import Data
@@ -65,9 +66,11 @@ from dropnorm.spec.transformers import BERT, Transformer
 
 __all__ = [
     "BERT",
+    "EMA",
     "GAN",
     "MLP",
     "SGD",
+    "SWA",
     "VAE",
     "VGG",
     "ActivationFunction",
@@ -78,6 +81,7 @@ __all__ = [
     "Architecture",
     "AutoBatchSize",
     "AutoLearningRate",
+    "Averaging",
     "BatchNorm",
     "BatchNormSettings",
     "BatchSizeGrowth",

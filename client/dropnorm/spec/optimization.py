@@ -7,6 +7,7 @@ from typing import Literal
 
 from dropnorm.spec._base import Bool, Epochs, NonNegative, Positive, Problem, SpecModel
 from dropnorm.spec.auto import AutoBatchSize, AutoLearningRate
+from dropnorm.spec.averaging import SWA, Averaging
 from dropnorm.spec.batch_sizes import BatchSize, BatchSizeGrowth, BatchSizeSchedule, BatchSizeSteps
 from dropnorm.spec.optimizers import Adam, Optimizer
 from dropnorm.spec.schedules import (
@@ -76,12 +77,16 @@ class Optimization(SpecModel):
     """What happens to a last batch that is not full: it is trained on as it is, or left out of that epoch."""
     gradient_clipping: GradientClipping | None = None
     """Limits of the gradient's norm and values; absent: none."""
+    averaging: Averaging | None = None
+    """An average of the weights over the training. Where there is one, validation, selection and test use it, and it
+    is what the model is in the end; `train_loss` is that of the weights in training; absent: none."""
     early_stopping: EarlyStopping | None = None
     """Stop when validation no longer improves; absent: never."""
 
     def _rules(self) -> Iterator[Problem]:
         yield from self._milestones()
         yield from self._batch_sizes()
+        yield from self._start_of_average()
         schedule = self.schedule
         if isinstance(schedule, StepSchedule) and schedule.step_size >= self.epochs:
             yield Problem(
@@ -109,6 +114,15 @@ class Optimization(SpecModel):
                 "warmup.epochs",
                 f"a warm-up of {self.warmup.epochs:g} epochs leaves nothing of the {self.epochs} epochs of training; "
                 "shorten it or train longer",
+            )
+
+    def _start_of_average(self) -> Iterator[Problem]:
+        averaging = self.averaging
+        if isinstance(averaging, SWA) and (averaging.start_epoch or 1) > self.epochs:
+            yield Problem(
+                "averaging.swa.start_epoch",
+                f"averaging would begin with epoch {averaging.start_epoch}, and training ends after {self.epochs}; "
+                "give an earlier start_epoch or more epochs",
             )
 
     def _batch_sizes(self) -> Iterator[Problem]:

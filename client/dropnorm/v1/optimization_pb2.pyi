@@ -61,6 +61,7 @@ class Optimization(google.protobuf.message.Message):
     MICRO_BATCH_SIZE_FIELD_NUMBER: builtins.int
     AUTO_LEARNING_RATE_FIELD_NUMBER: builtins.int
     AUTO_BATCH_SIZE_FIELD_NUMBER: builtins.int
+    AVERAGING_FIELD_NUMBER: builtins.int
     epochs: builtins.int
     """Passes over the training split. Limits: 1 to 100,000. Default: 20."""
     batch_size: builtins.int
@@ -109,6 +110,13 @@ class Optimization(google.protobuf.message.Message):
     def auto_batch_size(self) -> Global___AutoBatchSize:
         """Find the largest batch size that fits into memory. Default: it is `batch_size`."""
 
+    @property
+    def averaging(self) -> Global___Averaging:
+        """An average of the weights over the training. Where there is one, validation, selection and test
+        use it, and it is what the model is in the end; `train_loss` is that of the weights in
+        training. Default: none.
+        """
+
     def __init__(
         self,
         *,
@@ -125,9 +133,10 @@ class Optimization(google.protobuf.message.Message):
         micro_batch_size: builtins.int | None = ...,
         auto_learning_rate: Global___AutoLearningRate | None = ...,
         auto_batch_size: Global___AutoBatchSize | None = ...,
+        averaging: Global___Averaging | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_batch_size", b"_batch_size", "_decay_biases_and_norms", b"_decay_biases_and_norms", "_epochs", b"_epochs", "_last_batch", b"_last_batch", "_micro_batch_size", b"_micro_batch_size", "auto_batch_size", b"auto_batch_size", "auto_learning_rate", b"auto_learning_rate", "batch_size", b"batch_size", "batch_size_schedule", b"batch_size_schedule", "decay_biases_and_norms", b"decay_biases_and_norms", "early_stopping", b"early_stopping", "epochs", b"epochs", "gradient_clipping", b"gradient_clipping", "last_batch", b"last_batch", "micro_batch_size", b"micro_batch_size", "optimizer", b"optimizer", "schedule", b"schedule", "warmup", b"warmup"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_batch_size", b"_batch_size", "_decay_biases_and_norms", b"_decay_biases_and_norms", "_epochs", b"_epochs", "_last_batch", b"_last_batch", "_micro_batch_size", b"_micro_batch_size", "auto_batch_size", b"auto_batch_size", "auto_learning_rate", b"auto_learning_rate", "batch_size", b"batch_size", "batch_size_schedule", b"batch_size_schedule", "decay_biases_and_norms", b"decay_biases_and_norms", "early_stopping", b"early_stopping", "epochs", b"epochs", "gradient_clipping", b"gradient_clipping", "last_batch", b"last_batch", "micro_batch_size", b"micro_batch_size", "optimizer", b"optimizer", "schedule", b"schedule", "warmup", b"warmup"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_batch_size", b"_batch_size", "_decay_biases_and_norms", b"_decay_biases_and_norms", "_epochs", b"_epochs", "_last_batch", b"_last_batch", "_micro_batch_size", b"_micro_batch_size", "auto_batch_size", b"auto_batch_size", "auto_learning_rate", b"auto_learning_rate", "averaging", b"averaging", "batch_size", b"batch_size", "batch_size_schedule", b"batch_size_schedule", "decay_biases_and_norms", b"decay_biases_and_norms", "early_stopping", b"early_stopping", "epochs", b"epochs", "gradient_clipping", b"gradient_clipping", "last_batch", b"last_batch", "micro_batch_size", b"micro_batch_size", "optimizer", b"optimizer", "schedule", b"schedule", "warmup", b"warmup"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_batch_size", b"_batch_size", "_decay_biases_and_norms", b"_decay_biases_and_norms", "_epochs", b"_epochs", "_last_batch", b"_last_batch", "_micro_batch_size", b"_micro_batch_size", "auto_batch_size", b"auto_batch_size", "auto_learning_rate", b"auto_learning_rate", "averaging", b"averaging", "batch_size", b"batch_size", "batch_size_schedule", b"batch_size_schedule", "decay_biases_and_norms", b"decay_biases_and_norms", "early_stopping", b"early_stopping", "epochs", b"epochs", "gradient_clipping", b"gradient_clipping", "last_batch", b"last_batch", "micro_batch_size", b"micro_batch_size", "optimizer", b"optimizer", "schedule", b"schedule", "warmup", b"warmup"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_batch_size", b"_batch_size"]) -> typing.Literal["batch_size"] | None: ...
     @typing.overload
@@ -1327,3 +1336,79 @@ class EarlyStopping(google.protobuf.message.Message):
     def WhichOneof(self, oneof_group: typing.Literal["_patience", b"_patience"]) -> typing.Literal["patience"] | None: ...
 
 Global___EarlyStopping: typing_extensions.TypeAlias = EarlyStopping
+
+@typing.final
+class Averaging(google.protobuf.message.Message):
+    """An average of a network's weights over a training."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    EMA_FIELD_NUMBER: builtins.int
+    SWA_FIELD_NUMBER: builtins.int
+    @property
+    def ema(self) -> Global___Ema:
+        """An exponential moving average (Polyak & Juditsky 1992)."""
+
+    @property
+    def swa(self) -> Global___Swa:
+        """Stochastic weight averaging (Izmailov et al. 2018)."""
+
+    def __init__(
+        self,
+        *,
+        ema: Global___Ema | None = ...,
+        swa: Global___Swa | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["ema", b"ema", "kind", b"kind", "swa", b"swa"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["ema", b"ema", "kind", b"kind", "swa", b"swa"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["kind", b"kind"]) -> typing.Literal["ema", "swa"] | None: ...
+
+Global___Averaging: typing_extensions.TypeAlias = Averaging
+
+@typing.final
+class Ema(google.protobuf.message.Message):
+    """An exponential moving average of the weights, one step at a time (Polyak & Juditsky 1992).
+    Running statistics of batch norms are averaged alike. At first, when there is little to average,
+    the decay is `(1 + t) / (10 + t)` after t steps, until that exceeds `decay`.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    DECAY_FIELD_NUMBER: builtins.int
+    decay: builtins.float
+    """Share of the average carried on at each step. Limits: above 0 to below 1. Default: 0.999."""
+    def __init__(
+        self,
+        *,
+        decay: builtins.float | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_decay", b"_decay", "decay", b"decay"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_decay", b"_decay", "decay", b"decay"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_decay", b"_decay"]) -> typing.Literal["decay"] | None: ...
+
+Global___Ema: typing_extensions.TypeAlias = Ema
+
+@typing.final
+class Swa(google.protobuf.message.Message):
+    """Stochastic weight averaging: the mean of the weights at the ends of the last epochs (Izmailov et
+    al. 2018). Before each validation the running statistics of batch norms are computed anew for the
+    averaged weights, over the whole training split.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    START_EPOCH_FIELD_NUMBER: builtins.int
+    start_epoch: builtins.int
+    """The first epoch whose weights count, at most the number of epochs. Until then the weights are
+    what training has. Limits: 1 to 100,000. Default: the first one of the last quarter.
+    """
+    def __init__(
+        self,
+        *,
+        start_epoch: builtins.int | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_start_epoch", b"_start_epoch", "start_epoch", b"start_epoch"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_start_epoch", b"_start_epoch", "start_epoch", b"start_epoch"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_start_epoch", b"_start_epoch"]) -> typing.Literal["start_epoch"] | None: ...
+
+Global___Swa: typing_extensions.TypeAlias = Swa

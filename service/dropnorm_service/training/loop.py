@@ -25,10 +25,9 @@ from dropnorm_service.training.cost import training_cost
 from dropnorm_service.training.data import SplitData
 from dropnorm_service.training.design import Design
 from dropnorm_service.training.device import arithmetic, memory_bytes, wait_for
-from dropnorm_service.training.dropout_rates import DropoutRates
+from dropnorm_service.training.epochwise import Epochwise
 from dropnorm_service.training.errors import Diverged, memory_reported
 from dropnorm_service.training.evaluation import measure
-from dropnorm_service.training.freezing import FrozenNorms
 from dropnorm_service.training.inference import Inference, inference_batch_size
 from dropnorm_service.training.objectives import objective_of
 from dropnorm_service.training.pictures import Pictures
@@ -131,13 +130,13 @@ class _Training:
         self._report.enter("building", epoch=0, step=0)
         self._objective = objective_of(spec, data)
         self._state = fresh_state(spec, data, paper)
-        self._rates = DropoutRates(self._state.model, paper, spec)
-        self._frozen = FrozenNorms(self._state.model, paper)
+        self._trained = Epochwise(self._state.model, paper, spec)
+        self._judged = Epochwise(self._state.judged, paper, spec)
         self._resumption = Resumption(checkpoint, spec, data, on_event)
         self._resumption.resume(self._state)
         if self._state.auto is None and automatic(spec.optimization):
             self._enter("tuning")
-            self._rates.enter(1)
+            self._trained.rates.enter(1)
             self._state.auto = tune(
                 self._spec,
                 data,
@@ -150,7 +149,7 @@ class _Training:
         self._settle(spec, self._state.auto)
         self._report.steps = self._timetable.steps  # the checkpoint may know another batch size
         self._inference = Inference(
-            self._state.model,
+            self._state.judged,
             batch_size=inference_batch_size(paper),
             autocast=autocast(spec.compute, data.device),
             between_batches=self._between_steps,
@@ -168,8 +167,8 @@ class _Training:
         while state.epoch <= spec.optimization.epochs and not state.selection.exhausted(spec):
             self._train_epoch()
             self._finish_epoch()
-        state.model.load_state_dict(state.best)
-        self._rates.enter(state.selection.epoch)
+        state.judged.load_state_dict(state.best)
+        self._judged.rates.enter(state.selection.epoch)
         self._enter("testing")
         recalibration = self._recalibrate()
         parts = (data.train, data.validation, data.test)
@@ -191,15 +190,13 @@ class _Training:
             mc_dropout=measured.mc_dropout,
             temperature_scaling=measured.temperature_scaling,
         )
-        return FitResult(state.model, evaluation, self._objective.pictures(self._inference))
+        return FitResult(state.judged, evaluation, self._objective.pictures(self._inference))
 
     def _train_epoch(self) -> None:
         """The steps of the current epoch that are not done yet."""
         spec, state, train = self._spec, self._state, self._data.train
         self._enter("training")
-        state.model.train()
-        self._rates.enter(state.epoch)
-        self._frozen.enter(state.epoch)
+        self._trained.train(state.epoch)
         state.expect(self._batching(state.epoch).steps_per_epoch)
         order = epoch_order(len(train), spec.seed, state.epoch).to(self._data.device)
         batches = order.split(self._batching(state.epoch).batch_size)
@@ -225,6 +222,7 @@ class _Training:
         self._enter("validating")
         watch = Stopwatch()
         watch.start()
+        self._average()
         parts = [data.train] * spec.evaluation.train_metrics + [data.validation]
         scores = [self._objective.scores(self._inference, part) for part in parts]
         # Everything that the host wants to know of an epoch crosses over at once.
@@ -241,6 +239,13 @@ class _Training:
         state.plateau.offer(spec.optimization.schedule, merit(spec, metrics))
         state.end_epoch()
 
+    def _average(self) -> None:
+        """Bring the average of the weights, if there is one, to the end of the current epoch."""
+        average, epoch = self._state.average, self._state.epoch
+        self._judged.rates.enter(epoch)
+        if average is not None and average.after_epoch(epoch) and statistics_of(average.network):
+            self._compute_statistics(epoch)
+
     def _recalibrate(self) -> Recalibration | None:
         """Compute the running statistics of the chosen epoch anew, if that is asked for."""
         state, data, epoch = self._state, self._data, self._state.selection.epoch
@@ -248,17 +253,22 @@ class _Training:
             return None
         before, statistics = (
             self._objective.metrics(self._inference, data.validation),
-            statistics_of(state.model),
+            statistics_of(state.judged),
         )
-        state.model.train()
-        self._frozen.enter(epoch)
-        recalibrate(state.model, self._spec, data.train, self._batching(epoch), self._look)
-        return Recalibration(layers=shifts(state.model, statistics), validation_before=before)
+        self._compute_statistics(epoch)
+        return Recalibration(layers=shifts(state.judged, statistics), validation_before=before)
+
+    def _compute_statistics(self, epoch: int) -> None:
+        """Compute the running statistics of the weights that are judged anew."""
+        self._judged.train(epoch)
+        batching = self._batching(epoch)
+        with self._state.other_random_numbers():
+            recalibrate(self._judged.network, self._spec, self._data.train, batching, self._look)
 
     def _look(self, x: Tensor, y: Tensor) -> None:
         """A forward pass as in training, for what it leaves in the network."""
         with torch.no_grad(), autocast(self._spec.compute, self._data.device):
-            self._objective.training_loss(self._state.model, x, y)
+            self._objective.training_loss(self._judged.network, x, y)
         self._between_steps()
 
     def _epoch_metrics(
@@ -273,7 +283,7 @@ class _Training:
             epoch=state.epoch,
             step=state.steps_done,
             train_loss=mean_loss,
-            dropout_rate=self._rates.of(state.epoch),
+            dropout_rate=self._judged.rates.of(state.epoch),
             learning_rate=self._learning_rates()[-1],
             batch_size=self._batching(state.epoch).batch_size,
             seconds=seconds,

@@ -20,7 +20,8 @@ _INTEGER = 8
 class StepMemory:
     """Estimated memory of a training step, by the samples that are computed at once.
 
-    Weights and buffers count twice: the best epoch's are kept beside those in training. Activations are
+    Weights and buffers count twice: the best epoch's are kept beside those in training; and a third
+    time where they are averaged. Activations are
     what autograd keeps of one forward pass; in 16-bit arithmetic they take half, and the weights' 16-bit
     copies come on top. The device's own overhead (context, kernels' work space, fragmentation) is left out.
     """
@@ -32,8 +33,9 @@ class StepMemory:
         self._weights = sum(map(_bytes, self._network.parameters()))
         buffers = sum(map(_bytes, self._network.buffers()))
         samples = dataset.train_samples + dataset.validation_samples + dataset.test_samples
+        copies = 2 if training.optimization.averaging is None else 3
         self._fixed = {
-            "parameters": 2 * (self._weights + buffers),
+            "parameters": copies * (self._weights + buffers),
             "gradients": self._weights,
             "optimizer": optimizer_state(training.optimization, self._network),
             "data": samples * _bytes_of_sample(dataset),

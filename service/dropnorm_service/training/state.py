@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from dropnorm.results import AutoOutcome, EpochMetrics
 from dropnorm.spec import Compute, TrainingSpec
+from dropnorm_service.training.averaging import WeightAverage, average_of
 from dropnorm_service.training.checkpoint import Snapshot
 from dropnorm_service.training.data import SplitData
 from dropnorm_service.training.design import Design
@@ -39,6 +41,7 @@ class TrainingState:
         history: the epochs done.
         selection: which of them is the best.
         plateau: what a schedule that waits for a plateau made of them.
+        average: an average of the weights, which is what is judged and kept; None: there is none.
         auto: what automatic values came to; None: not known yet, or none were asked for.
         epoch_watch: wall time of the current epoch's steps.
         watch: wall time of all attempts.
@@ -55,9 +58,11 @@ class TrainingState:
     history: list[EpochMetrics] = field(default_factory=list)
     selection: Selection = field(default_factory=Selection)
     plateau: Plateau = field(default_factory=Plateau)
+    average: WeightAverage | None = None
     auto: AutoOutcome | None = None
     epoch_watch: Stopwatch = field(default_factory=Stopwatch)
     watch: Stopwatch = field(default_factory=Stopwatch)
+    _random: dict[str, Tensor] | None = None
 
     @property
     def steps_done(self) -> int:
@@ -77,8 +82,31 @@ class TrainingState:
 
     def keep_weights(self) -> None:
         """The current weights are the best so far."""
-        for name, tensor in self.model.state_dict().items():
+        for name, tensor in self.judged.state_dict().items():
             self.best[name].copy_(tensor)
+
+    @property
+    def judged(self) -> Network:
+        """The network that is validated, selected and tested: the average, or else that in training."""
+        return self.model if self.average is None else self.average.network
+
+    @contextmanager
+    def other_random_numbers(self) -> Iterator[None]:
+        """Inside the block torch's global generators serve something besides the training.
+
+        A checkpoint, and who comes after the block, has them as they were before.
+        """
+        device = self.losses.device
+        self._random = _random(device)
+        try:
+            with torch.random.fork_rng([device] if device.type == "cuda" else []):
+                yield
+        finally:
+            self._random = None
+
+    def random(self) -> dict[str, Tensor]:
+        """The states of the generators that the training draws from, by the names they have in a checkpoint."""
+        return self._random or _random(self.losses.device)
 
 
 def fresh_state(spec: TrainingSpec, data: SplitData, paper: Design) -> TrainingState:
@@ -104,6 +132,7 @@ def fresh_state(spec: TrainingSpec, data: SplitData, paper: Design) -> TrainingS
         scaler=_loss_scaler(spec.compute, device),
         losses=torch.zeros(0, device=device),
         best={name: tensor.clone() for name, tensor in model.state_dict().items()},
+        average=average_of(model, spec.optimization),
         watch=watch,
     )
 
@@ -124,9 +153,10 @@ def capture(state: TrainingState) -> Snapshot:
     """A checkpoint of a training, and of torch's global random generators."""
     tensors = {f"model/{name}": tensor for name, tensor in state.model.state_dict().items()}
     tensors |= {f"best/{name}": tensor for name, tensor in state.best.items()}
-    tensors |= {"losses": state.losses, "random/cpu": torch.get_rng_state()}
-    if state.losses.is_cuda:
-        tensors["random/cuda"] = torch.cuda.get_rng_state(state.losses.device)
+    tensors |= {"losses": state.losses, **state.random()}
+    if state.average is not None:
+        averages = state.average.network.state_dict()
+        tensors |= {f"average/{name}": tensor for name, tensor in averages.items()}
     scalars: dict[str, dict[str, Any]] = {}
     for number, kept in state.optimizer.state_dict()["state"].items():
         for name, value in kept.items():
@@ -143,6 +173,7 @@ def capture(state: TrainingState) -> Snapshot:
             "history": [metrics.model_dump() for metrics in state.history],
             "selection": asdict(state.selection),
             "plateau": asdict(state.plateau),
+            "averaged": state.average and state.average.count,
             "auto": state.auto and state.auto.model_dump(),
             "scaler": state.scaler.state_dict(),
             "optimizer": scalars,
@@ -165,6 +196,9 @@ def restore(state: TrainingState, snapshot: Snapshot) -> None:
     state.model.load_state_dict(_under("model/", tensors))
     for name, tensor in _under("best/", tensors).items():
         state.best[name].copy_(tensor)
+    if state.average is not None:
+        state.average.network.load_state_dict(_under("average/", tensors))
+        state.average.count = facts["averaged"]
     state.losses = tensors["losses"].to(state.losses.device)
     _restore_optimizer(state.optimizer, _under("optimizer/", tensors), facts["optimizer"])
     if facts["scaler"]:
@@ -200,6 +234,13 @@ def _restore_optimizer(
         kept.setdefault(int(number), {})[name] = tensor
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": kept, "param_groups": groups})
+
+
+def _random(device: torch.device) -> dict[str, Tensor]:
+    states = {"random/cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        states["random/cuda"] = torch.cuda.get_rng_state(device)
+    return states
 
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -59,6 +59,7 @@ class Stepper:
         self._max_norm = (
             MaxNorm(weights, regularization.max_norm) if regularization.max_norm else None
         )
+        self._average = state.average
         self._micro = spec.optimization.micro_batch_size or math.inf
         self._learning_rate = math.nan
 
@@ -125,6 +126,8 @@ class Stepper:
             self._optimizer.step()
         if self._max_norm is not None:
             self._max_norm.project()
+        if self._average is not None:
+            self._average.after_step()
 
     def _clip(self) -> None:
         if self._clipping is None:

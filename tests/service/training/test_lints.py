@@ -466,3 +466,18 @@ def test_passes_of_dropout_where_there_is_none() -> None:
     field = "evaluation.mc_dropout_passes"
     assert lints(mlp(8, evaluation=evaluation)) == {"EVALUATION_WITHOUT_EFFECT": field}
     assert lints(mlp(8, evaluation=evaluation, regularization=dropout)) == {}
+
+
+def test_averages_without_effect() -> None:
+    def found(**optimization: Any) -> dict[str, str]:
+        return lints(trained(epochs=8, **optimization))
+
+    field = "optimization.averaging.swa.start_epoch"
+    assert found(averaging=dn.SWA(start_epoch=8)) == {"AVERAGING_WITHOUT_EFFECT": field}
+    assert found(averaging=dn.SWA(start_epoch=7)) == found(averaging=dn.SWA()) == {}
+    assert found(averaging=dn.EMA()) == {}
+    stopping = dn.EarlyStopping(patience=3)
+    assert found(averaging=dn.SWA(start_epoch=5), early_stopping=stopping) == {
+        "AVERAGING_MAY_NOT_BEGIN": field
+    }
+    assert found(averaging=dn.SWA(start_epoch=4), early_stopping=stopping) == {}

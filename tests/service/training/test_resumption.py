@@ -135,6 +135,14 @@ CASES: dict[str, tuple[dn.TrainingSpec, Dataset]] = {
         ),
         classification(6),
     ),
+    "moving average": (
+        mlp(16, optimization=asked(averaging=dn.EMA(decay=0.7)), regularization=BOTH),
+        classification(6),
+    ),
+    "stochastic weight averaging": (
+        mlp(16, optimization=asked(averaging=dn.SWA(start_epoch=2)), regularization=BOTH),
+        classification(6),
+    ),
     "early stopping": (
         mlp(
             16,

@@ -42,6 +42,7 @@ RULES: Sequence[Rule] = (
     schedules.second_warmup,
     schedules.unfinished_warmup,
     training.idle_early_stopping,
+    training.idle_averaging,
     over_time.idle_dropout_schedule,
     over_time.recompilation,
     evaluation.idle_mc_dropout,

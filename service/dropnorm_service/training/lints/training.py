@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dropnorm.results import Lint
+from dropnorm.spec import SWA
 from dropnorm.spec.layers import BatchNorm
+from dropnorm_service.training.averaging import first_averaged
 from dropnorm_service.training.lints.subject import Subject
 from dropnorm_service.training.timetable import batch_sizes, largest_part
 
@@ -84,6 +86,29 @@ def idle_early_stopping(subject: Subject) -> Iterator[Lint]:
             field="optimization.early_stopping.patience",
             message=f"a patience of {stopping.patience} cannot run out before the last of {optimization.epochs} "
             "epochs; give less patience or more epochs",
+        )
+
+
+def idle_averaging(subject: Subject) -> Iterator[Lint]:
+    """A mean of one epoch's weights, or one that early stopping may come before."""
+    optimization = subject.training.optimization
+    averaging, stopping = optimization.averaging, optimization.early_stopping
+    if not isinstance(averaging, SWA):
+        return
+    field = "optimization.averaging.swa.start_epoch"
+    start = first_averaged(averaging, optimization.epochs)
+    if start == optimization.epochs:
+        yield Lint(
+            code="AVERAGING_WITHOUT_EFFECT",
+            field=field,
+            message="the last epoch alone would count, and the mean of one is itself; begin earlier or train longer",
+        )
+    elif stopping and stopping.patience + 1 < start:
+        yield Lint(
+            code="AVERAGING_MAY_NOT_BEGIN",
+            field=field,
+            message=f"averaging begins with epoch {start}, and early stopping may end the training before; begin "
+            "earlier or give more patience",
         )
 
 
