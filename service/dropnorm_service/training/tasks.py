@@ -15,7 +15,9 @@ WITH_ACCURACY: frozenset[Task] = frozenset(
 )
 """Tasks whose predictions are right or wrong."""
 
-WITH_SMOOTHING: frozenset[Task] = frozenset({"classification", "masked_language_modelling"})
+WITH_SMOOTHING: frozenset[Task] = frozenset(
+    {"classification", "sequence_to_sequence", "masked_language_modelling"}
+)
 """Tasks whose objective can smooth its labels."""
 
 
