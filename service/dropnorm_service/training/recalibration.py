@@ -24,12 +24,20 @@ from dropnorm_service.training.dropout_rates import Drops
 from dropnorm_service.training.layers import Context
 from dropnorm_service.training.layers.norms import TokenBatchNorm
 
+_Buffer = TypeVar("_Buffer", bound=Tensor)
+
+
+def _known(buffer: _Buffer | None) -> _Buffer:
+    """A buffer that is there wherever running statistics are kept."""
+    assert buffer is not None
+    return buffer
+
 
 class _Population:
     """Mean and variance of all values that reach a norm: batches are merged as by Chan et al. 1983."""
 
     def __init__(self, norm: _BatchNorm) -> None:
-        running = known(norm.running_mean)
+        running = _known(norm.running_mean)
         self.count = 0
         self.mean = torch.zeros_like(running, dtype=torch.float64)
         self.squares = torch.zeros_like(self.mean)
@@ -93,7 +101,7 @@ def recalibrating(network: nn.Module) -> Iterator[None]:
         if isinstance(norm, _BatchNorm) and norm.training and norm.running_mean is not None
     ]
     populations = [_Population(norm) for norm in norms]
-    batches = [known(norm.num_batches_tracked).clone() for norm in norms]
+    batches = [_known(norm.num_batches_tracked).clone() for norm in norms]
     hooks = [
         norm.register_forward_pre_hook(population.add)
         for norm, population in zip(norms, populations, strict=True)
@@ -105,15 +113,15 @@ def recalibrating(network: nn.Module) -> Iterator[None]:
             hook.remove()
     for norm, population, count in zip(norms, populations, batches, strict=True):
         if population.count:
-            known(norm.running_mean).copy_(population.mean)
-            known(norm.running_var).copy_(population.variance)
-            known(norm.num_batches_tracked).copy_(count)
+            _known(norm.running_mean).copy_(population.mean)
+            _known(norm.running_var).copy_(population.variance)
+            _known(norm.num_batches_tracked).copy_(count)
 
 
 def statistics_of(network: nn.Module) -> dict[str, tuple[Tensor, Tensor]]:
     """Copies of the running mean and variance of each batch norm that keeps them, by its name."""
     return {
-        name: (known(norm.running_mean).clone(), known(norm.running_var).clone())
+        name: (_known(norm.running_mean).clone(), _known(norm.running_var).clone())
         for name, norm in network.named_modules()
         if isinstance(norm, _BatchNorm) and norm.running_mean is not None
     }
@@ -127,8 +135,8 @@ def shifts(network: nn.Module, before: dict[str, tuple[Tensor, Tensor]]) -> tupl
         assert isinstance(norm, _BatchNorm)  # its statistics were taken from it
         # What eps adds is what both are seen through; a channel that is always zero has moved by nothing.
         spread = variance.double() + norm.eps
-        of_mean = (known(norm.running_mean) - mean).double().abs() / spread.sqrt()
-        of_variance = (known(norm.running_var) - variance).double().abs() / spread
+        of_mean = (_known(norm.running_mean) - mean).double().abs() / spread.sqrt()
+        of_variance = (_known(norm.running_var) - variance).double().abs() / spread
         numbers = [of_mean.mean(), of_mean.max(), of_variance.mean(), of_variance.max()]
         mean_shift, largest_mean_shift, variance_shift, largest = torch.stack(numbers).tolist()
         found.append(
@@ -152,12 +160,3 @@ def _by_channel(norm: nn.Module, x: Tensor, context: Context | None = None) -> T
     if context is not None and context.padding is not None:
         tokens = tokens[context.padding.logical_not().flatten()]
     return tokens.T
-
-
-_Known = TypeVar("_Known")
-
-
-def known(value: _Known | None) -> _Known:
-    """A buffer that is there wherever running statistics are kept."""
-    assert value is not None
-    return value

@@ -254,6 +254,17 @@ def test_the_list_layer_has_the_same_forms() -> None:
     assert (module.size, module.momentum) == (8, None)
 
 
+@pytest.mark.parametrize("settings", CASES.values(), ids=CASES)
+def test_each_form_exports_with_a_dynamic_batch(settings: dict[str, Any]) -> None:
+    module = made(SHAPES[1], **settings)
+    module(torch.randn(SHAPES[1]))
+    shapes = ({0: torch.export.Dim("batch")},)
+    exported = torch.export.export(module.eval(), (torch.randn(SHAPES[1]),), dynamic_shapes=shapes)
+    for samples in (2, 40):
+        x = torch.randn(samples, *SHAPES[1][1:])
+        torch.testing.assert_close(exported.module()(x), module(x))
+
+
 @pytest.mark.parametrize("field", ["ghost_batch_size", "synchronized"])
 def test_forms_that_sequences_have_not(field: str) -> None:
     settings: dict[str, Any] = {field: 4 if field == "ghost_batch_size" else True}

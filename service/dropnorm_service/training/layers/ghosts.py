@@ -50,6 +50,8 @@ class GhostBatchNorm(_BatchNorm):
             return super().forward(x)
         size = self.size or len(x)
         ghosts = max(len(x) // size, 1)
+        if ghosts == 1 and self.momentum is not None:
+            return super().forward(x)  # the same, and a little faster
         if ghosts == 1 or ghosts * size == len(x):
             y, mean, variance = self._normalize(x, ghosts)
         else:
@@ -65,9 +67,10 @@ class GhostBatchNorm(_BatchNorm):
         # Each ghost batch has channels of its own; with a momentum of 1 running statistics are the batch's.
         wide = torch.promote_types(x.dtype, torch.float32)
         mean, variance = x.new_zeros(2, channels, dtype=wide).unbind()
-        weight, bias = (
-            each.repeat(ghosts) if self.affine else None for each in (self.weight, self.bias)
-        )
+        weight: Tensor | None = self.weight
+        bias: Tensor | None = self.bias
+        if weight is not None and bias is not None and ghosts > 1:
+            weight, bias = weight.repeat(ghosts), bias.repeat(ghosts)
         tall = x.reshape(len(x) // ghosts, channels, *x.shape[2:])
         y = F.batch_norm(tall, mean, variance, weight, bias, True, 1.0, self.eps)
         shape = ghosts, self.num_features
