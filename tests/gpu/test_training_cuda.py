@@ -50,6 +50,32 @@ CASES: dict[str, tuple[dn.TrainingSpec, Dataset]] = {
         ),
         classification(2, 8, 8),
     ),
+    "float16, decoupled decay, in parts": (
+        listed(
+            *CONVOLUTIONS,
+            optimization=BRIEF.model_copy(
+                update={
+                    "optimizer": dn.SGD(momentum=0.9, weight_decay=0.1, decoupled=True),
+                    "micro_batch_size": 20,
+                }
+            ),
+            compute=dn.Compute(device="cuda", precision="float16"),
+        ),
+        classification(2, 8, 8),
+    ),
+    "automatic learning rate and batch size": (
+        mlp(
+            16,
+            optimization=BRIEF.model_copy(
+                update={
+                    "auto_learning_rate": dn.AutoLearningRate(steps=20),
+                    "auto_batch_size": dn.AutoBatchSize(max_size=64),
+                }
+            ),
+            regularization=BOTH,
+        ),
+        classification(6),
+    ),
     "bfloat16, clipped": (
         mlp(
             16,

@@ -34,7 +34,7 @@ class SGD(SpecModel):
 
 
 class Adam(SpecModel):
-    """Adam (Kingma & Ba 2014)."""
+    """Adam (Kingma & Ba 2014); with decoupled weight decay it is `adamw`."""
 
     kind: Literal["adam"] = "adam"
     lr: LearningRate = 1e-3

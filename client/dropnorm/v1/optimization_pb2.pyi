@@ -170,7 +170,7 @@ class Optimizer(google.protobuf.message.Message):
 
     @property
     def adam(self) -> Global___Adam:
-        """Adam (Kingma & Ba 2014)."""
+        """Adam (Kingma & Ba 2014); with decoupled weight decay it is `adamw`."""
 
     @property
     def adamw(self) -> Global___AdamW:
@@ -263,7 +263,7 @@ Global___Sgd: typing_extensions.TypeAlias = Sgd
 
 @typing.final
 class Adam(google.protobuf.message.Message):
-    """Adam (Kingma & Ba 2014)."""
+    """Adam (Kingma & Ba 2014); with decoupled weight decay it is `adamw`."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
