@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from math import prod
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 
 from dropnorm.results import DatasetSummary, MemoryEstimate
 from dropnorm.spec import Optimization, TrainingSpec
@@ -24,10 +28,16 @@ class StepMemory:
     time where they are averaged. Activations are
     what autograd keeps of one forward pass; in 16-bit arithmetic they take half, and the weights' 16-bit
     copies come on top. The device's own overhead (context, kernels' work space, fragmentation) is left out.
+    Attention keeps a value for each pair of tokens only where it drops some of its weights on a CPU, or on
+    whatever device there is: kernels fuse the rest.
     """
 
     def __init__(self, training: TrainingSpec, paper: Design, dataset: DatasetSummary) -> None:
         self._paper, self._wide = paper, training.compute.precision == "float32"
+        compute = training.compute
+        self._attention = _FusedAttention(
+            with_dropout=compute.device == "cuda" or bool(compute.gpus)
+        )
         with torch.device("meta"):
             self._network = model_of(paper, training.initialization)
         self._weights = sum(map(_bytes, self._network.parameters()))
@@ -43,12 +53,44 @@ class StepMemory:
 
     def of(self, samples: int) -> MemoryEstimate:
         """The estimate for parts of so many samples."""
-        with torch.device("meta"):
+        with torch.device("meta"), self._attention:
             activations = kept_for_backward(self._network, *self._paper.example(samples))
         if not self._wide:
             activations = activations // 2 + self._weights // 2
         parts = {**self._fixed, "activations": activations}
         return MemoryEstimate(**parts, total=sum(parts.values()))
+
+
+class _FusedAttention(TorchFunctionMode):
+    """On the meta device attention is computed plainly; inside this block, as the kernels of devices do.
+
+    Args:
+        with_dropout: also where weights are dropped, which a CPU's kernel cannot.
+    """
+
+    def __init__(self, *, with_dropout: bool) -> None:
+        super().__init__()
+        self._with_dropout = with_dropout
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func is not F.scaled_dot_product_attention:
+            return func(*args, **kwargs)
+        if kwargs["dropout_p"] and not self._with_dropout:
+            return func(*args, **kwargs)
+        seen = kwargs["attn_mask"]
+        found, _ = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+            *args,
+            is_causal=kwargs["is_causal"],
+            attn_mask=None if seen is None else seen.to(args[0].dtype),
+        )
+        return found
 
 
 def _bytes_of_sample(dataset: DatasetSummary) -> int:

@@ -458,6 +458,38 @@ def test_what_has_no_effect_on_tokens_is_linted() -> None:
     ]
 
 
+@pytest.mark.parametrize("rate", [0.0, 0.2])
+def test_a_plan_knows_what_attention_keeps(rate: float) -> None:
+    """As much as autograd really keeps of a batch on a CPU."""
+    dropout = dn.Dropout(rate=0.0, attention_rate=rate)
+    optimization = dn.Optimization(batch_size=8)
+    training = asked(
+        dn.BERT(width=16, heads=4, layers=1, feed_forward=16, max_length=128),
+        regularization=dn.Regularization(dropout=dropout),
+        optimization=optimization,
+    )
+    facts = made.text(length=128).info
+    model = build_model(training, (128,), 0, SEQUENCES).train()
+    own = {each.untyped_storage().data_ptr() for each in model.parameters()}
+    kept: dict[int, Tensor] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        place = tensor.untyped_storage().data_ptr()
+        if place not in own:
+            kept[place] = tensor
+        return tensor
+
+    inputs = design(training, (128,), 0, SEQUENCES).example(8)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        model(*inputs)
+    real = sum(each.untyped_storage().nbytes() for each in kept.values())
+    planned = plan(training, summarize(training, facts)).memory.activations
+    assert planned == pytest.approx(real, rel=0.05)
+    on_gpu = training.model_copy(update={"compute": dn.Compute(device="cuda")})
+    fused = plan(on_gpu, summarize(on_gpu, facts)).memory.activations
+    assert (fused < 0.5 * planned) == bool(rate)
+
+
 def test_the_text_that_comes_with_python() -> None:
     info = CATALOG["python_docs"]
     parsed = info.source.parse((), info)
