@@ -18,12 +18,15 @@ from google.protobuf.message import Message
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from dropnorm.results import Event, JobError, Plan, TrainingJob, Worker
-from dropnorm.spec import SpecModel, Submission, TrainingSpec
+from dropnorm.results import Event, JobError, Plan, Prediction, TrainingJob, Worker
+from dropnorm.spec import DropoutSampling, SpecModel, Submission, TrainingSpec
 from dropnorm.v1 import (
+    model_pb2,
+    model_service_pb2,
     plan_pb2,
     training_event_pb2,
     training_job_pb2,
+    training_service_pb2,
     training_spec_pb2,
     worker_pb2,
 )
@@ -35,7 +38,17 @@ ROOTS: list[tuple[type[BaseModel], type[Message]]] = [
     (Event, training_event_pb2.TrainingEvent),
     (Plan, plan_pb2.TrainingPlan),
     (Worker, worker_pb2.Worker),
+    (DropoutSampling, model_pb2.DropoutSampling),
+    (Prediction, model_pb2.Prediction),
 ]
+
+METHODS = [
+    method
+    for module in (training_service_pb2, model_service_pb2)
+    for service in module.DESCRIPTOR.services_by_name.values()
+    for method in service.methods
+]
+"""Every rpc of the contract."""
 
 
 class Kind(NamedTuple):

@@ -20,9 +20,11 @@ from dropnorm.results import Plan, TrainingJob, Worker
 from dropnorm.spec import Submission, TrainingSpec
 from dropnorm.spec._base import problems_of
 from dropnorm.v1 import (
+    model_service_pb2_grpc,
     plan_pb2,
     training_job_pb2,
     training_service_pb2,
+    training_service_pb2_grpc,
     training_spec_pb2,
 )
 
@@ -57,6 +59,15 @@ def channel_options(address: str) -> list[tuple[str, int]]:
     if address.startswith(_LOOPBACK):
         options["grpc.enable_http_proxy"] = 0
     return list(options.items())
+
+
+def methods(channel: Any) -> Mapping[str, Any]:
+    """Every rpc of the contract by its name, on a channel of either kind."""
+    stubs = (
+        training_service_pb2_grpc.TrainingServiceStub(channel),
+        model_service_pb2_grpc.ModelServiceStub(channel),
+    )
+    return {name: method for stub in stubs for name, method in vars(stub).items()}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,9 +18,9 @@ from dropnorm._following import Watching, final, follow, outcome, settled
 from dropnorm._job_view import JobView
 from dropnorm._progress import display
 from dropnorm.errors import ClientClosed
-from dropnorm.results import Evaluation, Event, Plan, TrainingJob, Worker
+from dropnorm.models import AsyncModels
+from dropnorm.results import Evaluation, Event, Plan, Prediction, TrainingJob, Worker
 from dropnorm.spec import TrainingSpec
-from dropnorm.v1 import training_service_pb2_grpc
 
 Result = TypeVar("Result")
 
@@ -45,7 +45,12 @@ class AsyncClient:
         seconds("patience", patience)
         self._closed = False
         self._channel: grpc.aio.Channel | None = None
-        self._methods: Any = None
+        self._methods: Mapping[str, Any] = {}
+
+    @property
+    def models(self) -> AsyncModels:
+        """The models that jobs made."""
+        return AsyncModels(self)
 
     async def train(
         self,
@@ -148,8 +153,8 @@ class AsyncClient:
         if self._channel is None:  # only now, because a channel belongs to the running event loop
             options = _calls.channel_options(self.address)
             self._channel = grpc.aio.insecure_channel(self.address, options=options)
-            self._methods = training_service_pb2_grpc.TrainingServiceStub(self._channel)
-        return getattr(self._methods, name)
+            self._methods = _calls.methods(self._channel)
+        return self._methods[name]
 
     def _check_open(self) -> None:
         if self._closed:
@@ -225,6 +230,20 @@ class AsyncJobHandle(JobView):
     async def resume(self, *, timeout: float | None = None) -> Self:
         """Queue a paused job again; see `JobHandle.resume`."""
         return await self._update(_calls.resume(self.name), timeout)
+
+    async def predict(
+        self,
+        inputs: Any,
+        *,
+        samples: int | None = None,
+        seed: int = 0,
+        batch_size: int | None = None,
+        timeout: float | None = None,
+    ) -> Prediction:
+        """What the job's model says of raw inputs; see `Models.predict`."""
+        return await self._client.models.predict(
+            self.name, inputs, samples=samples, seed=seed, batch_size=batch_size, timeout=timeout
+        )
 
     async def delete(self, *, force: bool = False, timeout: float | None = None) -> None:
         """Delete the job, its journal and its files; see `JobHandle.delete`."""

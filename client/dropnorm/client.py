@@ -16,9 +16,9 @@ from dropnorm._following import Watching, final, follow, outcome, settled
 from dropnorm._job_view import JobView
 from dropnorm._progress import display
 from dropnorm.errors import ClientClosed
-from dropnorm.results import Evaluation, Event, Plan, TrainingJob, Worker
+from dropnorm.models import Models
+from dropnorm.results import Evaluation, Event, Plan, Prediction, TrainingJob, Worker
 from dropnorm.spec import TrainingSpec
-from dropnorm.v1 import training_service_pb2_grpc
 
 Result = TypeVar("Result")
 
@@ -53,7 +53,12 @@ class Client:
         seconds("patience", patience)
         self._closed = False
         self._channel = grpc.insecure_channel(address, options=_calls.channel_options(address))
-        self._methods: Any = training_service_pb2_grpc.TrainingServiceStub(self._channel)
+        self._methods = _calls.methods(self._channel)
+
+    @property
+    def models(self) -> Models:
+        """The models that jobs made."""
+        return Models(self)
 
     def train(
         self,
@@ -187,7 +192,7 @@ class Client:
 
     def _method(self, name: str) -> Any:
         self._check_open()
-        return getattr(self._methods, name)
+        return self._methods[name]
 
     def _check_open(self) -> None:
         if self._closed:
@@ -286,6 +291,20 @@ class JobHandle(JobView):
             WrongState: it has ended or is being cancelled; a repeated resume is no error.
         """
         return self._update(_calls.resume(self.name), timeout)
+
+    def predict(
+        self,
+        inputs: Any,
+        *,
+        samples: int | None = None,
+        seed: int = 0,
+        batch_size: int | None = None,
+        timeout: float | None = None,
+    ) -> Prediction:
+        """What the job's model says of raw inputs; see `Models.predict`."""
+        return self._client.models.predict(
+            self.name, inputs, samples=samples, seed=seed, batch_size=batch_size, timeout=timeout
+        )
 
     def delete(self, *, force: bool = False, timeout: float | None = None) -> None:
         """Delete the job, its journal and its files; its MLflow run stays.

@@ -180,6 +180,8 @@ BY_REASON: Mapping[str, type[DropnormError]] = MappingProxyType(
         "JOB_NOT_FOUND": NotFound,
         "JOB_ALREADY_EXISTS": AlreadyExists,
         "WRONG_STATE": WrongState,
+        "MODEL_UNUSABLE": WrongState,
+        "PREDICTOR_UNAVAILABLE": Unavailable,
         "PLANNER_UNAVAILABLE": Unavailable,
         "STORE_UNAVAILABLE": Unavailable,
         "SHUTTING_DOWN": Unavailable,

@@ -15,6 +15,7 @@ from contextlib import AsyncExitStack
 from dropnorm_service.api.server import ApiServer, CannotListen
 from dropnorm_service.health import HealthWatch
 from dropnorm_service.jobs.errors import StoreUnavailable
+from dropnorm_service.jobs.models import ModelService
 from dropnorm_service.jobs.retries import RetryPolicy
 from dropnorm_service.jobs.service import JobService
 from dropnorm_service.lock import FolderInUse, FolderUnusable, exclusive
@@ -26,6 +27,7 @@ from dropnorm_service.workers import (
     ForkServer,
     LocalExecutor,
     ProcessPlanner,
+    ProcessPredictor,
     StartFailed,
 )
 
@@ -62,7 +64,8 @@ async def serve(settings: Settings) -> None:
         async with AsyncExitStack() as stack:
             store = await stack.enter_async_context(await _open_store(settings))
             forks, jobs, tracker = await _open_jobs(settings, store, stack)
-            server = ApiServer(jobs)
+            models = await _open_models(forks, jobs, stack)
+            server = ApiServer(jobs, models)
             await jobs.start()
             if tracker is not None:
                 tracker.start()
@@ -126,6 +129,11 @@ async def _open_jobs(
         )
         service.on_growth(tracker.notify)
     return forks, service, tracker
+
+
+async def _open_models(forks: ForkServer, jobs: JobService, stack: AsyncExitStack) -> ModelService:
+    predictor = await stack.enter_async_context(ProcessPredictor(forks))
+    return ModelService(jobs, predictor)
 
 
 async def _watch_over(

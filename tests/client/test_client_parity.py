@@ -6,12 +6,16 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from tests.contract import METHODS
 
 import dropnorm as dn
-from dropnorm import _calls, aio, client
-from dropnorm.v1 import training_service_pb2
+from dropnorm import _calls, _model_calls, aio, client, models
 
-PAIRS = [(dn.Client, dn.AsyncClient), (dn.JobHandle, dn.AsyncJobHandle)]
+PAIRS = [
+    (dn.Client, dn.AsyncClient),
+    (dn.JobHandle, dn.AsyncJobHandle),
+    (models.Models, models.AsyncModels),
+]
 # Context managers are spelled differently in asyncio.
 TWINS = {"__enter__": "__aenter__", "__exit__": "__aexit__"}
 
@@ -60,12 +64,19 @@ def test_everything_public_is_documented_and_waits_in_asyncio(sync, asynchronous
             ), name
 
 
-def test_every_rpc_is_called_by_both():
-    service = training_service_pb2.DESCRIPTOR.services_by_name["TrainingService"]
-    for module in (client, aio):
-        methods = r'"((?:Create|Get|List|Watch|Cancel|Pause|Resume|Delete|Plan)\w+)"'
-        called = set(re.findall(methods, source(_calls) + source(module)))
-        assert called == {method.name for method in service.methods}
+def test_every_rpc_is_called():
+    sources = map(source, (_calls, _model_calls, client, aio))
+    called = set(re.findall(r'"([A-Z][a-z]+[A-Za-z]*)"', "".join(sources)))
+    assert called >= {method.name for method in METHODS}
+
+
+def test_every_builder_of_a_call_about_models_is_used_by_both():
+    sync, asynchronous = (
+        re.findall(r"_model_calls\.(\w+)", half)
+        for half in source(models).split("class AsyncModels")
+    )
+    assert sync
+    assert sync == asynchronous
 
 
 def test_every_builder_of_a_call_is_used_by_both():

@@ -37,6 +37,7 @@ from dropnorm.results.plan import (
     Slot,
     Worker,
 )
+from dropnorm.results.prediction import Prediction
 from dropnorm.results.uncertainty import Calibration, MCDropout, TemperatureScaling
 
 __all__ = [
@@ -63,6 +64,7 @@ __all__ = [
     "Plan",
     "PlannedBatches",
     "PlannedLayer",
+    "Prediction",
     "Progress",
     "Progressed",
     "RangeTestPoint",

@@ -45,6 +45,7 @@ from dropnorm.spec.optimizers import (
     RAdam,
     RMSprop,
 )
+from dropnorm.spec.prediction import DropoutSampling, Tensor
 from dropnorm.spec.regularization import Regularization
 from dropnorm.spec.schedules import (
     ConstantSchedule,
@@ -95,6 +96,7 @@ __all__ = [
     "Data",
     "DenseNet",
     "Dropout",
+    "DropoutSampling",
     "DropoutSchedule",
     "DropoutSettings",
     "EarlyStopping",
@@ -131,6 +133,7 @@ __all__ = [
     "SpecModel",
     "StepSchedule",
     "Submission",
+    "Tensor",
     "TrainingSpec",
     "Transformer",
     "Warmup",

@@ -26,6 +26,8 @@ STATUS: dict[type[errors.ServiceError], grpc.StatusCode] = {
     errors.JobNotFound: grpc.StatusCode.NOT_FOUND,
     errors.JobAlreadyExists: grpc.StatusCode.ALREADY_EXISTS,
     errors.WrongState: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.ModelUnusable: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.PredictorUnavailable: grpc.StatusCode.UNAVAILABLE,
     errors.PlannerUnavailable: grpc.StatusCode.UNAVAILABLE,
     errors.StoreUnavailable: grpc.StatusCode.UNAVAILABLE,
     errors.ShuttingDown: grpc.StatusCode.UNAVAILABLE,
@@ -71,10 +73,10 @@ def _more_details(error: errors.ServiceError) -> Iterator[Message]:
                 resource_name=error.metadata["training_job"],
                 description=_cut(error.message),
             )
-        case errors.WrongState():
+        case errors.WrongState() | errors.ModelUnusable():
             failure = error_details_pb2.PreconditionFailure()
             failure.violations.add(
-                type="STATE",
+                type="STATE" if isinstance(error, errors.WrongState) else "MODEL",
                 subject=error.metadata["training_job"],
                 description=_cut(error.message),
             )

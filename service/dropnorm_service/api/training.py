@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -15,6 +14,7 @@ from dropnorm.spec import Submission, TrainingSpec
 from dropnorm.v1 import plan_pb2, worker_pb2
 from dropnorm.v1 import training_service_pb2 as pb
 from dropnorm.v1.training_service_pb2_grpc import TrainingServiceServicer
+from dropnorm_service.api.names import job_id_of
 from dropnorm_service.api.replies import Replies
 from dropnorm_service.jobs.admission import check_ids
 from dropnorm_service.jobs.errors import Collector, InvalidRequest, JobNotFound
@@ -22,8 +22,6 @@ from dropnorm_service.jobs.ports import JobQuery
 from dropnorm_service.jobs.service import JobService
 
 Context = grpc.aio.ServicerContext[Any, Any]
-
-_NAME = re.compile(r"trainingJobs/([a-z](?:[a-z0-9-]{0,61}[a-z0-9])?)")
 
 
 class TrainingServicer(TrainingServiceServicer):
@@ -55,7 +53,7 @@ class TrainingServicer(TrainingServiceServicer):
     async def GetTrainingJob(self, request: pb.GetTrainingJobRequest, context: Context) -> Any:
         wrong = Collector()
         with wrong:
-            job_id = _job_id(request.name)
+            job_id = job_id_of(request.name)
         with wrong:
             full = _is_full(request.view, default=True)
         wrong.settle()
@@ -86,7 +84,7 @@ class TrainingServicer(TrainingServiceServicer):
     ) -> AsyncIterator[Any]:
         wrong = Collector()
         with wrong:
-            job_id = _job_id(request.name)
+            job_id = job_id_of(request.name)
         with wrong:
             _check_not_negative("after_sequence", request.after_sequence)
         wrong.settle()
@@ -96,20 +94,20 @@ class TrainingServicer(TrainingServiceServicer):
     async def CancelTrainingJob(
         self, request: pb.CancelTrainingJobRequest, context: Context
     ) -> Any:
-        return self._replies.job(await self._jobs.cancel(_job_id(request.name)))
+        return self._replies.job(await self._jobs.cancel(job_id_of(request.name)))
 
     async def PauseTrainingJob(self, request: pb.PauseTrainingJobRequest, context: Context) -> Any:
-        return self._replies.job(await self._jobs.pause(_job_id(request.name)))
+        return self._replies.job(await self._jobs.pause(job_id_of(request.name)))
 
     async def ResumeTrainingJob(
         self, request: pb.ResumeTrainingJobRequest, context: Context
     ) -> Any:
-        return self._replies.job(await self._jobs.resume(_job_id(request.name)))
+        return self._replies.job(await self._jobs.resume(job_id_of(request.name)))
 
     async def DeleteTrainingJob(
         self, request: pb.DeleteTrainingJobRequest, context: Context
     ) -> Any:
-        await self._jobs.delete(_job_id(request.name), force=request.force)
+        await self._jobs.delete(job_id_of(request.name), force=request.force)
         return empty_pb2.Empty()
 
     async def PlanTrainingJob(self, request: pb.PlanTrainingJobRequest, context: Context) -> Any:
@@ -133,13 +131,6 @@ class TrainingServicer(TrainingServiceServicer):
             return await self._jobs.get(listed.id)
         except JobNotFound:
             return None
-
-
-def _job_id(name: str) -> str:
-    match = _NAME.fullmatch(name)
-    if match is None:
-        raise InvalidRequest.of("name", f"a job's name is trainingJobs/{{id}}, not {name[:80]!r}")
-    return match[1]
 
 
 def _is_full(view: int, *, default: bool) -> bool:

@@ -8,7 +8,9 @@ ServiceError
 +-- JobNotFound
 +-- JobAlreadyExists
 +-- WrongState              the job's state does not allow it
++-- ModelUnusable           the job's model is not there, or damaged
 +-- PlannerUnavailable
++-- PredictorUnavailable
 +-- StoreUnavailable
 +-- ShuttingDown
 """
@@ -175,10 +177,28 @@ class WrongState(ServiceError):
         super().__init__(message, {"training_job": name, "state": state.name})
 
 
+class ModelUnusable(ServiceError):
+    """The model of a job cannot be used."""
+
+    reason = "MODEL_UNUSABLE"
+
+    def __init__(self, training_job: str, why: str) -> None:
+        super().__init__(
+            f"The model of {training_job} cannot be used: {why.rstrip('.')}.",
+            {"training_job": training_job},
+        )
+
+
 class PlannerUnavailable(ServiceError):
     """The planner did not answer within its limit."""
 
     reason = "PLANNER_UNAVAILABLE"
+
+
+class PredictorUnavailable(ServiceError):
+    """There was no prediction within its limit."""
+
+    reason = "PREDICTOR_UNAVAILABLE"
 
 
 class StoreUnavailable(ServiceError):
@@ -204,7 +224,9 @@ SERVICE_ERRORS: tuple[type[ServiceError], ...] = (
     JobAlreadyExists,
     WrongState,
     RequestIdReused,
+    ModelUnusable,
     PlannerUnavailable,
+    PredictorUnavailable,
     StoreUnavailable,
     ShuttingDown,
 )

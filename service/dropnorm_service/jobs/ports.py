@@ -8,8 +8,17 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal, Protocol
 
-from dropnorm.results import Event, JobError, Payload, Plan, Slot, State, TrainingJob
-from dropnorm.spec import TrainingSpec
+from dropnorm.results import (
+    Event,
+    JobError,
+    Payload,
+    Plan,
+    Prediction,
+    Slot,
+    State,
+    TrainingJob,
+)
+from dropnorm.spec import DropoutSampling, Tensor, TrainingSpec
 
 Clock = Callable[[], datetime]
 """The time now, in UTC."""
@@ -20,6 +29,9 @@ Order = Literal["checkpoint", "pause", "cancel"]
 
 CHECKPOINTS = "checkpoints"
 """The part of a job's folder that its attempts leave to each other; it goes when the job has succeeded."""
+
+MODEL = "model"
+"""The part of a job's folder that its success leaves: the trained model."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +111,27 @@ class Planner(Protocol):
             InvalidSpecError: the spec does not fit together or does not fit its data; it names
                 every field.
             PlannerUnavailable: no answer within the limit.
+        """
+
+
+class Predictor(Protocol):
+    """Runs trained models."""
+
+    async def predict(
+        self, training_job: str, folder: Path, inputs: Tensor, sampling: DropoutSampling | None
+    ) -> Prediction:
+        """What a model says of raw inputs.
+
+        Args:
+            training_job: name of the job whose model it is.
+            folder: where the model is.
+            inputs: `[inputs, *shape of one]`.
+            sampling: several passes with dropout on; None: one with dropout off.
+
+        Raises:
+            InvalidSpecError: the inputs are not what the model takes, or it drops nothing; names the fields.
+            ModelUnusable: the model is not there, or damaged.
+            PredictorUnavailable: no answer within the limit.
         """
 
 

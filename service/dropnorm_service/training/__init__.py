@@ -19,6 +19,7 @@ from dropnorm_service.training.planning import plan
 from dropnorm_service.training.reporting import Interrupted, Order
 from dropnorm_service.training.saved import Predictor, load_examples, load_model, save_model
 from dropnorm_service.training.schedules import learning_rates
+from dropnorm_service.training.serving import ServedModel
 
 __all__ = [
     "BadData",
@@ -33,6 +34,7 @@ __all__ = [
     "OutOfMemory",
     "Pictures",
     "Predictor",
+    "ServedModel",
     "SplitData",
     "TrainingError",
     "build_model",

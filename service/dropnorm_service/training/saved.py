@@ -8,7 +8,8 @@ folder/model.json               spec, data set, the dropout rates in force at th
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,36 @@ class Predictor(nn.Module):
         return outputs * self.target_std + self.target_mean
 
 
+@dataclass(frozen=True)
+class SavedModel:
+    """A trained model and what is known of it.
+
+    Attributes:
+        spec: what it was trained by.
+        dataset: what it was trained on.
+        predictor: on the CPU, in eval mode, ready for raw inputs.
+    """
+
+    spec: TrainingSpec
+    dataset: DatasetSummary
+    predictor: Predictor
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one raw input: a generator takes noise."""
+        architecture = self.spec.architecture
+        return (architecture.latent,) if isinstance(architecture, GAN) else self.dataset.input_shape
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What `assemble` needs besides the tensors, as plain data."""
+        return {
+            "spec": self.spec.model_dump(mode="json"),
+            "dataset": self.dataset.model_dump(mode="json"),
+            "dropout_rates": rates_of(self.predictor.network),
+        }
+
+
 def save_model(folder: Path, spec: TrainingSpec, data: SplitData, network: nn.Module) -> None:
     """Write a trained network with all that is needed to use it; what was there is replaced.
 
@@ -108,17 +139,43 @@ def load_model(folder: Path) -> Predictor:
         FileNotFoundError: there is none.
         BadData: it is damaged.
     """
+    return load_saved(folder).predictor
+
+
+def load_saved(folder: Path) -> SavedModel:
+    """Likewise, with what is known of it.
+
+    Raises:
+        FileNotFoundError: there is none.
+        BadData: it is damaged.
+    """
     facts, tensors = _read(folder)
+    del tensors[_EXAMPLES]
+    return assemble(facts, tensors)
+
+
+def assemble(
+    facts: Mapping[str, Any],
+    tensors: Mapping[str, Tensor],
+    prepare: Callable[[nn.Module], object] = lambda network: None,
+) -> SavedModel:
+    """A model of what `save_model` wrote down.
+
+    Args:
+        facts: spec, data set and dropout rates.
+        tensors: the predictor's state.
+        prepare: what was done to the network before its state was taken, to be done again.
+    """
     spec = TrainingSpec.parse(facts["spec"])
     dataset = DatasetSummary.model_validate(facts["dataset"])
-    del tensors[_EXAMPLES]
     with torch.device("meta"):
         network = build_model(spec, dataset.input_shape, dataset.outputs, dataset.sequences)
+    put_in_force(network, facts["dropout_rates"])
+    prepare(network)
     inputs, targets = (_standardization(tensors, name) for name in ("input", "target"))
     predictor = Predictor(network, inputs, targets, _head(spec, dataset))
     predictor.load_state_dict(tensors, assign=True)
-    put_in_force(network, facts["dropout_rates"])
-    return predictor.eval().requires_grad_(False)
+    return SavedModel(spec, dataset, predictor.eval().requires_grad_(False))
 
 
 def load_examples(folder: Path) -> Tensor:

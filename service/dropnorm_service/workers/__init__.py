@@ -7,12 +7,15 @@ from dropnorm_service.workers.executor import LocalExecutor
 from dropnorm_service.workers.forks import ForkServer, StartFailed
 from dropnorm_service.workers.messages import DataSettings
 from dropnorm_service.workers.planner import PlanningFailed, ProcessPlanner
+from dropnorm_service.workers.predictor import PredictionFailed, ProcessPredictor
 
 __all__ = [
     "DataSettings",
     "ForkServer",
     "LocalExecutor",
     "PlanningFailed",
+    "PredictionFailed",
     "ProcessPlanner",
+    "ProcessPredictor",
     "StartFailed",
 ]

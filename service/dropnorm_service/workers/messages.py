@@ -13,8 +13,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from dropnorm.results import JobError, Payload, Plan
-from dropnorm.spec import Problem, TrainingSpec
+from dropnorm.results import JobError, Payload, Plan, Prediction
+from dropnorm.spec import DropoutSampling, Problem, Tensor, TrainingSpec
 from dropnorm_service.jobs.ports import Order
 
 _LENGTH_BYTES = 4
@@ -24,7 +24,13 @@ MAX_MESSAGE_BYTES = 2**28
 class Message(BaseModel):
     """One message, told from others by its `kind`."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        ser_json_inf_nan="constants",
+        ser_json_bytes="base64",
+        val_json_bytes="base64",
+    )
 
 
 # Between the server and its fork server.
@@ -183,6 +189,36 @@ class PlanReply(Message):
     """The trace of an unexpected error, for the server's log."""
 
 
+# Between the server and its predictor.
+
+
+class AnswerRequest(Message):
+    """Let a model predict."""
+
+    kind: Literal["answer_request"] = "answer_request"
+    number: int
+    """Names the request in the reply."""
+    training_job: str
+    """Name of the job whose model it is."""
+    folder: Path
+    """Where the model is."""
+    inputs: Tensor
+    sampling: DropoutSampling | None = None
+
+
+class AnswerReply(Message):
+    """What the model says, or what is wrong with the request, the model, or the predictor."""
+
+    kind: Literal["answer_reply"] = "answer_reply"
+    number: int
+    prediction: Prediction | None = None
+    problems: tuple[Problem, ...] = ()
+    unusable: str = ""
+    """Why the model cannot be used, a sentence."""
+    trace: str = ""
+    """The trace of an unexpected error, for the server's log."""
+
+
 class Gpu(Message):
     """A GPU that CUDA can use."""
 
@@ -216,6 +252,8 @@ AnyMessage = (
     | End
     | PlanRequest
     | PlanReply
+    | AnswerRequest
+    | AnswerReply
     | Inventory
 )
 _adapter: TypeAdapter[AnyMessage] = TypeAdapter(Annotated[AnyMessage, Field(discriminator="kind")])

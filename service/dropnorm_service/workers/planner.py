@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import itertools
 import logging
 from collections import OrderedDict
 from collections.abc import Callable
@@ -12,13 +10,12 @@ from typing import Self
 from dropnorm.results import Plan
 from dropnorm.spec import InvalidSpecError, TrainingSpec
 from dropnorm_service.jobs.errors import PlannerUnavailable
+from dropnorm_service.workers.asking import AskedProcess, Died
 from dropnorm_service.workers.forks import ForkServer
 from dropnorm_service.workers.messages import DataSettings, PlanReply, PlanRequest
-from dropnorm_service.workers.process import Child
 
 _ENTRY = "dropnorm_service.workers.child.planner:main"
 _ENVIRONMENT = {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
-_TRIES = 2
 
 log = logging.getLogger(__name__)
 
@@ -50,23 +47,20 @@ class ProcessPlanner:
             timeout: seconds a plan may take, with its time in the queue.
             remembered: plans kept.
         """
-        self._forks = forks
+        self._process = AskedProcess(forks, _ENTRY, _ENVIRONMENT)
         self._data = data
         self._memory_limit = memory_limit
         self._timeout = timeout
         self._remembered = remembered
         self._plans: OrderedDict[str, Plan] = OrderedDict()
-        self._numbers = itertools.count(1)
-        self._turn = asyncio.Lock()
-        self._process: Child | None = None
 
     async def __aenter__(self) -> Self:
         """Start the process."""
-        self._process = await self._forks.fork(_ENTRY, _ENVIRONMENT)
+        await self._process.start()
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        await self._replace()
+        await self._process.end()
 
     async def plan(self, spec: TrainingSpec) -> Plan:
         """The plan of a spec.
@@ -82,18 +76,7 @@ class ProcessPlanner:
         if (known := self._plans.get(key)) is not None:
             self._plans.move_to_end(key)
             return known.model_copy(update={"spec": spec, "spec_digest": spec.digest()})
-        deadline = asyncio.get_running_loop().time() + self._timeout
-        try:
-            async with asyncio.timeout_at(deadline):
-                await self._turn.acquire()
-            try:
-                reply = await self._ask(spec, deadline)
-            finally:
-                self._turn.release()
-        except TimeoutError:
-            raise PlannerUnavailable(
-                f"No plan was made within {self._timeout:g} seconds; try again, or ask for less."
-            ) from None
+        reply = await self._ask(spec)
         if reply.trace:
             log.error("the planner met an unexpected error", extra={"trace": reply.trace})
             raise PlanningFailed("a spec could not be planned")
@@ -106,37 +89,24 @@ class ProcessPlanner:
                 self._plans.popitem(last=False)
         return reply.plan
 
-    async def _ask(self, spec: TrainingSpec, deadline: float) -> PlanReply:
-        request = PlanRequest(
-            number=next(self._numbers),
-            spec=spec,
-            data=self._data,
-            memory_limit_bytes=self._memory_limit(spec),
-        )
+    async def _ask(self, spec: TrainingSpec) -> PlanReply:
+        def request(number: int) -> PlanRequest:
+            return PlanRequest(
+                number=number,
+                spec=spec,
+                data=self._data,
+                memory_limit_bytes=self._memory_limit(spec),
+            )
+
         try:
-            async with asyncio.timeout_at(deadline):
-                for _ in range(_TRIES):
-                    if reply := await self._try(request):
-                        return reply
+            reply = await self._process.ask(request, self._timeout)
         except TimeoutError:
-            await self._replace()  # it may work on this spec for ever
-            raise
-        raise PlannerUnavailable("The planner died over this spec twice; the log may say why.")
-
-    async def _try(self, request: PlanRequest) -> PlanReply | None:
-        """Ask once; None: the process died over it."""
-        if self._process is None or self._process.gone:
-            self._process = await self._forks.fork(_ENTRY, _ENVIRONMENT)
-        process = self._process
-        process.send(request)
-        while reply := await process.receive():
-            # An answer to another number is late: whoever asked has gone.
-            if isinstance(reply, PlanReply) and reply.number == request.number:
-                return reply
-        log.error("the planner died", extra={"status": await process.exit_status()})
-        return None
-
-    async def _replace(self) -> None:
-        process, self._process = self._process, None
-        if process is not None:
-            await process.end()
+            raise PlannerUnavailable(
+                f"No plan was made within {self._timeout:g} seconds; try again, or ask for less."
+            ) from None
+        except Died:
+            raise PlannerUnavailable(
+                "The planner died over this spec twice; the log may say why."
+            ) from None
+        assert isinstance(reply, PlanReply)
+        return reply

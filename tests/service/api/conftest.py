@@ -5,19 +5,21 @@ from typing import Any
 
 import grpc
 import pytest
-from tests.service.jobs.bench import Bench
+from tests.service.jobs.bench import Bench, BenchPredictor
 from tests.service.jobs.conftest import bench, store
 
+from dropnorm.v1.model_service_pb2_grpc import ModelServiceStub
 from dropnorm.v1.training_service_pb2_grpc import TrainingServiceStub
 from dropnorm_service.api.server import ApiServer
+from dropnorm_service.jobs.models import ModelService
 
-__all__ = ["bench", "channel", "store", "stub"]
+__all__ = ["bench", "channel", "models", "store", "stub"]
 
 
 @pytest.fixture
 async def channel(bench: Bench) -> AsyncIterator[grpc.aio.Channel]:
     """A connection to the service."""
-    server = ApiServer(bench.service)
+    server = ApiServer(bench.service, ModelService(bench.service, BenchPredictor()))
     address = await server.start("127.0.0.1", 0)
     async with grpc.aio.insecure_channel(address) as channel:
         yield channel
@@ -28,3 +30,9 @@ async def channel(bench: Bench) -> AsyncIterator[grpc.aio.Channel]:
 def stub(channel: grpc.aio.Channel) -> Any:
     """Calls the service as any client does."""
     return TrainingServiceStub(channel)
+
+
+@pytest.fixture
+def models(channel: grpc.aio.Channel) -> Any:
+    """Likewise, of ModelService."""
+    return ModelServiceStub(channel)

@@ -126,4 +126,5 @@ def different(one: Plan, other: Plan) -> set[str]:
 
 
 def process_of(planner: ProcessPlanner) -> list[int]:
-    return [planner._process.pid] if planner._process else []
+    process = planner._process._process
+    return [process.pid] if process else []

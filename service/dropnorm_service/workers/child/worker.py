@@ -15,7 +15,7 @@ import torch
 
 from dropnorm.results import EpochCompleted, Evaluated, JobError, Payload
 from dropnorm.spec import InvalidSpecError
-from dropnorm_service.jobs.ports import CHECKPOINTS
+from dropnorm_service.jobs.ports import CHECKPOINTS, MODEL
 from dropnorm_service.training import (
     Checkpoints,
     DatasetCache,
@@ -120,8 +120,8 @@ def _train(start: Start, link: Link) -> None:
         checkpoint=checkpoints,
         memory_limit_bytes=limit,
     )
-    save_model(start.folder / "model", spec, data, result.model)
-    save_pictures(start.folder / "model", result.pictures)
+    save_model(start.folder / MODEL, spec, data, result.model)
+    save_pictures(start.folder / MODEL, result.pictures)
     link.report(Evaluated(evaluation=result.evaluation))
 
 

@@ -1,0 +1,62 @@
+"""Trained models in use: a real service, a real training, the model that came of it."""
+
+from __future__ import annotations
+
+import asyncio
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_iris
+from tests.e2e.servers import Server, eventually, long, spec
+
+import dropnorm as dn
+from dropnorm.results import State
+
+X, Y = load_iris(return_X_y=True)
+
+
+@pytest.fixture(scope="module")
+def job(client: dn.Client) -> dn.JobHandle:
+    """A small model of iris with dropout and batch norm."""
+    asked = spec("iris", epochs=30, batch_size=16)
+    regularization = dn.Regularization(dropout=dn.Dropout(rate=0.2), batch_norm=dn.BatchNorm())
+    job = client.train(asked.model_copy(update={"regularization": regularization}))
+    job.result()
+    return job
+
+
+def test_a_finished_job_predicts(job: dn.JobHandle):
+    said = job.predict(X)
+
+    assert said.training_job == job.name
+    assert np.mean(np.array(said.classes) == Y) > 0.85
+    assert said.labels[0] == "setosa"
+    assert np.allclose(np.asarray(said.probabilities).sum(axis=1), 1.0, atol=1e-5)
+    cut = np.asarray(job.predict(X, batch_size=64))
+    assert np.allclose(cut, np.asarray(said), atol=1e-5)  # other batches, other sums
+
+
+def test_with_dropout_on_it_says_how_sure_it_is(client: dn.Client, job: dn.JobHandle):
+    sampled = job.predict(X.tolist(), samples=20, seed=1)
+
+    assert sampled == client.models.predict(job.name, X, samples=20, seed=1)
+    assert np.asarray(sampled.standard_deviation).shape == (150, 3)
+    assert np.asarray(sampled.mutual_information).max() > 0.0
+
+
+def test_it_predicts_for_asyncio_too(tracked: Server, job: dn.JobHandle):
+    async def predict() -> dn.Prediction:
+        async with dn.AsyncClient(tracked.address) as client:
+            return await (await client.job(job.id)).predict(X)
+
+    assert asyncio.run(predict()) == job.predict(X)
+
+
+def test_what_cannot_be_predicted_is_said(client: dn.Client, job: dn.JobHandle):
+    with pytest.raises(dn.InvalidRequest, match=r"takes \[inputs, 4\] and was given \[150, 3\]"):
+        job.predict(X[:, :3])
+    running = client.train(long())
+    eventually(lambda: running.refresh().state is State.RUNNING, "a running job")
+    with pytest.raises(dn.WrongState, match="only a job that has SUCCEEDED has a model"):
+        running.predict(X)
+    running.delete(force=True)
