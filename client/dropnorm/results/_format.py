@@ -8,7 +8,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from dropnorm.results.evaluation import Evaluation, Metrics
+    from dropnorm.results.evaluation import Evaluation, Metrics, NormShift
     from dropnorm.results.plan import Plan, PlannedBatches, PlannedLayer
     from dropnorm.results.uncertainty import Calibration, MCDropout
     from dropnorm.spec import Optimization
@@ -216,6 +216,18 @@ def _batches(batches: PlannedBatches) -> str:
     return f"{since}{batches.steps_per_epoch:,} steps, {batches.batch_size:,} samples each{last}"
 
 
+def shift_row(shift: NormShift) -> Row:
+    """How far a batch norm's running statistics have moved, as a row of a table."""
+    return (
+        shift.layer,
+        number(shift.mean_shift),
+        number(shift.largest_mean_shift),
+        f"{shift.variance_shift:.1%}",
+        f"{shift.largest_variance_shift:.1%}",
+    )
+
+
+SHIFT_HEADER: Row = ("layer", "mean shift (deviations)", "largest", "variance shift", "largest")
 LAYER_HEADER: Row = ("layer", "type", "output", "parameters", "FLOPs")
 
 

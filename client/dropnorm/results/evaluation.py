@@ -211,6 +211,12 @@ class Recalibration(ResultModel):
     validation_before: Metrics
     """The validation split before it; after it, the evaluation's own."""
 
+    def __repr__(self) -> str:
+        rows = [_format.shift_row(layer) for layer in self.layers]
+        return "\n".join(_format.text_table(_format.SHIFT_HEADER, rows))
+
+    __str__ = __repr__
+
 
 class TrainingCost(ResultModel):
     """What the training took."""

@@ -122,6 +122,7 @@ def test_a_training_reports_what_changes() -> None:
     assert 0 < shift.mean_shift < shift.largest_mean_shift
     assert "batch norm recalibrated: validation loss" in repr(result.evaluation)
     assert "(hidden.0.norm)" in repr(result.evaluation)
+    assert f"{shift.largest_variance_shift:.1%}" in repr(found)
     for name, weight in result.model.state_dict().items():
         assert torch.equal(weight, plain.model.state_dict()[name]) == ("running" not in name), name
     # The first layer's norm sees the input's projection, so its statistics can be told without the network's help.

@@ -53,7 +53,7 @@ def variance_shift(subject: Subject) -> Iterator[Lint]:
             for dropout, norm in found.direct
         ],
         "dropout feeds a batch norm: it changes the variance in training only, and the running variance then "
-        "misleads evaluation (variance shift, Li et al. 2018); put dropout after the norm",
+        "misleads evaluation (variance shift, Li et al. 2018); drop units after the norm, and no weights before it",
     )
     yield from over_fields(
         "DROPOUT_UPSTREAM_OF_BATCH_NORM",
