@@ -11,6 +11,7 @@ from dropnorm import spec as dn
 from dropnorm_service.training import build_optimizer
 from dropnorm_service.training.device import arithmetic
 from dropnorm_service.training.layers import BLUEPRINTS, Shape
+from dropnorm_service.training.layers.ghosts import GhostBatchNorm
 
 pytestmark = pytest.mark.gpu
 
@@ -19,7 +20,7 @@ pytestmark = pytest.mark.gpu
 def test_layer_computes_as_on_the_cpu(layer: dn.Layer, shape: Shape) -> None:
     torch.manual_seed(0)
     on_cpu = BLUEPRINTS[layer.kind](layer, shape).make()
-    if layer.kind == "dropout":
+    if layer.kind == "dropout" or getattr(layer, "dropconnect_rate", None):
         on_cpu.eval()  # each device draws random numbers of its own
     on_gpu = copy.deepcopy(on_cpu).cuda()
     x = torch.randn(8, *shape)
@@ -32,6 +33,24 @@ def test_layer_computes_as_on_the_cpu(layer: dn.Layer, shape: Shape) -> None:
             assert inputs.grad is not None
             results.append((output.detach().cpu(), inputs.grad.cpu()))
     torch.testing.assert_close(*results, rtol=1e-2, atol=1e-2)  # a GPU may convolve in TF32
+
+
+@pytest.mark.parametrize("momentum", [0.1, None])
+@pytest.mark.parametrize("size", [None, 4, 5])
+def test_ghost_batches_never_wait_for_the_device(momentum: float | None, size: int | None) -> None:
+    on_cpu = GhostBatchNorm(6, size, momentum=momentum)
+    on_gpu = copy.deepcopy(on_cpu).cuda()
+    x = torch.randn(16, 6, 3, 3)
+    there = x.cuda().contiguous(memory_format=torch.channels_last)
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        y = on_gpu(there)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    torch.testing.assert_close(y.cpu(), on_cpu(x), rtol=1e-4, atol=1e-4)
+    for name, buffer in on_gpu.named_buffers():
+        torch.testing.assert_close(buffer.cpu(), on_cpu.get_buffer(name), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(

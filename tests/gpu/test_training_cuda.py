@@ -76,6 +76,23 @@ CASES: dict[str, tuple[dn.TrainingSpec, Dataset]] = {
         ),
         classification(6),
     ),
+    "ghosts, scheduled dropout, statistics anew": (
+        listed(
+            *CONVOLUTIONS,
+            layers.Flatten(),
+            layers.Linear(units=8),
+            layers.Activation(),
+            optimization=BRIEF,
+            regularization=dn.Regularization(
+                dropout=dn.Dropout(
+                    rate=0.3, dropconnect_rate=0.2, schedule=dn.LinearDropoutSchedule()
+                ),
+                batch_norm=dn.BatchNorm(ghost_batch_size=10, averaging="cumulative"),
+            ),
+            evaluation=dn.EvaluationSettings(recalibrate_batch_norm="dropout_on"),
+        ),
+        classification(2, 8, 8),
+    ),
     "bfloat16, clipped": (
         mlp(
             16,
