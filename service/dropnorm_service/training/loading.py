@@ -52,8 +52,9 @@ def load_data(
     """
     started = time.perf_counter()
     summary = cache.summarize(spec)
-    limit = memory_limit_bytes or memory_bytes(device)
-    fitted, _ = with_batch_size(spec, summary, limit)
+    fitted = spec
+    if spec.optimization.auto_batch_size:
+        fitted, _ = with_batch_size(spec, summary, memory_limit_bytes or memory_bytes(device))
     timetable = Timetable.of(fitted.optimization, summary.train_samples)
     report = ProgressReport(on_event, epochs=timetable.epochs, steps=timetable.steps)
     report.enter("loading_data", epoch=0, step=0)
