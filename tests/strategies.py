@@ -475,6 +475,8 @@ def specs() -> SearchStrategy[dn.TrainingSpec]:
         calibration_bins=st.integers(2, 1000),
         mc_dropout_passes=st.none() | st.integers(2, 10_000),
         temperature_scaling=BOOLS,
+        variance_shift=BOOLS,
+        robustness=BOOLS,
         recalibrate_batch_norm=st.sampled_from([None, "dropout_off", "dropout_on"]),
     )
     return made(

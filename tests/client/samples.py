@@ -23,6 +23,7 @@ from dropnorm.results import (
     PlannedLayer,
     Progress,
     Progressed,
+    Robustness,
     Slot,
     State,
     StateChanged,
@@ -30,8 +31,10 @@ from dropnorm.results import (
     Tracked,
     TrainingCost,
     TrainingJob,
+    VarianceShift,
     Worker,
 )
+from dropnorm.results.diagnostics import Corruption
 from dropnorm.spec import MLP, Data, Optimization, TrainingSpec
 
 START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -145,6 +148,24 @@ def regression() -> Evaluation:
     )
 
 
+CORRUPTED: list[tuple[Corruption, int]] = [
+    ("none", 0),
+    *(("shift", 1), ("shift", 2)),
+    *(("contrast", 1), ("contrast", 2)),
+]
+
+
+def shifted(layer: str, ratio: float, **rates: tuple[float, ...]) -> VarianceShift:
+    return VarianceShift(
+        layer=layer,
+        train_variance=2.0,
+        eval_variance=2.0 * ratio,
+        running_variance=2.1,
+        ratio=ratio,
+        **rates,
+    )
+
+
 def measured() -> Evaluation:
     """An evaluation with all that can be asked for."""
     sure, unsure = (
@@ -168,6 +189,22 @@ def measured() -> Evaluation:
                 validation_after=unsure,
                 test_before=sure,
                 test_after=unsure,
+            ),
+            "variance_shift": (
+                shifted("input.norm", 1.0),
+                shifted("hidden.0.norm", 0.5, direct_rates=(0.5,)),
+                shifted("hidden.1.norm", 0.9, upstream_rates=(0.5,)),
+            ),
+            "robustness": tuple(
+                Robustness(
+                    corruption=corruption,
+                    strength=strength,
+                    loss=0.1 + strength,
+                    accuracy=0.9 - strength / 10,
+                    adapted_loss=0.1 + strength / 2,
+                    adapted_accuracy=0.9 - strength / 20,
+                )
+                for corruption, strength in CORRUPTED
             ),
         }
     )

@@ -158,6 +158,11 @@ def test_what_was_measured_stands_beside_the_splits_and_below_them():
     assert rows["calibration error"][-2:] == ["0.0300", "0.1000"]
     assert any(line.startswith("MC dropout, 30 passes") and "0.7000" in line for line in lines)
     assert any(line.startswith("temperature 1.5000: NLL") for line in lines)
+    assert (
+        "variance shift at 3 batch norms: evaluation has 50.0% of training's variance where it is largest "
+        "(hidden.0.norm)" in lines
+    )
+    assert "mean accuracy under corruption 0.7500, 0.8250 with batch norm adapted to it" in lines
     assert "MC dropout" in found._repr_html_()
 
 
@@ -171,13 +176,25 @@ def test_normal_likelihoods_of_a_regression_are_told():
 
 def test_what_was_measured_has_panels_and_pictures_of_its_own():
     found = samples.measured()
-    panels = ["test: calibration"]
+    panels = ["test: calibration", "variance shift at batch norms", "test: robustness"]
     assert [axes.get_title() for axes in found.plot().axes] == ["loss", "accuracy", *panels]
     charts = found.plots()
-    assert list(charts) == ["learning_curves", "calibration"]
+    assert list(charts) == [
+        "learning_curves",
+        "calibration",
+        "variance_shift",
+        "robustness",
+    ]
     (calibration,) = charts["calibration"].axes
     heights = [[bar.get_height() for bar in bars] for bars in calibration.containers]
     assert heights == [[0.25, 0.1, 0.05], [0.4, 0.15, 0.03], [0.5, 0.2, 0.1]]
+    (shift,) = charts["variance_shift"].axes
+    ratios = {bar.get_y() + 0.35: bar.get_width() for bars in shift.containers for bar in bars}
+    assert [ratios[place] for place in (0, 1, 2)] == pytest.approx([1.0, 0.5, 0.9])
+    (robustness,) = charts["robustness"].axes
+    lines = {line.get_label(): np.asarray(line.get_ydata()) for line in robustness.get_lines()}
+    assert lines["shift"] == pytest.approx([0.9, 0.8, 0.7])
+    assert lines["contrast, adapted"] == pytest.approx([0.9, 0.85, 0.8])
     assert all(chart._repr_png_().startswith(PNG) for chart in charts.values())
 
 

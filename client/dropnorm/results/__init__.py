@@ -1,6 +1,7 @@
 """What comes back from the service: jobs, their journal, their evaluation, plans, workers. Frozen, typed, no I/O."""
 
 from dropnorm.results.auto import AutoOutcome, RangeTestPoint
+from dropnorm.results.diagnostics import Robustness, VarianceShift
 from dropnorm.results.evaluation import (
     ClassMetrics,
     DatasetSummary,
@@ -69,6 +70,7 @@ __all__ = [
     "Progressed",
     "RangeTestPoint",
     "Recalibration",
+    "Robustness",
     "SequenceSummary",
     "Slot",
     "State",
@@ -79,6 +81,7 @@ __all__ = [
     "Tracked",
     "TrainingCost",
     "TrainingJob",
+    "VarianceShift",
     "Warned",
     "Worker",
 ]

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from dropnorm.results._format import evaluation_notes, number
 
 if TYPE_CHECKING:
+    from dropnorm.results.diagnostics import Robustness, VarianceShift
     from dropnorm.results.evaluation import Evaluation
     from dropnorm.results.uncertainty import MCDropout
 
 
 def notes(evaluation: Evaluation) -> list[str]:
     """The gap and the cost, and a line or more for each measurement that was asked for."""
-    return [*evaluation_notes(evaluation), *_uncertainty(evaluation)]
+    return [*evaluation_notes(evaluation), *_uncertainty(evaluation), *_diagnostics(evaluation)]
 
 
 def _uncertainty(evaluation: Evaluation) -> Iterator[str]:
@@ -38,3 +40,33 @@ def _mc_dropout(found: MCDropout) -> str:
         f"predictive entropy {number(found.predictive_entropy)} nats, of which mutual information with the weights "
         f"{number(found.mutual_information)}"
     )
+
+
+def _diagnostics(evaluation: Evaluation) -> Iterator[str]:
+    if evaluation.variance_shift:
+        yield _variance_shift(evaluation.variance_shift)
+    if evaluation.robustness:
+        yield _robustness(evaluation.robustness)
+
+
+def _variance_shift(found: Sequence[VarianceShift]) -> str:
+    worst = max(found, key=lambda layer: abs(math.log(layer.ratio)) if layer.ratio > 0.0 else 0.0)
+    return (
+        f"variance shift at {len(found)} batch norms: evaluation has {worst.ratio:.1%} of training's variance where it "
+        f"is largest ({worst.layer})"
+    )
+
+
+def _robustness(found: Sequence[Robustness]) -> str:
+    corrupted = [row for row in found if row.strength]
+    name = "loss" if corrupted[0].accuracy is None else "accuracy"
+    plain = _mean(getattr(row, name) for row in corrupted)
+    adapted = [value for row in corrupted if (value := getattr(row, f"adapted_{name}")) is not None]
+    return f"mean {name} under corruption {number(plain)}" + (
+        f", {number(_mean(adapted))} with batch norm adapted to it" if adapted else ""
+    )
+
+
+def _mean(values: Iterable[float]) -> float:
+    listed = list(values)
+    return sum(listed) / len(listed)

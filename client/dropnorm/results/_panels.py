@@ -5,12 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from matplotlib.ticker import AutoLocator
+
 from dropnorm.results._style import COLORS, INK, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from dropnorm.results.evaluation import Evaluation
+
+
+_MOST_NAMED = 24
+"""Layers whose names have room."""
 
 
 class Panel(NamedTuple):
@@ -63,8 +69,55 @@ def _grouped_bars(axes: Axes, groups: Sequence[str], values: Mapping[str, Sequen
     axes.legend(frameon=False, labelcolor=INK, fontsize=9)
 
 
+def _draw_variance_shift(axes: Axes, evaluation: Evaluation) -> None:
+    """A bar per batch norm, in another colour where dropout reaches it without weights in between."""
+    found = evaluation.variance_shift
+    for color, label, direct in (
+        (COLORS[1], "dropout right ahead", True),
+        (COLORS[2], "dropout further ahead, or none", False),
+    ):
+        places = [place for place, layer in enumerate(found) if bool(layer.direct_rates) == direct]
+        if places:
+            ratios = [found[place].ratio for place in places]
+            axes.barh(places, ratios, 0.7, color=color, label=label)
+    axes.axvline(1.0, color=INK, linewidth=1.2)
+    axes.set_xlabel("variance in evaluation / in training", color=INK)
+    axes.xaxis.set_major_locator(AutoLocator())
+    axes.invert_yaxis()  # the first layer on top
+    axes.grid(visible=False, axis="y")
+    if len(found) <= _MOST_NAMED:
+        axes.set_yticks(range(len(found)), labels=[layer.layer for layer in found])
+    else:
+        axes.set_ylabel("number of the batch norm", color=INK)
+    axes.legend(frameon=False, labelcolor=INK, fontsize=9)
+
+
+def _draw_robustness(axes: Axes, evaluation: Evaluation) -> None:
+    """A line per corruption, from the split as it is on; dashed with batch norm adapted."""
+    clean, *found = evaluation.robustness
+    name = "loss" if clean.accuracy is None else "accuracy"
+    corruptions = dict.fromkeys(row.corruption for row in found)
+    for color, corruption in zip(COLORS[1:], corruptions, strict=False):
+        rows = [clean, *(row for row in found if row.corruption == corruption)]
+        for attribute, line in ((name, "-"), (f"adapted_{name}", "--")):
+            values = [getattr(row, attribute) for row in rows]
+            if None not in values:
+                text = corruption.replace("_", " ") + (", adapted" if line == "--" else "")
+                strengths = [row.strength for row in rows]
+                axes.plot(strengths, values, line, color=color, label=text, linewidth=1.6)
+    axes.set_xlabel("strength", color=INK)
+    axes.set_ylabel(f"test {name}", color=INK)
+    axes.legend(frameon=False, labelcolor=INK, fontsize=8)
+
+
 PANELS: Mapping[str, Panel] = {
     "calibration": Panel("test: calibration", _calibrated, _draw_calibration),
+    "variance_shift": Panel(
+        "variance shift at batch norms",
+        lambda each: bool(each.variance_shift),
+        _draw_variance_shift,
+    ),
+    "robustness": Panel("test: robustness", lambda each: bool(each.robustness), _draw_robustness),
 }
 """Name of its picture -> panel."""
 

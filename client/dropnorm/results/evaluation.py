@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from dropnorm.results import _findings, _format
 from dropnorm.results._base import ResultModel
 from dropnorm.results.auto import AutoOutcome
+from dropnorm.results.diagnostics import Robustness, VarianceShift
 from dropnorm.results.uncertainty import MCDropout, TemperatureScaling
 
 if TYPE_CHECKING:
@@ -272,6 +273,10 @@ class Evaluation(ResultModel):
     """The test split with dropout on; absent when not asked for."""
     temperature_scaling: TemperatureScaling | None = None
     """What one temperature makes of the calibration; absent when not asked for."""
+    variance_shift: tuple[VarianceShift, ...] = ()
+    """Each batch norm that keeps running statistics, in order; empty when not asked for."""
+    robustness: tuple[Robustness, ...] = ()
+    """The test split as it is, and under each corruption at each strength; empty when not asked for."""
 
     def to_frame(self) -> pandas.DataFrame:
         """The history as a pandas DataFrame: a row per epoch, indexed by `epoch`, a column per metric.

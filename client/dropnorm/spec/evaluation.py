@@ -31,3 +31,10 @@ class EvaluationSettings(SpecModel):
     temperature_scaling: Bool = False
     """Fit a temperature for the logits to the validation split, and report the calibration of the test split before
     and after (Guo et al. 2017); only in classification. The model itself stays as it is."""
+    variance_shift: Bool = False
+    """Measure the variance at the input of each batch norm over the training split, as in training, dropout on, and as
+    in evaluation, dropout off (Li et al. 2018); in classification and regression."""
+    robustness: Bool = False
+    """Measure the test split under noise, blur, contrast and shift at five strengths each, by running statistics and,
+    where there is batch norm, by those of the test split's own batches (Hendrycks & Dietterich 2019; Nado et al.
+    2020); only in classification and regression of images."""

@@ -180,6 +180,8 @@ class EvaluationSettings(google.protobuf.message.Message):
     RECALIBRATE_BATCH_NORM_FIELD_NUMBER: builtins.int
     MC_DROPOUT_PASSES_FIELD_NUMBER: builtins.int
     TEMPERATURE_SCALING_FIELD_NUMBER: builtins.int
+    VARIANCE_SHIFT_FIELD_NUMBER: builtins.int
+    ROBUSTNESS_FIELD_NUMBER: builtins.int
     selection: Global___EvaluationSettings.Selection.ValueType
     """Which metric names the best epoch, whose weights are kept and tested; accuracy only in
     classification. Early stopping watches the same metric. Default: SELECTION_VALIDATION_LOSS.
@@ -207,6 +209,17 @@ class EvaluationSettings(google.protobuf.message.Message):
     test split before and after (Guo et al. 2017); only in classification. The model itself stays
     as it is. Default: false.
     """
+    variance_shift: builtins.bool
+    """Measure the variance at the input of each batch norm over the training split, as in training,
+    dropout on, and as in evaluation, dropout off (Li et al. 2018); in classification and
+    regression. Default: false.
+    """
+    robustness: builtins.bool
+    """Measure the test split under noise, blur, contrast and shift at five strengths each, by running
+    statistics and, where there is batch norm, by those of the test split's own batches (Hendrycks &
+    Dietterich 2019; Nado et al. 2020); only in classification and regression of images. Default:
+    false.
+    """
     def __init__(
         self,
         *,
@@ -216,9 +229,11 @@ class EvaluationSettings(google.protobuf.message.Message):
         recalibrate_batch_norm: Global___EvaluationSettings.RecalibrateBatchNorm.ValueType | None = ...,
         mc_dropout_passes: builtins.int | None = ...,
         temperature_scaling: builtins.bool | None = ...,
+        variance_shift: builtins.bool | None = ...,
+        robustness: builtins.bool | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_calibration_bins", b"_calibration_bins", "_mc_dropout_passes", b"_mc_dropout_passes", "_recalibrate_batch_norm", b"_recalibrate_batch_norm", "_selection", b"_selection", "_temperature_scaling", b"_temperature_scaling", "_train_metrics", b"_train_metrics", "calibration_bins", b"calibration_bins", "mc_dropout_passes", b"mc_dropout_passes", "recalibrate_batch_norm", b"recalibrate_batch_norm", "selection", b"selection", "temperature_scaling", b"temperature_scaling", "train_metrics", b"train_metrics"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_calibration_bins", b"_calibration_bins", "_mc_dropout_passes", b"_mc_dropout_passes", "_recalibrate_batch_norm", b"_recalibrate_batch_norm", "_selection", b"_selection", "_temperature_scaling", b"_temperature_scaling", "_train_metrics", b"_train_metrics", "calibration_bins", b"calibration_bins", "mc_dropout_passes", b"mc_dropout_passes", "recalibrate_batch_norm", b"recalibrate_batch_norm", "selection", b"selection", "temperature_scaling", b"temperature_scaling", "train_metrics", b"train_metrics"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_calibration_bins", b"_calibration_bins", "_mc_dropout_passes", b"_mc_dropout_passes", "_recalibrate_batch_norm", b"_recalibrate_batch_norm", "_robustness", b"_robustness", "_selection", b"_selection", "_temperature_scaling", b"_temperature_scaling", "_train_metrics", b"_train_metrics", "_variance_shift", b"_variance_shift", "calibration_bins", b"calibration_bins", "mc_dropout_passes", b"mc_dropout_passes", "recalibrate_batch_norm", b"recalibrate_batch_norm", "robustness", b"robustness", "selection", b"selection", "temperature_scaling", b"temperature_scaling", "train_metrics", b"train_metrics", "variance_shift", b"variance_shift"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_calibration_bins", b"_calibration_bins", "_mc_dropout_passes", b"_mc_dropout_passes", "_recalibrate_batch_norm", b"_recalibrate_batch_norm", "_robustness", b"_robustness", "_selection", b"_selection", "_temperature_scaling", b"_temperature_scaling", "_train_metrics", b"_train_metrics", "_variance_shift", b"_variance_shift", "calibration_bins", b"calibration_bins", "mc_dropout_passes", b"mc_dropout_passes", "recalibrate_batch_norm", b"recalibrate_batch_norm", "robustness", b"robustness", "selection", b"selection", "temperature_scaling", b"temperature_scaling", "train_metrics", b"train_metrics", "variance_shift", b"variance_shift"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_calibration_bins", b"_calibration_bins"]) -> typing.Literal["calibration_bins"] | None: ...
     @typing.overload
@@ -226,10 +241,14 @@ class EvaluationSettings(google.protobuf.message.Message):
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_recalibrate_batch_norm", b"_recalibrate_batch_norm"]) -> typing.Literal["recalibrate_batch_norm"] | None: ...
     @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_robustness", b"_robustness"]) -> typing.Literal["robustness"] | None: ...
+    @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_selection", b"_selection"]) -> typing.Literal["selection"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_temperature_scaling", b"_temperature_scaling"]) -> typing.Literal["temperature_scaling"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_train_metrics", b"_train_metrics"]) -> typing.Literal["train_metrics"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_variance_shift", b"_variance_shift"]) -> typing.Literal["variance_shift"] | None: ...
 
 Global___EvaluationSettings: typing_extensions.TypeAlias = EvaluationSettings

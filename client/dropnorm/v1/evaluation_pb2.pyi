@@ -5,6 +5,7 @@ isort:skip_file
 
 import builtins
 import collections.abc
+import dropnorm.v1.diagnostics_pb2
 import dropnorm.v1.uncertainty_pb2
 import google.protobuf.descriptor
 import google.protobuf.internal.containers
@@ -80,6 +81,8 @@ class Evaluation(google.protobuf.message.Message):
     AUTO_FIELD_NUMBER: builtins.int
     MC_DROPOUT_FIELD_NUMBER: builtins.int
     TEMPERATURE_SCALING_FIELD_NUMBER: builtins.int
+    VARIANCE_SHIFT_FIELD_NUMBER: builtins.int
+    ROBUSTNESS_FIELD_NUMBER: builtins.int
     task: Global___Task.ValueType
     """Kind of learning problem."""
     best_epoch: builtins.int
@@ -132,6 +135,14 @@ class Evaluation(google.protobuf.message.Message):
     def temperature_scaling(self) -> dropnorm.v1.uncertainty_pb2.TemperatureScaling:
         """What one temperature makes of the calibration; absent when not asked for."""
 
+    @property
+    def variance_shift(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[dropnorm.v1.diagnostics_pb2.VarianceShift]:
+        """Each batch norm that keeps running statistics, in order; empty when not asked for."""
+
+    @property
+    def robustness(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[dropnorm.v1.diagnostics_pb2.Robustness]:
+        """The test split as it is, and under each corruption at each strength; empty when not asked for."""
+
     def __init__(
         self,
         *,
@@ -149,9 +160,11 @@ class Evaluation(google.protobuf.message.Message):
         auto: Global___AutoOutcome | None = ...,
         mc_dropout: dropnorm.v1.uncertainty_pb2.MCDropout | None = ...,
         temperature_scaling: dropnorm.v1.uncertainty_pb2.TemperatureScaling | None = ...,
+        variance_shift: collections.abc.Iterable[dropnorm.v1.diagnostics_pb2.VarianceShift] | None = ...,
+        robustness: collections.abc.Iterable[dropnorm.v1.diagnostics_pb2.Robustness] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["auto", b"auto", "cost", b"cost", "dataset", b"dataset", "mc_dropout", b"mc_dropout", "recalibration", b"recalibration", "temperature_scaling", b"temperature_scaling", "test", b"test", "train", b"train", "validation", b"validation"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["auto", b"auto", "best_epoch", b"best_epoch", "cost", b"cost", "dataset", b"dataset", "generalization_gap", b"generalization_gap", "history", b"history", "mc_dropout", b"mc_dropout", "recalibration", b"recalibration", "stopped_early", b"stopped_early", "task", b"task", "temperature_scaling", b"temperature_scaling", "test", b"test", "train", b"train", "validation", b"validation"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["auto", b"auto", "best_epoch", b"best_epoch", "cost", b"cost", "dataset", b"dataset", "generalization_gap", b"generalization_gap", "history", b"history", "mc_dropout", b"mc_dropout", "recalibration", b"recalibration", "robustness", b"robustness", "stopped_early", b"stopped_early", "task", b"task", "temperature_scaling", b"temperature_scaling", "test", b"test", "train", b"train", "validation", b"validation", "variance_shift", b"variance_shift"]) -> None: ...
 
 Global___Evaluation: typing_extensions.TypeAlias = Evaluation
 

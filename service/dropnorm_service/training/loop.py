@@ -27,7 +27,7 @@ from dropnorm_service.training.design import Design
 from dropnorm_service.training.device import arithmetic, memory_bytes, wait_for
 from dropnorm_service.training.epochwise import Epochwise
 from dropnorm_service.training.errors import Diverged, memory_reported
-from dropnorm_service.training.evaluation import measure
+from dropnorm_service.training.evaluation import Measured, Trained, measure
 from dropnorm_service.training.inference import Inference, inference_batch_size
 from dropnorm_service.training.objectives import objective_of
 from dropnorm_service.training.pictures import Pictures
@@ -173,7 +173,7 @@ class _Training:
         recalibration = self._recalibrate()
         parts = (data.train, data.validation, data.test)
         train, validation, test = (self._objective.metrics(self._inference, part) for part in parts)
-        measured = measure(self._inference, spec, data)
+        measured = self._measure()
         evaluation = Evaluation(
             task=data.summary.task,
             dataset=data.summary,
@@ -189,6 +189,8 @@ class _Training:
             auto=state.auto,
             mc_dropout=measured.mc_dropout,
             temperature_scaling=measured.temperature_scaling,
+            variance_shift=measured.variance_shift,
+            robustness=measured.robustness,
         )
         return FitResult(state.judged, evaluation, self._objective.pictures(self._inference))
 
@@ -264,6 +266,21 @@ class _Training:
         batching = self._batching(epoch)
         with self._state.other_random_numbers():
             recalibrate(self._judged.network, self._spec, self._data.train, batching, self._look)
+
+    def _measure(self) -> Measured:
+        """What else is asked for, of the network as it is."""
+        epoch = self._state.selection.epoch
+        return measure(
+            Trained(
+                inference=self._inference,
+                spec=self._spec,
+                data=self._data,
+                paper=self._paper,
+                objective=self._objective,
+                batching=self._batching(epoch),
+                train_mode=lambda: self._judged.train(epoch),
+            )
+        )
 
     def _look(self, x: Tensor, y: Tensor) -> None:
         """A forward pass as in training, for what it leaves in the network."""

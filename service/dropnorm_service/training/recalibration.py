@@ -27,24 +27,24 @@ from dropnorm_service.training.layers.norms import TokenBatchNorm
 _Buffer = TypeVar("_Buffer", bound=Tensor)
 
 
-def _known(buffer: _Buffer | None) -> _Buffer:
+def known(buffer: _Buffer | None) -> _Buffer:
     """A buffer that is there wherever running statistics are kept."""
     assert buffer is not None
     return buffer
 
 
-class _Population:
+class Population:
     """Mean and variance of all values that reach a norm: batches are merged as by Chan et al. 1983."""
 
     def __init__(self, norm: _BatchNorm) -> None:
-        running = _known(norm.running_mean)
+        running = known(norm.running_mean)
         self.count = 0
         self.mean = torch.zeros_like(running, dtype=torch.float64)
         self.squares = torch.zeros_like(self.mean)
 
     def add(self, norm: nn.Module, arguments: tuple[Any, ...]) -> None:
         """Take note of a batch; a hook before the forward pass."""
-        values = _by_channel(norm, *arguments)
+        values = by_channel(norm, *arguments)
         variance, mean = (each.double() for each in torch.var_mean(values, dim=1, correction=0))
         count = values.shape[1]
         total, step = self.count + count, mean - self.mean
@@ -80,12 +80,17 @@ def recalibrate(
                 module.eval()
     torch.manual_seed(derived_seed(spec.seed, "recalibration"))
     order = torch.randperm(len(train)).to(train.x.device)
-    micro = spec.optimization.micro_batch_size or batching.batch_size
     with recalibrating(network):
-        for batch in batching.slices:
-            samples = order[batch]
-            for part in samples.tensor_split(ceil(len(samples) / micro)):
-                run(train.x.index_select(0, part), train.y.index_select(0, part))
+        for part in parts_of(order, spec, batching):
+            run(train.x.index_select(0, part), train.y.index_select(0, part))
+
+
+def parts_of(order: Tensor, spec: TrainingSpec, batching: Batching) -> Iterator[Tensor]:
+    """The samples that a training computes at once, in order: batches, or the parts of accumulated ones."""
+    micro = spec.optimization.micro_batch_size or batching.batch_size
+    for batch in batching.slices:
+        samples = order[batch]
+        yield from samples.tensor_split(ceil(len(samples) / micro))
 
 
 @contextmanager
@@ -100,8 +105,8 @@ def recalibrating(network: nn.Module) -> Iterator[None]:
         for norm in network.modules()
         if isinstance(norm, _BatchNorm) and norm.training and norm.running_mean is not None
     ]
-    populations = [_Population(norm) for norm in norms]
-    batches = [_known(norm.num_batches_tracked).clone() for norm in norms]
+    populations = [Population(norm) for norm in norms]
+    batches = [known(norm.num_batches_tracked).clone() for norm in norms]
     hooks = [
         norm.register_forward_pre_hook(population.add)
         for norm, population in zip(norms, populations, strict=True)
@@ -113,15 +118,15 @@ def recalibrating(network: nn.Module) -> Iterator[None]:
             hook.remove()
     for norm, population, count in zip(norms, populations, batches, strict=True):
         if population.count:
-            _known(norm.running_mean).copy_(population.mean)
-            _known(norm.running_var).copy_(population.variance)
-            _known(norm.num_batches_tracked).copy_(count)
+            known(norm.running_mean).copy_(population.mean)
+            known(norm.running_var).copy_(population.variance)
+            known(norm.num_batches_tracked).copy_(count)
 
 
 def statistics_of(network: nn.Module) -> dict[str, tuple[Tensor, Tensor]]:
     """Copies of the running mean and variance of each batch norm that keeps them, by its name."""
     return {
-        name: (_known(norm.running_mean).clone(), _known(norm.running_var).clone())
+        name: (known(norm.running_mean).clone(), known(norm.running_var).clone())
         for name, norm in network.named_modules()
         if isinstance(norm, _BatchNorm) and norm.running_mean is not None
     }
@@ -135,8 +140,8 @@ def shifts(network: nn.Module, before: dict[str, tuple[Tensor, Tensor]]) -> tupl
         assert isinstance(norm, _BatchNorm)  # its statistics were taken from it
         # What eps adds is what both are seen through; a channel that is always zero has moved by nothing.
         spread = variance.double() + norm.eps
-        of_mean = (_known(norm.running_mean) - mean).double().abs() / spread.sqrt()
-        of_variance = (_known(norm.running_var) - variance).double().abs() / spread
+        of_mean = (known(norm.running_mean) - mean).double().abs() / spread.sqrt()
+        of_variance = (known(norm.running_var) - variance).double().abs() / spread
         numbers = [of_mean.mean(), of_mean.max(), of_variance.mean(), of_variance.max()]
         mean_shift, largest_mean_shift, variance_shift, largest = torch.stack(numbers).tolist()
         found.append(
@@ -151,7 +156,7 @@ def shifts(network: nn.Module, before: dict[str, tuple[Tensor, Tensor]]) -> tupl
     return tuple(found)
 
 
-def _by_channel(norm: nn.Module, x: Tensor, context: Context | None = None) -> Tensor:
+def by_channel(norm: nn.Module, x: Tensor, context: Context | None = None) -> Tensor:
     """What a batch norm takes its statistics over: `[channels, values]`, float32 or wider, without padding."""
     x = x.detach().to(torch.promote_types(x.dtype, torch.float32))
     if not isinstance(norm, TokenBatchNorm):

@@ -481,3 +481,16 @@ def test_averages_without_effect() -> None:
         "AVERAGING_MAY_NOT_BEGIN": field
     }
     assert found(averaging=dn.SWA(start_epoch=4), early_stopping=stopping) == {}
+
+
+def test_a_variance_shift_needs_both_a_norm_and_dropout() -> None:
+    evaluation = dn.EvaluationSettings(variance_shift=True)
+
+    def found(**parts: Any) -> str | None:
+        spec = mlp(8, evaluation=evaluation, regularization=dn.Regularization(**parts))
+        return lints(spec).get("EVALUATION_WITHOUT_EFFECT")
+
+    dropout, field = dn.Dropout(rate=0.5), "evaluation.variance_shift"
+    assert found(batch_norm=NORM, dropout=dropout) is None
+    assert found(batch_norm=NORM) == found(dropout=dropout) == field
+    assert found(batch_norm=dn.BatchNorm(track_running_stats=False), dropout=dropout) == field

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from dropnorm_service.training.dropout_rates import Drops
 
@@ -33,3 +34,40 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         yield
+
+
+@contextmanager
+def buffers_kept(network: nn.Module) -> Iterator[None]:
+    """Inside the block running statistics may move; afterwards they are what they were before, bit for bit."""
+    before = {name: buffer.clone() for name, buffer in network.named_buffers()}
+    try:
+        yield
+    finally:
+        for name, buffer in network.named_buffers():
+            buffer.copy_(before[name])
+
+
+@contextmanager
+def adapting(network: nn.Module) -> Iterator[None]:
+    """Inside the block the batch norms of a network in eval mode normalise by the batches that they see.
+
+    What that does to their running statistics is undone afterwards (prediction-time batch norm, Nado et al. 2020).
+    """
+    norms = [norm for _, norm in tracking_norms(network)]
+    with buffers_kept(network):
+        for norm in norms:
+            norm.training = True
+        try:
+            yield
+        finally:
+            for norm in norms:
+                norm.training = False
+
+
+def tracking_norms(network: nn.Module) -> list[tuple[str, _BatchNorm]]:
+    """The batch norms that keep running statistics, with their names, in order."""
+    return [
+        (name, module)
+        for name, module in network.named_modules()
+        if isinstance(module, _BatchNorm) and module.running_mean is not None
+    ]

@@ -46,6 +46,7 @@ RULES: Sequence[Rule] = (
     over_time.idle_dropout_schedule,
     over_time.recompilation,
     evaluation.idle_mc_dropout,
+    evaluation.idle_variance_shift,
     training.unused_gpus,
     training.nearly_full,
 )

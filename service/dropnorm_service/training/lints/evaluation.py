@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dropnorm.results import Lint
+from dropnorm.spec import layers as spec
 from dropnorm_service.training.lints.flow import drops
 from dropnorm_service.training.lints.subject import Subject
 
@@ -20,4 +21,29 @@ def idle_mc_dropout(subject: Subject) -> Iterator[Lint]:
             code=_CODE,
             field="evaluation.mc_dropout_passes",
             message="the network has no dropout, so that all passes are the same; give it some, or leave this out",
+        )
+
+
+def idle_variance_shift(subject: Subject) -> Iterator[Lint]:
+    """A shift at batch norms in a network without them, or from dropout in a network without it."""
+    if not subject.training.evaluation.variance_shift:
+        return
+    elements = [layer.element for layer in subject.paper.walk()]
+    field = "evaluation.variance_shift"
+    if not any(
+        isinstance(element.layer, spec.BatchNorm) and element.layer.track_running_stats
+        for element in elements
+    ):
+        yield Lint(
+            code=_CODE,
+            field=field,
+            message="no batch norm of the network keeps running statistics, so there is nothing to measure; leave this "
+            "out",
+        )
+    elif not any(map(drops, elements)):
+        yield Lint(
+            code=_CODE,
+            field=field,
+            message="the network has no dropout, so that training and evaluation hardly differ; give it some, or leave "
+            "this out",
         )

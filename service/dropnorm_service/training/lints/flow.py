@@ -27,11 +27,11 @@ class DropoutBeforeNorm:
 
     Attributes:
         direct: each such dropout with a norm that it reaches, no weights in between.
-        upstream: dropout that reaches one over weights.
+        upstream: likewise over weights.
     """
 
     direct: list[tuple[Element, Element]] = field(default_factory=list)
-    upstream: list[Element] = field(default_factory=list)
+    upstream: list[tuple[Element, Element]] = field(default_factory=list)
 
 
 def dropout_before_norm(paper: Design) -> DropoutBeforeNorm:
@@ -58,7 +58,7 @@ def _follow_dropout(
         elif isinstance(kind, spec.BatchNorm):
             if kind.track_running_stats:
                 found.direct += [(dropout, element) for dropout in _in_order(direct)]
-                found.upstream += _in_order(upstream)
+                found.upstream += [(dropout, element) for dropout in _in_order(upstream)]
         elif isinstance(kind, spec.Linear | spec.Conv | Upsampling):
             direct, upstream = _NOTHING, upstream | direct
             if isinstance(kind, spec.Linear) and kind.dropconnect_rate:

@@ -57,7 +57,7 @@ def variance_shift(subject: Subject) -> Iterator[Lint]:
     )
     yield from over_fields(
         "DROPOUT_UPSTREAM_OF_BATCH_NORM",
-        [dropout.dropped_by for dropout in found.upstream if dropout.dropped_by not in direct],
+        [dropout.dropped_by for dropout, _ in found.upstream if dropout.dropped_by not in direct],
         "a later batch norm, with weights in between, still sees the variance that this dropout changes in training "
         "only; the wider the layers the less it matters, and dropout after the last batch norm avoids it "
         "(Li et al. 2018)",

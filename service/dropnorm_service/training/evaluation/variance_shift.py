@@ -1,0 +1,111 @@
+"""The variance shift between dropout and batch norm (Li et al. 2018), measured.
+
+Dropout leaves the mean of an activation as it is and raises its variance, in training only. A batch norm
+behind it learns that variance, and in evaluation divides by it what has less.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from dropnorm.results import VarianceShift
+from dropnorm_service.training.batching import derived_seed
+from dropnorm_service.training.dropout_rates import Drops
+from dropnorm_service.training.evaluation.modes import buffers_kept, seeded, tracking_norms
+from dropnorm_service.training.evaluation.trained import Trained
+from dropnorm_service.training.lints.flow import dropout_before_norm
+from dropnorm_service.training.recalibration import Population, known, parts_of
+
+
+def variance_shift(trained: Trained) -> tuple[VarianceShift, ...]:
+    """The variance at each batch norm that keeps running statistics, as in training and as in evaluation.
+
+    Both are over the training split in the same batches. In training mode dropout acts and batch norms ahead
+    normalise by their batches; what that does to running statistics is undone.
+    """
+    network = trained.inference.network
+    with buffers_kept(network):
+        training = _populations(trained, as_trained=True)
+    evaluation = _populations(trained, as_trained=False)
+    ahead = _rates_ahead(trained)
+    return tuple(
+        _shift(name, norm, training[name], evaluation[name], *ahead.get(name, ((), ())))
+        for name, norm in tracking_norms(network)
+        if training[name].count
+    )
+
+
+@torch.inference_mode()
+def _populations(trained: Trained, *, as_trained: bool) -> dict[str, Population]:
+    """What reaches each norm in one pass over the training split."""
+    inference, train, seed = trained.inference, trained.data.train, trained.spec.seed
+    device = train.x.device
+    generator = torch.Generator().manual_seed(derived_seed(seed, "variance_shift"))
+    order = torch.randperm(len(train), generator=generator).to(device)
+    with _listening(trained) as populations:
+        for index, part in enumerate(parts_of(order, trained.spec, trained.batching)):
+            drawn = derived_seed(seed, "variance_shift", index)
+            with inference.evaluating() as network, seeded(drawn, device):
+                if as_trained:
+                    trained.train_mode()
+                network(train.x.index_select(0, part))
+            network.eval()
+            inference.between_batches()
+    return populations
+
+
+@contextmanager
+def _listening(trained: Trained) -> Iterator[dict[str, Population]]:
+    """Inside the block each norm takes note of what reaches it."""
+    norms = tracking_norms(trained.inference.network)
+    populations = {name: Population(norm) for name, norm in norms}
+    hooks = [norm.register_forward_pre_hook(populations[name].add) for name, norm in norms]
+    try:
+        yield populations
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _shift(
+    name: str,
+    norm: _BatchNorm,
+    training: Population,
+    evaluation: Population,
+    direct: tuple[float, ...],
+    upstream: tuple[float, ...],
+) -> VarianceShift:
+    # What eps adds is what both are seen through; a channel that is always zero has not shifted.
+    ratio = (evaluation.variance + norm.eps) / (training.variance + norm.eps)
+    running = known(norm.running_var).double()
+    means = torch.stack([training.variance, evaluation.variance, running, ratio]).mean(dim=1)
+    train_variance, eval_variance, running_variance, mean_ratio = means.tolist()
+    return VarianceShift(
+        layer=name,
+        train_variance=train_variance,
+        eval_variance=eval_variance,
+        running_variance=running_variance,
+        ratio=mean_ratio,
+        direct_rates=direct,
+        upstream_rates=upstream,
+    )
+
+
+def _rates_ahead(trained: Trained) -> dict[str, tuple[tuple[float, ...], tuple[float, ...]]]:
+    """Each norm's name -> the different rates in force of dropout ahead of it, without weights in between and over
+    weights."""
+    found, network = dropout_before_norm(trained.paper), trained.inference.network
+    rates: dict[str, tuple[set[float], set[float]]] = {}
+    for kind, pairs in enumerate((found.direct, found.upstream)):
+        for dropout, norm in pairs:
+            module = network.get_submodule(dropout.name)
+            if isinstance(module, Drops) and module.rate:
+                rates.setdefault(norm.name, (set(), set()))[kind].add(module.rate)
+    return {
+        name: (tuple(sorted(direct)), tuple(sorted(upstream)))
+        for name, (direct, upstream) in rates.items()
+    }
