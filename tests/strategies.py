@@ -431,6 +431,26 @@ def optimizations(draw: st.DrawFn) -> dn.Optimization:
     return dn.Optimization(**values)
 
 
+def augmentations() -> SearchStrategy[dn.Augmentation]:
+    shift = made(
+        dn.Shift,
+        pixels=st.integers(1, 1024),
+        fill=st.sampled_from(["black", "edge", "reflect"]),
+    )
+    crop = made(dn.Crop, min_area=st.floats(0.01, 0.99), max_aspect=st.floats(1, 10))
+    alpha = st.none() | st.floats(0.01, 1000)
+    return made(
+        dn.Augmentation,
+        {"horizontal_flip": SHARES},
+        vertical_flip=st.none() | SHARES,
+        shift=st.none() | shift,
+        crop=st.none() | crop,
+        mixup_alpha=alpha,
+        cutmix_alpha=alpha,
+        noise_std=st.none() | POSITIVE,
+    )
+
+
 def data() -> SearchStrategy[dn.Data]:
     half = st.floats(0.01, 0.49)
     return made(
@@ -442,6 +462,7 @@ def data() -> SearchStrategy[dn.Data]:
         split_seed=st.none() | SEEDS,
         train_samples=st.none() | st.integers(2, 2**40),
         standardization=st.sampled_from(["none", "per_feature", "global"]),
+        augmentation=st.none() | augmentations(),
     )
 
 

@@ -224,6 +224,11 @@ RULES: dict[str, tuple[dict[str, Any], str, str]] = {
         "optimization.batch_size_schedule.steps.sizes",
         "give a size for each of the 2 milestones",
     ),
+    "an augmentation of nothing": (
+        {"data": {"dataset": "mnist", "augmentation": {}}},
+        "data.augmentation",
+        "nothing is changed; give at least one setting, or leave augmentation out",
+    ),
     "an average after the end": (
         optimization(epochs=5, averaging={"kind": "swa", "start_epoch": 6}),
         "optimization.averaging.swa.start_epoch",

@@ -6,6 +6,7 @@ Everything else (protobuf, YAML, JSON Schema, MLflow parameters, documentation) 
 from dropnorm.spec import layers
 from dropnorm.spec._base import InvalidSpecError, Problem, SpecModel
 from dropnorm.spec.architecture import MLP, Architecture, Sequential
+from dropnorm.spec.augmentation import Augmentation, Crop, Shift
 from dropnorm.spec.auto import AutoBatchSize, AutoLearningRate
 from dropnorm.spec.averaging import EMA, SWA, Averaging
 from dropnorm.spec.batch_sizes import BatchSizeGrowth, BatchSizeSchedule, BatchSizeSteps
@@ -80,6 +81,7 @@ __all__ = [
     "AdamW",
     "AlexNet",
     "Architecture",
+    "Augmentation",
     "AutoBatchSize",
     "AutoLearningRate",
     "Averaging",
@@ -92,6 +94,7 @@ __all__ = [
     "ConstantSchedule",
     "CosineRestartsSchedule",
     "CosineSchedule",
+    "Crop",
     "CurriculumDropoutSchedule",
     "Data",
     "DenseNet",
@@ -130,6 +133,7 @@ __all__ = [
     "ResNet",
     "Schedule",
     "Sequential",
+    "Shift",
     "SpecModel",
     "StepSchedule",
     "Submission",

@@ -1,4 +1,4 @@
-"""What is learned from: a data set, its splits and its scale."""
+"""What is learned from: a data set, its splits, its scale, and what is changed in training."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from dropnorm.spec._base import Bool, Float, Int, Name, SpecModel
+from dropnorm.spec.augmentation import Augmentation
 
 OpenShare = Annotated[Float, Field(gt=0.0, lt=1.0)]
 
@@ -36,3 +37,5 @@ class Data(SpecModel):
     """Scale of the input, measured on the training split: `per_feature` gives each feature (each channel of an image)
     mean 0 and standard deviation 1; `global` uses one mean and deviation for all; `none` keeps raw values, but bytes
     become 0 to 1. Regression targets are standardised too, unless `none`; metrics are in the target's own unit."""
+    augmentation: Augmentation | None = None
+    """Random changes of the training samples; absent: they are seen as they are."""

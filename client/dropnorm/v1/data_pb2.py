@@ -22,10 +22,11 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from dropnorm.v1 import augmentation_pb2 as dropnorm_dot_v1_dot_augmentation__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x64ropnorm/v1/data.proto\x12\x0b\x64ropnorm.v1\x1a\x1fgoogle/api/field_behavior.proto\"\x89\x04\n\x04\x44\x61ta\x12\x1a\n\x07\x64\x61taset\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02H\x00\x88\x01\x01\x12#\n\x10validation_share\x18\x02 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x01\x88\x01\x01\x12\x1d\n\ntest_share\x18\x03 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x02\x88\x01\x01\x12\x1b\n\x08stratify\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01H\x03\x88\x01\x01\x12\x1d\n\nsplit_seed\x18\x05 \x01(\x03\x42\x04\xe2\x41\x01\x01H\x04\x88\x01\x01\x12 \n\rtrain_samples\x18\x06 \x01(\x03\x42\x04\xe2\x41\x01\x01H\x05\x88\x01\x01\x12\x45\n\x0fstandardization\x18\x07 \x01(\x0e\x32!.dropnorm.v1.Data.StandardizationB\x04\xe2\x41\x01\x01H\x06\x88\x01\x01\"\x89\x01\n\x0fStandardization\x12\x1f\n\x1bSTANDARDIZATION_UNSPECIFIED\x10\x00\x12\x18\n\x14STANDARDIZATION_NONE\x10\x01\x12\x1f\n\x1bSTANDARDIZATION_PER_FEATURE\x10\x02\x12\x1a\n\x16STANDARDIZATION_GLOBAL\x10\x03\x42\n\n\x08_datasetB\x13\n\x11_validation_shareB\r\n\x0b_test_shareB\x0b\n\t_stratifyB\r\n\x0b_split_seedB\x10\n\x0e_train_samplesB\x12\n\x10_standardizationb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x64ropnorm/v1/data.proto\x12\x0b\x64ropnorm.v1\x1a\x1e\x64ropnorm/v1/augmentation.proto\x1a\x1fgoogle/api/field_behavior.proto\"\xc0\x04\n\x04\x44\x61ta\x12\x1a\n\x07\x64\x61taset\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02H\x00\x88\x01\x01\x12#\n\x10validation_share\x18\x02 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x01\x88\x01\x01\x12\x1d\n\ntest_share\x18\x03 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x02\x88\x01\x01\x12\x1b\n\x08stratify\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01H\x03\x88\x01\x01\x12\x1d\n\nsplit_seed\x18\x05 \x01(\x03\x42\x04\xe2\x41\x01\x01H\x04\x88\x01\x01\x12 \n\rtrain_samples\x18\x06 \x01(\x03\x42\x04\xe2\x41\x01\x01H\x05\x88\x01\x01\x12\x45\n\x0fstandardization\x18\x07 \x01(\x0e\x32!.dropnorm.v1.Data.StandardizationB\x04\xe2\x41\x01\x01H\x06\x88\x01\x01\x12\x35\n\x0c\x61ugmentation\x18\x08 \x01(\x0b\x32\x19.dropnorm.v1.AugmentationB\x04\xe2\x41\x01\x01\"\x89\x01\n\x0fStandardization\x12\x1f\n\x1bSTANDARDIZATION_UNSPECIFIED\x10\x00\x12\x18\n\x14STANDARDIZATION_NONE\x10\x01\x12\x1f\n\x1bSTANDARDIZATION_PER_FEATURE\x10\x02\x12\x1a\n\x16STANDARDIZATION_GLOBAL\x10\x03\x42\n\n\x08_datasetB\x13\n\x11_validation_shareB\r\n\x0b_test_shareB\x0b\n\t_stratifyB\r\n\x0b_split_seedB\x10\n\x0e_train_samplesB\x12\n\x10_standardizationb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -46,8 +47,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DATA'].fields_by_name['train_samples']._serialized_options = b'\342A\001\001'
   _globals['_DATA'].fields_by_name['standardization']._loaded_options = None
   _globals['_DATA'].fields_by_name['standardization']._serialized_options = b'\342A\001\001'
-  _globals['_DATA']._serialized_start=73
-  _globals['_DATA']._serialized_end=594
-  _globals['_DATA_STANDARDIZATION']._serialized_start=343
-  _globals['_DATA_STANDARDIZATION']._serialized_end=480
+  _globals['_DATA'].fields_by_name['augmentation']._loaded_options = None
+  _globals['_DATA'].fields_by_name['augmentation']._serialized_options = b'\342A\001\001'
+  _globals['_DATA']._serialized_start=105
+  _globals['_DATA']._serialized_end=681
+  _globals['_DATA_STANDARDIZATION']._serialized_start=430
+  _globals['_DATA_STANDARDIZATION']._serialized_end=567
 # @@protoc_insertion_point(module_scope)

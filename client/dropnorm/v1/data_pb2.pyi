@@ -4,6 +4,7 @@ isort:skip_file
 """
 
 import builtins
+import dropnorm.v1.augmentation_pb2
 import google.protobuf.descriptor
 import google.protobuf.internal.enum_type_wrapper
 import google.protobuf.message
@@ -61,6 +62,7 @@ class Data(google.protobuf.message.Message):
     SPLIT_SEED_FIELD_NUMBER: builtins.int
     TRAIN_SAMPLES_FIELD_NUMBER: builtins.int
     STANDARDIZATION_FIELD_NUMBER: builtins.int
+    AUGMENTATION_FIELD_NUMBER: builtins.int
     dataset: builtins.str
     """Name of the data set: digits, iris, wine, breast_cancer, diabetes, mnist, fashion_mnist,
     cifar10, python_docs (a text), reversal or addition (pairs of sequences). Limits: `[a-z][a-z0-9_-]{0,62}`. Required.
@@ -87,6 +89,10 @@ class Data(google.protobuf.message.Message):
     unless STANDARDIZATION_NONE; metrics are in the target's own unit. Default:
     STANDARDIZATION_PER_FEATURE.
     """
+    @property
+    def augmentation(self) -> dropnorm.v1.augmentation_pb2.Augmentation:
+        """Random changes of the training samples. Default: they are seen as they are."""
+
     def __init__(
         self,
         *,
@@ -97,9 +103,10 @@ class Data(google.protobuf.message.Message):
         split_seed: builtins.int | None = ...,
         train_samples: builtins.int | None = ...,
         standardization: Global___Data.Standardization.ValueType | None = ...,
+        augmentation: dropnorm.v1.augmentation_pb2.Augmentation | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_dataset", b"_dataset", "_split_seed", b"_split_seed", "_standardization", b"_standardization", "_stratify", b"_stratify", "_test_share", b"_test_share", "_train_samples", b"_train_samples", "_validation_share", b"_validation_share", "dataset", b"dataset", "split_seed", b"split_seed", "standardization", b"standardization", "stratify", b"stratify", "test_share", b"test_share", "train_samples", b"train_samples", "validation_share", b"validation_share"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_dataset", b"_dataset", "_split_seed", b"_split_seed", "_standardization", b"_standardization", "_stratify", b"_stratify", "_test_share", b"_test_share", "_train_samples", b"_train_samples", "_validation_share", b"_validation_share", "dataset", b"dataset", "split_seed", b"split_seed", "standardization", b"standardization", "stratify", b"stratify", "test_share", b"test_share", "train_samples", b"train_samples", "validation_share", b"validation_share"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_dataset", b"_dataset", "_split_seed", b"_split_seed", "_standardization", b"_standardization", "_stratify", b"_stratify", "_test_share", b"_test_share", "_train_samples", b"_train_samples", "_validation_share", b"_validation_share", "augmentation", b"augmentation", "dataset", b"dataset", "split_seed", b"split_seed", "standardization", b"standardization", "stratify", b"stratify", "test_share", b"test_share", "train_samples", b"train_samples", "validation_share", b"validation_share"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_dataset", b"_dataset", "_split_seed", b"_split_seed", "_standardization", b"_standardization", "_stratify", b"_stratify", "_test_share", b"_test_share", "_train_samples", b"_train_samples", "_validation_share", b"_validation_share", "augmentation", b"augmentation", "dataset", b"dataset", "split_seed", b"split_seed", "standardization", b"standardization", "stratify", b"stratify", "test_share", b"test_share", "train_samples", b"train_samples", "validation_share", b"validation_share"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_dataset", b"_dataset"]) -> typing.Literal["dataset"] | None: ...
     @typing.overload

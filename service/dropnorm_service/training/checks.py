@@ -8,6 +8,7 @@ from math import prod
 from dropnorm.results import DatasetSummary
 from dropnorm.spec import InvalidSpecError, Problem, TrainingSpec
 from dropnorm.spec import layers as spec
+from dropnorm_service.training.augmentation.limits import unsuitable
 from dropnorm_service.training.batching import Batching
 from dropnorm_service.training.design import Design, design
 from dropnorm_service.training.elements import Element
@@ -29,6 +30,7 @@ def check(training: TrainingSpec, dataset: DatasetSummary) -> Design:
         *_selection(training, dataset),
         *_range_test(training, dataset),
         *_smoothing(training, dataset),
+        *unsuitable(training, dataset),
         *misfits(training, dataset),
     ]
     try:

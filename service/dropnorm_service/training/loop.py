@@ -18,6 +18,7 @@ from dropnorm.results import (
     Recalibration,
 )
 from dropnorm.spec import TrainingSpec
+from dropnorm_service.training.augmentation import augmentation_of
 from dropnorm_service.training.auto import automatic, settled, tune, with_batch_size
 from dropnorm_service.training.batching import Batching, epoch_order
 from dropnorm_service.training.checkpoint import Checkpoints
@@ -154,7 +155,8 @@ class _Training:
             autocast=autocast(spec.compute, data.device),
             between_batches=self._between_steps,
         )
-        self._step = Stepper(self._state, self._objective, self._spec)
+        augment = augmentation_of(self._spec, data)
+        self._step = Stepper(self._state, self._objective, self._spec, augment)
 
     def _settle(self, spec: TrainingSpec, outcome: AutoOutcome | None) -> None:
         """From here on automatic values are what they came to."""

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from dropnorm.results import RangeTestPoint
 from dropnorm.spec import AutoLearningRate, TrainingSpec
+from dropnorm_service.training.augmentation import augmentation_of
 from dropnorm_service.training.batching import Batching, derived_seed, epoch_order
 from dropnorm_service.training.data import SplitData
 from dropnorm_service.training.objectives import Objective
@@ -52,7 +53,7 @@ def range_test(
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(derived_seed(spec.seed, _PURPOSE))
         copy = trial(state, spec)
-        step = Stepper(copy, objective, spec)
+        step = Stepper(copy, objective, spec, augmentation_of(spec, data))
         copy.model.train()
         x, y = data.train.x, data.train.y
         for index, (rate, batch) in enumerate(zip(rates, _batches(spec, data), strict=False)):

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from dropnorm.spec import Compute, InvalidSpecError, Problem, TrainingSpec
+from dropnorm_service.training.augmentation import Augment
 from dropnorm_service.training.constraints import L1Penalty, MaxNorm
 from dropnorm_service.training.layers import Side
 from dropnorm_service.training.objectives import Objective
@@ -32,6 +33,7 @@ class Stepper:
         objective: gives the loss of a batch.
         spec: precision, whether the forward pass is compiled, how a batch is computed, limits of gradient and
             weights.
+        augment: changes each batch before the forward pass; None: nothing does.
     """
 
     def __init__(
@@ -39,6 +41,7 @@ class Stepper:
         state: TrainingState,
         objective: Objective,
         spec: TrainingSpec,
+        augment: Augment | None = None,
     ) -> None:
         compute = spec.compute
         # By static shapes, of which there are few: otherwise the code that a batch meets, and with it the last
@@ -59,7 +62,7 @@ class Stepper:
         self._max_norm = (
             MaxNorm(weights, regularization.max_norm) if regularization.max_norm else None
         )
-        self._average = state.average
+        self._average, self._augment = state.average, augment
         self._micro = spec.optimization.micro_batch_size or math.inf
         self._learning_rate = math.nan
 
@@ -72,6 +75,8 @@ class Stepper:
         if learning_rate != self._learning_rate:
             self._learning_rate = learning_rate
             set_learning_rate(self._optimizer, learning_rate)
+        if self._augment is not None:
+            x, y = self._augment(x, y)
         loss = self._backward(x, y) if len(x) <= self._micro else self._accumulate(x, y)
         self._move()
         for parameter in self._parameters:

@@ -17,6 +17,11 @@ from dropnorm_service.training.objectives import objective_of
 LIMIT, STRENGTH, SMOOTHING = 0.5, 0.01, 0.2
 
 
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(0)
+
+
 @pytest.mark.parametrize(
     "layer",
     [nn.Linear(5, 7), nn.Conv2d(4, 6, 3, groups=2), nn.ConvTranspose2d(4, 6, 3, groups=2)],

@@ -143,6 +143,26 @@ CASES: dict[str, tuple[dn.TrainingSpec, Dataset]] = {
         mlp(16, optimization=asked(averaging=dn.SWA(start_epoch=2)), regularization=BOTH),
         classification(6),
     ),
+    "augmented images": (
+        listed(
+            layers.Conv(channels=4),
+            layers.Activation(),
+            layers.Flatten(),
+            optimization=asked(micro_batch_size=30),
+            data=dn.Data(
+                dataset="made",
+                augmentation=dn.Augmentation(
+                    horizontal_flip=0.5,
+                    shift=dn.Shift(pixels=2),
+                    crop=dn.Crop(),
+                    mixup_alpha=0.4,
+                    cutmix_alpha=1.0,
+                    noise_std=0.1,
+                ),
+            ),
+        ),
+        classification(2, 6, 6),
+    ),
     "early stopping": (
         mlp(
             16,

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from dropnorm.results import Lint
 from dropnorm_service.training.lints import (
+    augmentation,
     batch_norms,
     evaluation,
     network,
@@ -47,6 +48,8 @@ RULES: Sequence[Rule] = (
     over_time.recompilation,
     evaluation.idle_mc_dropout,
     evaluation.idle_variance_shift,
+    augmentation.flipped_digits,
+    augmentation.mixed_alone,
     training.unused_gpus,
     training.nearly_full,
 )

@@ -57,7 +57,8 @@ class Supervised(ABC):
 class Classification(Supervised):
     """Cross-entropy of logits `[batch, classes]` against classes `[batch]`.
 
-    In training labels may be smoothed; a split is judged by the true ones.
+    In training labels may be smoothed, or be shares of the classes `[batch, classes]`; a split is judged by the
+    true ones.
     """
 
     score_names = ("loss", "accuracy")
