@@ -31,7 +31,7 @@ class SWA(SpecModel):
     kind: Literal["swa"] = "swa"
     start_epoch: Epochs | None = None
     """The first epoch, from 1, whose weights count, at most as many as there are epochs; absent: the first one of the
-    last quarter. Until then the weights are what training has."""
+    last quarter. Until then the weights are those in training, and one of these epochs may be the best."""
 
 
 Averaging = Annotated[EMA | SWA, Field(discriminator="kind")]

@@ -1400,7 +1400,7 @@ class Swa(google.protobuf.message.Message):
     START_EPOCH_FIELD_NUMBER: builtins.int
     start_epoch: builtins.int
     """The first epoch whose weights count, at most the number of epochs. Until then the weights are
-    what training has. Limits: 1 to 100,000. Default: the first one of the last quarter.
+    those in training, and one of these epochs may be the best. Limits: 1 to 100,000. Default: the first one of the last quarter.
     """
     def __init__(
         self,

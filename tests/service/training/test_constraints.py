@@ -1,15 +1,17 @@
 """L1, max-norm and label smoothing: against hand-written forms of each, and of a whole training."""
 
+from typing import Any
+
 import pytest
 import torch
 from tests.service.training.made import classification, regression, split_of
-from tests.service.training.shorthand import listed, mlp, problems
+from tests.service.training.shorthand import listed, mlp, problems, summary
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dropnorm import spec as dn
 from dropnorm.spec import layers
-from dropnorm_service.training import fit
+from dropnorm_service.training import fit, plan
 from dropnorm_service.training.batching import epoch_order
 from dropnorm_service.training.constraints import L1Penalty, MaxNorm
 from dropnorm_service.training.objectives import objective_of
@@ -152,3 +154,20 @@ def test_convolutions_keep_within_the_limit() -> None:
     assert len(lengths) == 2
     assert all((length < 0.25 * (1.0 + 1e-5)).all() for length in lengths)
     assert any((length > 0.25 * (1.0 - 1e-5)).any() for length in lengths)
+
+
+def test_lint_where_a_norm_takes_the_scale_away() -> None:
+    def found(architecture: dn.Architecture, **regularization: Any) -> dict[str, str]:
+        spec = mlp(
+            8, regularization=dn.Regularization(**{"max_norm": 3.0, **regularization})
+        ).model_copy(update={"architecture": architecture})
+        lints = plan(spec, summary(1, 8, 8)).lints
+        return {lint.code: lint.field for lint in lints if "MAX_NORM" in lint.code}
+
+    resnet, silent = dn.ResNet(blocks=(1, 1), width=8), dn.MLP(hidden=(8,))
+    for architecture in (resnet, silent):
+        norm = {"batch_norm": dn.BatchNorm()}
+        speaks = {"MAX_NORM_BEFORE_BATCH_NORM": "regularization.max_norm"}
+        assert found(architecture, **norm) == speaks
+        assert found(architecture, max_norm=None, l1=1.0, **norm) == {}
+        assert found(architecture, layer_norm=dn.LayerNorm()) == found(architecture) == {}

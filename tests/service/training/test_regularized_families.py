@@ -6,13 +6,20 @@ from typing import get_args
 
 import pytest
 import torch
-from tests.service.training import test_bert, test_families, test_generative, test_transformer
+from tests.service.training import (
+    made,
+    test_bert,
+    test_families,
+    test_generative,
+    test_transformer,
+)
 from tests.service.training.made import classification, split_of
 from torch import nn
 
 from dropnorm import spec as dn
 from dropnorm.results import SequenceSummary
 from dropnorm_service.training import build_model, fit
+from dropnorm_service.training.constraints import incoming_weights
 from dropnorm_service.training.design import design
 from dropnorm_service.training.dropout_rates import DropoutRates, rates_of
 from dropnorm_service.training.layers import Shape
@@ -102,3 +109,33 @@ def test_running_statistics_are_computed_anew(name: str) -> None:
     assert [shift.layer for shift in found.layers] == norms
     moved = [shift.layer for shift in found.layers if shift.largest_mean_shift > 0]
     assert moved == norms
+
+
+@pytest.mark.parametrize("averaging", [dn.EMA(decay=0.5), dn.SWA(start_epoch=1)])
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_limits_averages_and_changed_samples(name: str, averaging: dn.Averaging) -> None:
+    tokens, supervised = name not in WITH_NORMS, "vae" not in name and name != "gan"
+    mixed = {"mixup_alpha": 0.5, "cutmix_alpha": 1.0, "noise_std": 0.1} if supervised else {}
+    settings = {"shift": dn.Shift(pixels=1), "crop": dn.Crop(), "vertical_flip": 0.5, **mixed}
+    training = asked(
+        name,
+        regularization=dn.Regularization(
+            max_norm=0.5,
+            l1=1e-5,
+            label_smoothing=0.1 if supervised else None,
+            dropout=dn.Dropout(rate=0.2),
+            batch_norm=None if tokens else dn.BatchNorm(),
+        ),
+        optimization=dn.Optimization(epochs=2, batch_size=24, averaging=averaging),
+        data={"dataset": "made", "augmentation": None if tokens else settings},
+    )
+    datasets = {"transformer": made.pairs, "bert": made.text}
+    image = classification(*sizes(name)[0], samples=80)
+    data = split_of(training, datasets[name]() if tokens else image)
+    result = fit(training, data)
+    for module in result.model.modules():
+        incoming = incoming_weights(module)
+        if incoming is not None and not isinstance(averaging, dn.EMA):
+            weights, axes = incoming  # a mean of vectors within a ball lies within it
+            assert torch.linalg.vector_norm(weights, dim=axes).max() < 0.5 * (1 + 1e-4)
+    assert len(result.evaluation.history) == 2

@@ -21,6 +21,7 @@ from dropnorm_service.training.lints.subject import Rule, Subject
 RULES: Sequence[Rule] = (
     network.variance_shift,
     network.redundant_bias,
+    network.limit_before_norm,
     network.dropout_on_logits,
     network.batch_norm_on_logits,
     network.high_rate,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from dropnorm.spec import layers as spec
 from dropnorm_service.training.design import Design, DesignedLayer
@@ -105,6 +106,18 @@ def _follow_biases(
         elif not _keeps_constants(kind):
             constant = []
     return constant
+
+
+def weights_before_norm(paper: Design) -> list[Element]:
+    """The linear and convolutional layers that go straight into a batch norm, which takes their scale away."""
+    chains = [*paper.parts, *(way for layer in paper.walk() for way in layer.ways)]
+    return [
+        layer.element
+        for chain in chains
+        for layer, following in pairwise(chain)
+        if isinstance(layer.element.layer, spec.Linear | spec.Conv)
+        and isinstance(following.element.layer, spec.BatchNorm)
+    ]
 
 
 def _keeps_constants(layer: spec.Layer | InnerLayer | Attend) -> bool:

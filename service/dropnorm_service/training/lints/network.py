@@ -10,7 +10,11 @@ from dropnorm.spec import layers as spec
 from dropnorm_service.training.elements import Element
 from dropnorm_service.training.layers import Attend, DropsBranch
 from dropnorm_service.training.layers.blueprints.sequences import Embedding, TiedLinear
-from dropnorm_service.training.lints.flow import biases_before_norm, dropout_before_norm
+from dropnorm_service.training.lints.flow import (
+    biases_before_norm,
+    dropout_before_norm,
+    weights_before_norm,
+)
 from dropnorm_service.training.lints.subject import Subject, over_fields
 
 HIGH_RATE = 0.8
@@ -85,6 +89,18 @@ def redundant_bias(subject: Subject) -> Iterator[Lint]:
 def _bias_of(field: str) -> str:
     """Path of a listed layer's bias; empty: families decide on theirs."""
     return f"{field}.bias" if field.startswith("architecture.sequential.") else ""
+
+
+def limit_before_norm(subject: Subject) -> Iterator[Lint]:
+    """A limit on the scale of weights that the next batch norm takes away."""
+    normed = weights_before_norm(subject.paper)
+    if subject.training.regularization.max_norm is not None and normed:
+        yield Lint(
+            code="MAX_NORM_BEFORE_BATCH_NORM",
+            field="regularization.max_norm",
+            message=f"the batch norm after {normed[0].name} takes the scale of its weights away, so that a limit on it "
+            "changes how fast they turn and nothing else (van Laarhoven 2017); use one of the two",
+        )
 
 
 def dropout_on_logits(subject: Subject) -> Iterator[Lint]:
