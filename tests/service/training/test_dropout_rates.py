@@ -197,7 +197,10 @@ def test_plan_says_what_the_schedule_comes_to() -> None:
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 def test_a_compiled_network_drops_at_each_of_many_rates() -> None:
     """More rates than torch keeps versions of by itself, none of them stale."""
+    from torch._dynamo.utils import counters
+
     torch.compiler.reset()
+    before = counters["stats"]["unique_graphs"]
     module = Dropout(0.5)
     network = nn.Sequential(nn.Linear(1, 1, bias=False), module)
     nn.init.ones_(network[0].weight)  # type: ignore[arg-type]
@@ -208,6 +211,4 @@ def test_a_compiled_network_drops_at_each_of_many_rates() -> None:
             module.rate = share / 16
             dropped = (compiled(x) == 0).double().mean().item()
             assert dropped == pytest.approx(module.rate, abs=0.02)
-    from torch._dynamo.utils import counters
-
-    assert counters["stats"]["unique_graphs"] == 12
+    assert counters["stats"]["unique_graphs"] - before == 12
