@@ -497,6 +497,7 @@ def specs() -> SearchStrategy[dn.TrainingSpec]:
         mc_dropout_passes=st.none() | st.integers(2, 10_000),
         temperature_scaling=BOOLS,
         variance_shift=BOOLS,
+        layer_report_epochs=st.none() | EPOCHS,
         robustness=BOOLS,
         recalibrate_batch_norm=st.sampled_from([None, "dropout_off", "dropout_on"]),
     )

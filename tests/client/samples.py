@@ -13,6 +13,7 @@ from dropnorm.results import (
     Evaluated,
     Evaluation,
     JobError,
+    LayerReport,
     Lint,
     MCDropout,
     MemoryEstimate,
@@ -172,8 +173,16 @@ def measured() -> Evaluation:
         Calibration(nll=0.6, brier=0.3, ece=0.2),
         Calibration(nll=0.5, brier=0.2, ece=0.1),
     )
-    return evaluation().model_copy(
+    whole = evaluation()
+    layers = (
+        LayerReport(layer="hidden.0.linear", mean=0.1, variance=1.0, gradient_norm=0.5),
+        LayerReport(layer="hidden.0.activation", mean=0.4, variance=0.6, dead_share=0.25),
+        LayerReport(layer="output.linear", mean=0.0, variance=2.0, gradient_norm=2.0),
+    )
+    reported = tuple(each.model_copy(update={"layers": layers}) for each in whole.history[1:])
+    return whole.model_copy(
         update={
+            "history": (whole.history[0], *reported),
             "mc_dropout": MCDropout(
                 passes=30,
                 accuracy=0.91,

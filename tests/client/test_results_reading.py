@@ -126,6 +126,16 @@ def test_to_frame():
     assert frame["learning_rate"].dtype.kind == "f"
 
 
+def test_layers_to_frame():
+    frame = samples.measured().layers_to_frame()
+
+    assert list(frame.index.names) == ["epoch", "layer"]
+    assert frame.loc[(3, "output.linear"), "gradient_norm"] == 2.0
+    assert len(frame) == 6
+    assert "layers" not in samples.measured().to_frame().columns
+    assert len(samples.evaluation().layers_to_frame()) == 0
+
+
 def test_to_frame_of_no_epochs_still_has_its_columns():
     frame = samples.evaluation(epochs=0).to_frame()
 
@@ -163,6 +173,11 @@ def test_what_was_measured_stands_beside_the_splits_and_below_them():
         "(hidden.0.norm)" in lines
     )
     assert "mean accuracy under corruption 0.7500, 0.8250 with batch norm adapted to it" in lines
+    assert (
+        "last report of 3 layers: gradient norm 0.5000 in the first with weights, 2.0000 in the last"
+        in lines
+    )
+    assert "dead units in 1 activations, at most 25.0% (hidden.0.activation)" in lines
     assert "MC dropout" in found._repr_html_()
 
 
@@ -176,13 +191,23 @@ def test_normal_likelihoods_of_a_regression_are_told():
 
 def test_what_was_measured_has_panels_and_pictures_of_its_own():
     found = samples.measured()
-    panels = ["test: calibration", "variance shift at batch norms", "test: robustness"]
+    panels = [
+        "test: calibration",
+        "variance shift at batch norms",
+        "gradient norm by layer",
+        "variance of outputs by layer",
+        "share of dead units by activation",
+        "test: robustness",
+    ]
     assert [axes.get_title() for axes in found.plot().axes] == ["loss", "accuracy", *panels]
     charts = found.plots()
     assert list(charts) == [
         "learning_curves",
         "calibration",
         "variance_shift",
+        "gradient_norms",
+        "output_variances",
+        "dead_units",
         "robustness",
     ]
     (calibration,) = charts["calibration"].axes
@@ -191,6 +216,9 @@ def test_what_was_measured_has_panels_and_pictures_of_its_own():
     (shift,) = charts["variance_shift"].axes
     ratios = {bar.get_y() + 0.35: bar.get_width() for bars in shift.containers for bar in bars}
     assert [ratios[place] for place in (0, 1, 2)] == pytest.approx([1.0, 0.5, 0.9])
+    (norms,) = charts["gradient_norms"].axes
+    assert [line.get_label() for line in norms.get_lines()] == ["epoch 2", "epoch 3"]
+    assert np.asarray(norms.get_lines()[0].get_ydata()) == pytest.approx([0.5, 2.0])
     (robustness,) = charts["robustness"].axes
     lines = {line.get_label(): np.asarray(line.get_ydata()) for line in robustness.get_lines()}
     assert lines["shift"] == pytest.approx([0.9, 0.8, 0.7])

@@ -453,7 +453,7 @@ class TestLenientReading:
             wire.to_message(spec, training_spec_pb2.TrainingSpec)
 
     def test_a_diverged_loss_arrives(self):
-        metrics: dict[str, Any] = dict.fromkeys(EpochMetrics.model_fields, 1)
+        metrics: dict[str, Any] = dict.fromkeys(EpochMetrics.model_fields, 1) | {"layers": ()}
         event = Event(
             training_job="trainingJobs/first",
             sequence=1,

@@ -1,7 +1,7 @@
 """What comes back from the service: jobs, their journal, their evaluation, plans, workers. Frozen, typed, no I/O."""
 
 from dropnorm.results.auto import AutoOutcome, RangeTestPoint
-from dropnorm.results.diagnostics import Robustness, VarianceShift
+from dropnorm.results.diagnostics import LayerReport, Robustness, VarianceShift
 from dropnorm.results.evaluation import (
     ClassMetrics,
     DatasetSummary,
@@ -54,6 +54,7 @@ __all__ = [
     "Evaluation",
     "Event",
     "JobError",
+    "LayerReport",
     "Lint",
     "LogLine",
     "MCDropout",

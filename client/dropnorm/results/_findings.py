@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from dropnorm.results._format import evaluation_notes, number
 
 if TYPE_CHECKING:
-    from dropnorm.results.diagnostics import Robustness, VarianceShift
+    from dropnorm.results.diagnostics import LayerReport, Robustness, VarianceShift
     from dropnorm.results.evaluation import Evaluation
     from dropnorm.results.uncertainty import MCDropout
 
@@ -45,6 +45,8 @@ def _mc_dropout(found: MCDropout) -> str:
 def _diagnostics(evaluation: Evaluation) -> Iterator[str]:
     if evaluation.variance_shift:
         yield _variance_shift(evaluation.variance_shift)
+    if layers := next((each.layers for each in reversed(evaluation.history) if each.layers), ()):
+        yield from _layers(layers)
     if evaluation.robustness:
         yield _robustness(evaluation.robustness)
 
@@ -55,6 +57,19 @@ def _variance_shift(found: Sequence[VarianceShift]) -> str:
         f"variance shift at {len(found)} batch norms: evaluation has {worst.ratio:.1%} of training's variance where it "
         f"is largest ({worst.layer})"
     )
+
+
+def _layers(found: Sequence[LayerReport]) -> Iterator[str]:
+    norms = [layer.gradient_norm for layer in found if layer.gradient_norm is not None]
+    dead = [layer for layer in found if layer.dead_share]
+    if norms:
+        yield (
+            f"last report of {len(found)} layers: gradient norm {number(norms[0])} in the first with weights, "
+            f"{number(norms[-1])} in the last"
+        )
+    if dead:
+        worst = max(dead, key=lambda layer: layer.dead_share or 0.0)
+        yield f"dead units in {len(dead)} activations, at most {worst.dead_share:.1%} ({worst.layer})"
 
 
 def _robustness(found: Sequence[Robustness]) -> str:

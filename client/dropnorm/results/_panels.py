@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 _MOST_NAMED = 24
 """Layers whose names have room."""
+_MOST_REPORTS = 5
+"""Reports that can be told apart, besides the last."""
 
 
 class Panel(NamedTuple):
@@ -110,12 +112,57 @@ def _draw_robustness(axes: Axes, evaluation: Evaluation) -> None:
     axes.legend(frameon=False, labelcolor=INK, fontsize=8)
 
 
+def _reported(evaluation: Evaluation) -> bool:
+    return any(epoch.layers for epoch in evaluation.history)
+
+
+def _has_activations(evaluation: Evaluation) -> bool:
+    return any(row.dead_share is not None for epoch in evaluation.history for row in epoch.layers)
+
+
+def _draw_layers(attribute: str, scale: str) -> Callable[[Axes, Evaluation], None]:
+    """A line per report from the first to the last layer, the later the darker."""
+
+    def draw(axes: Axes, evaluation: Evaluation) -> None:
+        reports = [epoch for epoch in evaluation.history if epoch.layers]
+        shown = reports[:: max(1, -(-len(reports) // _MOST_REPORTS))]
+        shown += [reports[-1]] * (shown[-1] is not reports[-1])
+        for place, epoch in enumerate(shown, 1):
+            values = [
+                value for row in epoch.layers if (value := getattr(row, attribute)) is not None
+            ]
+            axes.plot(
+                range(1, len(values) + 1),
+                values,
+                color=COLORS[2],
+                alpha=place / len(shown),
+                label=f"epoch {epoch.epoch}",
+                marker="o",
+                markersize=3,
+                linewidth=1.4,
+            )
+        axes.set_yscale(scale)
+        axes.set_xlabel("number of the layer, from the input", color=INK)
+        axes.legend(frameon=False, labelcolor=INK, fontsize=8)
+
+    return draw
+
+
 PANELS: Mapping[str, Panel] = {
     "calibration": Panel("test: calibration", _calibrated, _draw_calibration),
     "variance_shift": Panel(
         "variance shift at batch norms",
         lambda each: bool(each.variance_shift),
         _draw_variance_shift,
+    ),
+    "gradient_norms": Panel(
+        "gradient norm by layer", _reported, _draw_layers("gradient_norm", "log")
+    ),
+    "output_variances": Panel(
+        "variance of outputs by layer", _reported, _draw_layers("variance", "log")
+    ),
+    "dead_units": Panel(
+        "share of dead units by activation", _has_activations, _draw_layers("dead_share", "linear")
     ),
     "robustness": Panel("test: robustness", lambda each: bool(each.robustness), _draw_robustness),
 }

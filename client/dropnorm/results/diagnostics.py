@@ -28,6 +28,21 @@ class VarianceShift(ResultModel):
     """The different rates of dropout that reaches it over weights."""
 
 
+class LayerReport(ResultModel):
+    """One layer in one training step: dropout on, batch norm by batch."""
+
+    layer: str
+    """Name of the layer in the model."""
+    mean: float
+    """Mean of its outputs."""
+    variance: float
+    """Variance of its outputs."""
+    dead_share: float | None = None
+    """Share of units, or channels, that are zero for every sample of the batch, 0 to 1; absent but of activations."""
+    gradient_norm: float | None = None
+    """2-norm of the loss's gradient by all its weights; absent without weights that learn."""
+
+
 class Robustness(ResultModel):
     """The test split under one corruption at one strength (Hendrycks & Dietterich 2019)."""
 

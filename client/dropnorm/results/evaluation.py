@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from dropnorm.results import _findings, _format
 from dropnorm.results._base import ResultModel
 from dropnorm.results.auto import AutoOutcome
-from dropnorm.results.diagnostics import Robustness, VarianceShift
+from dropnorm.results.diagnostics import LayerReport, Robustness, VarianceShift
 from dropnorm.results.uncertainty import MCDropout, TemperatureScaling
 
 if TYPE_CHECKING:
@@ -114,6 +114,8 @@ class EpochMetrics(ResultModel):
     """Wall time of the evaluation after them in seconds."""
     samples_per_second: float
     """Training samples per second of training time."""
+    layers: tuple[LayerReport, ...] = ()
+    """Each layer with weights and each activation, in order; empty in epochs without a report."""
 
 
 class ClassMetrics(ResultModel):
@@ -290,8 +292,29 @@ class Evaluation(ResultModel):
             raise ImportError(
                 "evaluation.to_frame() needs pandas: pip install 'dropnorm[notebook]'"
             ) from error
-        rows = [metrics.model_dump() for metrics in self.history]
-        return pandas.DataFrame(rows, columns=list(EpochMetrics.model_fields)).set_index("epoch")
+        rows = [metrics.model_dump(exclude={"layers"}) for metrics in self.history]
+        columns = [name for name in EpochMetrics.model_fields if name != "layers"]
+        return pandas.DataFrame(rows, columns=columns).set_index("epoch")
+
+    def layers_to_frame(self) -> pandas.DataFrame:
+        """The layer reports as a pandas DataFrame: a row per epoch and layer, indexed by both.
+
+        Raises:
+            ImportError: pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError as error:
+            raise ImportError(
+                "evaluation.layers_to_frame() needs pandas: pip install 'dropnorm[notebook]'"
+            ) from error
+        rows = [
+            {"epoch": metrics.epoch, **layer.model_dump()}
+            for metrics in self.history
+            for layer in metrics.layers
+        ]
+        columns = ["epoch", *LayerReport.model_fields]
+        return pandas.DataFrame(rows, columns=columns).set_index(["epoch", "layer"])
 
     def plot(self) -> Chart:
         """Learning curves, the best epoch marked, and a panel for each measurement that was asked for.

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from dropnorm.spec._base import Bool, Int, SpecModel
+from dropnorm.spec._base import Bool, Epochs, Int, SpecModel
 
 
 class EvaluationSettings(SpecModel):
@@ -38,3 +38,7 @@ class EvaluationSettings(SpecModel):
     """Measure the test split under noise, blur, contrast and shift at five strengths each, by running statistics and,
     where there is batch norm, by those of the test split's own batches (Hendrycks & Dietterich 2019; Nado et al.
     2020); only in classification and regression of images."""
+    layer_report_epochs: Epochs | None = None
+    """After every so many epochs report mean and variance of each layer's outputs, its share of dead units and the norm
+    of its gradient, over one batch of the training split as in training, always the same; 1 to 100,000. Of at most
+    1,000 layers. Absent: never."""

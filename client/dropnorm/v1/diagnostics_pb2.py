@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x64ropnorm/v1/diagnostics.proto\x12\x0b\x64ropnorm.v1\x1a\x1fgoogle/api/field_behavior.proto\"\xce\x01\n\rVarianceShift\x12\x13\n\x05layer\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1c\n\x0etrain_variance\x18\x02 \x01(\x01\x42\x04\xe2\x41\x01\x03\x12\x1b\n\reval_variance\x18\x03 \x01(\x01\x42\x04\xe2\x41\x01\x03\x12\x1e\n\x10running_variance\x18\x04 \x01(\x01\x42\x04\xe2\x41\x01\x03\x12\x13\n\x05ratio\x18\x05 \x01(\x01\x42\x04\xe2\x41\x01\x03\x12\x1a\n\x0c\x64irect_rates\x18\x06 \x03(\x01\x42\x04\xe2\x41\x01\x03\x12\x1c\n\x0eupstream_rates\x18\x07 \x03(\x01\x42\x04\xe2\x41\x01\x03\"\xb8\x03\n\nRobustness\x12<\n\ncorruption\x18\x01 \x01(\x0e\x32\".dropnorm.v1.Robustness.CorruptionB\x04\xe2\x41\x01\x03\x12\x16\n\x08strength\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x12\n\x04loss\x18\x03 \x01(\x01\x42\x04\xe2\x41\x01\x03\x12\x1b\n\x08\x61\x63\x63uracy\x18\x04 \x01(\x01\x42\x04\xe2\x41\x01\x03H\x00\x88\x01\x01\x12\x1f\n\x0c\x61\x64\x61pted_loss\x18\x05 \x01(\x01\x42\x04\xe2\x41\x01\x03H\x01\x88\x01\x01\x12#\n\x10\x61\x64\x61pted_accuracy\x18\x06 \x01(\x01\x42\x04\xe2\x41\x01\x03H\x02\x88\x01\x01\"\xa9\x01\n\nCorruption\x12\x1a\n\x16\x43ORRUPTION_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x43ORRUPTION_NONE\x10\x01\x12\x1d\n\x19\x43ORRUPTION_GAUSSIAN_NOISE\x10\x02\x12\x1c\n\x18\x43ORRUPTION_GAUSSIAN_BLUR\x10\x03\x12\x17\n\x13\x43ORRUPTION_CONTRAST\x10\x04\x12\x14\n\x10\x43ORRUPTION_SHIFT\x10\x05\x42\x0b\n\t_accuracyB\x0f\n\r_adapted_lossB\x13\n\x11_adapted_accuracyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x64ropnorm/v1/diagnostics.proto\x12\x0b\x64ropnorm.v1\x1a\x1fgoogle/api/field_behavior.proto\"\xce\x01\n\rVarianceShift\x12\x13\n\x05layer\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1c\n\x0etrain_variance\x18\x02 \x01(\x01\x42\x04\xe2\x41\x01\x03\x12\x1b\n\reval_variance\x18\x03 \x01(\x01\x42\x04\xe2\x41\x01\x03\x12\x1e\n\x10running_variance\x18\x04 \x01(\x01\x42\x04\xe2\x41\x01\x03\x12\x13\n\x05ratio\x18\x05 \x01(\x01\x42\x04\xe2\x41\x01\x03\x12\x1a\n\x0c\x64irect_rates\x18\x06 \x03(\x01\x42\x04\xe2\x41\x01\x03\x12\x1c\n\x0eupstream_rates\x18\x07 \x03(\x01\x42\x04\xe2\x41\x01\x03\"\xb0\x01\n\x0bLayerReport\x12\x13\n\x05layer\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x12\n\x04mean\x18\x02 \x01(\x01\x42\x04\xe2\x41\x01\x03\x12\x16\n\x08variance\x18\x03 \x01(\x01\x42\x04\xe2\x41\x01\x03\x12\x1d\n\ndead_share\x18\x04 \x01(\x01\x42\x04\xe2\x41\x01\x03H\x00\x88\x01\x01\x12 \n\rgradient_norm\x18\x05 \x01(\x01\x42\x04\xe2\x41\x01\x03H\x01\x88\x01\x01\x42\r\n\x0b_dead_shareB\x10\n\x0e_gradient_norm\"\xb8\x03\n\nRobustness\x12<\n\ncorruption\x18\x01 \x01(\x0e\x32\".dropnorm.v1.Robustness.CorruptionB\x04\xe2\x41\x01\x03\x12\x16\n\x08strength\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x12\n\x04loss\x18\x03 \x01(\x01\x42\x04\xe2\x41\x01\x03\x12\x1b\n\x08\x61\x63\x63uracy\x18\x04 \x01(\x01\x42\x04\xe2\x41\x01\x03H\x00\x88\x01\x01\x12\x1f\n\x0c\x61\x64\x61pted_loss\x18\x05 \x01(\x01\x42\x04\xe2\x41\x01\x03H\x01\x88\x01\x01\x12#\n\x10\x61\x64\x61pted_accuracy\x18\x06 \x01(\x01\x42\x04\xe2\x41\x01\x03H\x02\x88\x01\x01\"\xa9\x01\n\nCorruption\x12\x1a\n\x16\x43ORRUPTION_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x43ORRUPTION_NONE\x10\x01\x12\x1d\n\x19\x43ORRUPTION_GAUSSIAN_NOISE\x10\x02\x12\x1c\n\x18\x43ORRUPTION_GAUSSIAN_BLUR\x10\x03\x12\x17\n\x13\x43ORRUPTION_CONTRAST\x10\x04\x12\x14\n\x10\x43ORRUPTION_SHIFT\x10\x05\x42\x0b\n\t_accuracyB\x0f\n\r_adapted_lossB\x13\n\x11_adapted_accuracyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -46,6 +46,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_VARIANCESHIFT'].fields_by_name['direct_rates']._serialized_options = b'\342A\001\003'
   _globals['_VARIANCESHIFT'].fields_by_name['upstream_rates']._loaded_options = None
   _globals['_VARIANCESHIFT'].fields_by_name['upstream_rates']._serialized_options = b'\342A\001\003'
+  _globals['_LAYERREPORT'].fields_by_name['layer']._loaded_options = None
+  _globals['_LAYERREPORT'].fields_by_name['layer']._serialized_options = b'\342A\001\003'
+  _globals['_LAYERREPORT'].fields_by_name['mean']._loaded_options = None
+  _globals['_LAYERREPORT'].fields_by_name['mean']._serialized_options = b'\342A\001\003'
+  _globals['_LAYERREPORT'].fields_by_name['variance']._loaded_options = None
+  _globals['_LAYERREPORT'].fields_by_name['variance']._serialized_options = b'\342A\001\003'
+  _globals['_LAYERREPORT'].fields_by_name['dead_share']._loaded_options = None
+  _globals['_LAYERREPORT'].fields_by_name['dead_share']._serialized_options = b'\342A\001\003'
+  _globals['_LAYERREPORT'].fields_by_name['gradient_norm']._loaded_options = None
+  _globals['_LAYERREPORT'].fields_by_name['gradient_norm']._serialized_options = b'\342A\001\003'
   _globals['_ROBUSTNESS'].fields_by_name['corruption']._loaded_options = None
   _globals['_ROBUSTNESS'].fields_by_name['corruption']._serialized_options = b'\342A\001\003'
   _globals['_ROBUSTNESS'].fields_by_name['strength']._loaded_options = None
@@ -60,8 +70,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ROBUSTNESS'].fields_by_name['adapted_accuracy']._serialized_options = b'\342A\001\003'
   _globals['_VARIANCESHIFT']._serialized_start=80
   _globals['_VARIANCESHIFT']._serialized_end=286
-  _globals['_ROBUSTNESS']._serialized_start=289
-  _globals['_ROBUSTNESS']._serialized_end=729
-  _globals['_ROBUSTNESS_CORRUPTION']._serialized_start=509
-  _globals['_ROBUSTNESS_CORRUPTION']._serialized_end=678
+  _globals['_LAYERREPORT']._serialized_start=289
+  _globals['_LAYERREPORT']._serialized_end=465
+  _globals['_ROBUSTNESS']._serialized_start=468
+  _globals['_ROBUSTNESS']._serialized_end=908
+  _globals['_ROBUSTNESS_CORRUPTION']._serialized_start=688
+  _globals['_ROBUSTNESS_CORRUPTION']._serialized_end=857
 # @@protoc_insertion_point(module_scope)

@@ -70,6 +70,47 @@ class VarianceShift(google.protobuf.message.Message):
 Global___VarianceShift: typing_extensions.TypeAlias = VarianceShift
 
 @typing.final
+class LayerReport(google.protobuf.message.Message):
+    """One layer in one training step: dropout on, batch norm by batch."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    LAYER_FIELD_NUMBER: builtins.int
+    MEAN_FIELD_NUMBER: builtins.int
+    VARIANCE_FIELD_NUMBER: builtins.int
+    DEAD_SHARE_FIELD_NUMBER: builtins.int
+    GRADIENT_NORM_FIELD_NUMBER: builtins.int
+    layer: builtins.str
+    """Name of the layer in the model."""
+    mean: builtins.float
+    """Mean of its outputs."""
+    variance: builtins.float
+    """Variance of its outputs."""
+    dead_share: builtins.float
+    """Share of units, or channels, that are zero for every sample of the batch, 0 to 1; absent
+    but of activations.
+    """
+    gradient_norm: builtins.float
+    """2-norm of the loss's gradient by all its weights; absent without weights that learn."""
+    def __init__(
+        self,
+        *,
+        layer: builtins.str = ...,
+        mean: builtins.float = ...,
+        variance: builtins.float = ...,
+        dead_share: builtins.float | None = ...,
+        gradient_norm: builtins.float | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_dead_share", b"_dead_share", "_gradient_norm", b"_gradient_norm", "dead_share", b"dead_share", "gradient_norm", b"gradient_norm"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_dead_share", b"_dead_share", "_gradient_norm", b"_gradient_norm", "dead_share", b"dead_share", "gradient_norm", b"gradient_norm", "layer", b"layer", "mean", b"mean", "variance", b"variance"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_dead_share", b"_dead_share"]) -> typing.Literal["dead_share"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_gradient_norm", b"_gradient_norm"]) -> typing.Literal["gradient_norm"] | None: ...
+
+Global___LayerReport: typing_extensions.TypeAlias = LayerReport
+
+@typing.final
 class Robustness(google.protobuf.message.Message):
     """The test split under one corruption at one strength (Hendrycks & Dietterich 2019)."""
 

@@ -14,6 +14,7 @@ from dropnorm.results import (
     EpochCompleted,
     EpochMetrics,
     Evaluation,
+    LayerReport,
     Phase,
     Recalibration,
 )
@@ -28,7 +29,7 @@ from dropnorm_service.training.design import Design
 from dropnorm_service.training.device import arithmetic, memory_bytes, wait_for
 from dropnorm_service.training.epochwise import Epochwise
 from dropnorm_service.training.errors import Diverged, memory_reported
-from dropnorm_service.training.evaluation import Measured, Trained, measure
+from dropnorm_service.training.evaluation import Measured, Trained, measure, report_step
 from dropnorm_service.training.inference import Inference, inference_batch_size
 from dropnorm_service.training.objectives import objective_of
 from dropnorm_service.training.pictures import Pictures
@@ -226,12 +227,13 @@ class _Training:
         self._enter("validating")
         watch = Stopwatch()
         watch.start()
+        layers = self._report_layers()
         self._average()
         parts = [data.train] * spec.evaluation.train_metrics + [data.validation]
         scores = [self._objective.scores(self._inference, part) for part in parts]
         # Everything that the host wants to know of an epoch crosses over at once.
         mean_loss, *values = torch.cat([self._mean_loss(), *scores]).tolist()
-        metrics = self._epoch_metrics(mean_loss, values, watch.stop())
+        metrics = self._epoch_metrics(mean_loss, values, layers, watch.stop())
         if state.selection.offer(spec, metrics, state.watch.seconds):
             state.keep_weights()
         state.history.append(metrics)
@@ -242,6 +244,16 @@ class _Training:
             )
         state.plateau.offer(spec.optimization.schedule, merit(spec, metrics))
         state.end_epoch()
+
+    def _report_layers(self) -> tuple[LayerReport, ...]:
+        """What goes on in the layers of the network in training, if the current epoch is to tell."""
+        spec, epoch = self._spec, self._state.epoch
+        every = spec.evaluation.layer_report_epochs
+        if every is None or epoch % every:
+            return ()
+        self._trained.train(epoch)
+        batching, train = self._batching(epoch), self._data.train
+        return report_step(self._state, self._objective, spec, train, batching)
 
     def _average(self) -> None:
         """Bring the average of the weights, if there is one, to the end of the current epoch."""
@@ -291,7 +303,11 @@ class _Training:
         self._between_steps()
 
     def _epoch_metrics(
-        self, mean_loss: float, values: list[float], evaluation_seconds: float
+        self,
+        mean_loss: float,
+        values: list[float],
+        layers: tuple[LayerReport, ...],
+        evaluation_seconds: float,
     ) -> EpochMetrics:
         """An epoch's entry; `values` are the scores of train, if it was measured, and validation."""
         state = self._state
@@ -308,6 +324,7 @@ class _Training:
             seconds=seconds,
             evaluation_seconds=evaluation_seconds,
             samples_per_second=self._batching(state.epoch).samples_per_epoch / seconds,
+            layers=layers,
             **dict(zip(names, values, strict=True)),
         )
 

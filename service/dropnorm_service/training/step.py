@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -13,7 +13,7 @@ from dropnorm.spec import Compute, InvalidSpecError, Problem, TrainingSpec
 from dropnorm_service.training.augmentation import Augment
 from dropnorm_service.training.constraints import L1Penalty, MaxNorm
 from dropnorm_service.training.layers import Side
-from dropnorm_service.training.objectives import Objective
+from dropnorm_service.training.objectives import Forward, Objective
 from dropnorm_service.training.optimizers import set_learning_rate
 from dropnorm_service.training.state import TrainingState
 
@@ -51,7 +51,7 @@ class Stepper:
         )
         self._compiles = compute.compile
         self._parameters = list(state.model.parameters())
-        self._sides = [module for module in state.model.modules() if isinstance(module, Side)]
+        self._sides = sides_of(state.model)
         self._optimizer, self._scaler = state.optimizer, state.scaler
         self._scales = state.scaler.is_enabled()
         self._objective = objective
@@ -112,11 +112,7 @@ class Stepper:
             return self._guessed(x, y)
 
     def _guessed(self, x: Tensor, y: Tensor) -> Tensor:
-        loss = self._objective.training_loss(self._outputs, x, y)
-        for side in self._sides:
-            assert side.guess is not None  # the model is in training
-            loss = loss + _SIDE_WEIGHT * self._objective.side_loss(side.guess, y)
-        return loss
+        return loss_of(self._objective, self._outputs, self._sides, x, y)
 
     def _move(self) -> None:
         if self._scales:
@@ -155,6 +151,22 @@ class Stepper:
             message = f"the model cannot be compiled here ({why}); set compile to false"
             raise InvalidSpecError([Problem("compute.compile", message)]) from error
         return outputs
+
+
+def sides_of(network: nn.Module) -> list[Side]:
+    """The places where auxiliary heads guess."""
+    return [module for module in network.modules() if isinstance(module, Side)]
+
+
+def loss_of(
+    objective: Objective, forward: Forward, sides: Sequence[Side], x: Tensor, y: Tensor
+) -> Tensor:
+    """The loss of a batch, with those of the auxiliary heads that the network in training has."""
+    loss = objective.training_loss(forward, x, y)
+    for side in sides:
+        assert side.guess is not None  # the model is in training
+        loss = loss + _SIDE_WEIGHT * objective.side_loss(side.guess, y)
+    return loss
 
 
 @contextmanager

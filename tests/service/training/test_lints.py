@@ -494,3 +494,12 @@ def test_a_variance_shift_needs_both_a_norm_and_dropout() -> None:
     assert found(batch_norm=NORM, dropout=dropout) is None
     assert found(batch_norm=NORM) == found(dropout=dropout) == field
     assert found(batch_norm=dn.BatchNorm(track_running_stats=False), dropout=dropout) == field
+
+
+def test_a_layer_report_after_the_end() -> None:
+    def found(every: int) -> dict[str, str]:
+        evaluation = dn.EvaluationSettings(layer_report_epochs=every)
+        return lints(trained(epochs=8).model_copy(update={"evaluation": evaluation}))
+
+    assert found(8) == {}
+    assert found(9) == {"EVALUATION_WITHOUT_EFFECT": "evaluation.layer_report_epochs"}

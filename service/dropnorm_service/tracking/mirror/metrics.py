@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from dropnorm.results import EpochCompleted, Evaluation, Metrics, Recalibration
 
-_NOT_MEASURED = frozenset({"epoch", "step"})
+_NOT_MEASURED = frozenset({"epoch", "step", "layers"})
 
 
 def milliseconds(time: datetime) -> int:
@@ -19,7 +19,7 @@ def milliseconds(time: datetime) -> int:
 
 
 def epoch_metrics(epoch: EpochCompleted, time: datetime) -> list[Metric]:
-    """An epoch's metrics: those of `EpochMetrics` by their names there, `optimizer_steps`, and `system/*`.
+    """An epoch's metrics: those of `EpochMetrics` by their names there, `optimizer_steps`, `layers/*` and `system/*`.
 
     Their step is the epoch, so that curves of different batch sizes can be compared.
     """
@@ -29,6 +29,8 @@ def epoch_metrics(epoch: EpochCompleted, time: datetime) -> list[Metric]:
         if name not in _NOT_MEASURED and value is not None
     }
     values["optimizer_steps"] = epoch.metrics.step
+    for layer in epoch.metrics.layers:
+        values |= _flat(f"layers/{layer.layer}", layer)
     if system := epoch.system:
         values["system/process_cpu_utilization_percentage"] = system.cpu_percent
         values["system/process_memory_usage_megabytes"] = system.memory_bytes / 1e6

@@ -51,6 +51,7 @@ RULES: Sequence[Rule] = (
     evaluation.idle_variance_shift,
     augmentation.flipped_digits,
     augmentation.mixed_alone,
+    evaluation.idle_layer_report,
     training.unused_gpus,
     training.nearly_full,
 )

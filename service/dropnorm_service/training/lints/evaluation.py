@@ -24,6 +24,20 @@ def idle_mc_dropout(subject: Subject) -> Iterator[Lint]:
         )
 
 
+def idle_layer_report(subject: Subject) -> Iterator[Lint]:
+    """A report after more epochs than there are."""
+    every, epochs = (
+        subject.training.evaluation.layer_report_epochs,
+        subject.training.optimization.epochs,
+    )
+    if every is not None and every > epochs:
+        yield Lint(
+            code=_CODE,
+            field="evaluation.layer_report_epochs",
+            message=f"training ends after {epochs} epochs, before the first report; give fewer epochs here",
+        )
+
+
 def idle_variance_shift(subject: Subject) -> Iterator[Lint]:
     """A shift at batch norms in a network without them, or from dropout in a network without it."""
     if not subject.training.evaluation.variance_shift:
