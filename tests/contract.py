@@ -18,9 +18,11 @@ from google.protobuf.message import Message
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from dropnorm.results import Event, JobError, Plan, Prediction, TrainingJob, Worker
+from dropnorm.results import Dataset, Event, JobError, Plan, Prediction, TrainingJob, Worker
 from dropnorm.spec import DropoutSampling, SpecModel, Submission, TrainingSpec
 from dropnorm.v1 import (
+    dataset_pb2,
+    dataset_service_pb2,
     model_pb2,
     model_service_pb2,
     plan_pb2,
@@ -40,11 +42,12 @@ ROOTS: list[tuple[type[BaseModel], type[Message]]] = [
     (Worker, worker_pb2.Worker),
     (DropoutSampling, model_pb2.DropoutSampling),
     (Prediction, model_pb2.Prediction),
+    (Dataset, dataset_pb2.Dataset),
 ]
 
 METHODS = [
     method
-    for module in (training_service_pb2, model_service_pb2)
+    for module in (training_service_pb2, dataset_service_pb2, model_service_pb2)
     for service in module.DESCRIPTOR.services_by_name.values()
     for method in service.methods
 ]

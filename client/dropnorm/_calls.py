@@ -20,6 +20,7 @@ from dropnorm.results import Plan, TrainingJob, Worker
 from dropnorm.spec import Submission, TrainingSpec
 from dropnorm.spec._base import problems_of
 from dropnorm.v1 import (
+    dataset_service_pb2_grpc,
     model_service_pb2_grpc,
     plan_pb2,
     training_job_pb2,
@@ -65,6 +66,7 @@ def methods(channel: Any) -> Mapping[str, Any]:
     """Every rpc of the contract by its name, on a channel of either kind."""
     stubs = (
         training_service_pb2_grpc.TrainingServiceStub(channel),
+        dataset_service_pb2_grpc.DatasetServiceStub(channel),
         model_service_pb2_grpc.ModelServiceStub(channel),
     )
     return {name: method for stub in stubs for name, method in vars(stub).items()}

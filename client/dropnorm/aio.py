@@ -17,6 +17,7 @@ from dropnorm._calls import Attempts, Call, Page
 from dropnorm._following import Watching, final, follow, outcome, settled
 from dropnorm._job_view import JobView
 from dropnorm._progress import display
+from dropnorm.datasets import AsyncDatasets
 from dropnorm.errors import ClientClosed
 from dropnorm.models import AsyncModels
 from dropnorm.results import Evaluation, Event, Plan, Prediction, TrainingJob, Worker
@@ -46,6 +47,11 @@ class AsyncClient:
         self._closed = False
         self._channel: grpc.aio.Channel | None = None
         self._methods: Mapping[str, Any] = {}
+
+    @property
+    def datasets(self) -> AsyncDatasets:
+        """Your own data sets: `upload`, `get`, `list`, `delete`."""
+        return AsyncDatasets(self)
 
     @property
     def models(self) -> AsyncModels:

@@ -15,6 +15,7 @@ from dropnorm._calls import Attempts, Call, Page
 from dropnorm._following import Watching, final, follow, outcome, settled
 from dropnorm._job_view import JobView
 from dropnorm._progress import display
+from dropnorm.datasets import Datasets
 from dropnorm.errors import ClientClosed
 from dropnorm.models import Models
 from dropnorm.results import Evaluation, Event, Plan, Prediction, TrainingJob, Worker
@@ -54,6 +55,11 @@ class Client:
         self._closed = False
         self._channel = grpc.insecure_channel(address, options=_calls.channel_options(address))
         self._methods = _calls.methods(self._channel)
+
+    @property
+    def datasets(self) -> Datasets:
+        """Your own data sets: `upload`, `get`, `list`, `delete`."""
+        return Datasets(self)
 
     @property
     def models(self) -> Models:

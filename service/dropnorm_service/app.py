@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import AsyncExitStack
 
 from dropnorm_service.api.server import ApiServer, CannotListen
+from dropnorm_service.datasets.limits import Limits
+from dropnorm_service.datasets.service import DatasetService
 from dropnorm_service.health import HealthWatch
 from dropnorm_service.jobs.errors import StoreUnavailable
 from dropnorm_service.jobs.models import ModelService
@@ -26,6 +28,7 @@ from dropnorm_service.workers import (
     DataSettings,
     ForkServer,
     LocalExecutor,
+    ProcessInspector,
     ProcessPlanner,
     ProcessPredictor,
     StartFailed,
@@ -63,9 +66,9 @@ async def serve(settings: Settings) -> None:
     with exclusive(settings.data_dir), _stop_signals() as stopping:
         async with AsyncExitStack() as stack:
             store = await stack.enter_async_context(await _open_store(settings))
-            forks, jobs, tracker = await _open_jobs(settings, store, stack)
+            forks, jobs, datasets, tracker = await _open_jobs(settings, store, stack)
             models = await _open_models(forks, jobs, stack)
-            server = ApiServer(jobs, models)
+            server = ApiServer(jobs, datasets, models)
             await jobs.start()
             if tracker is not None:
                 tracker.start()
@@ -88,11 +91,12 @@ async def _open_store(settings: Settings) -> SqlJobStore:
 
 async def _open_jobs(
     settings: Settings, store: SqlJobStore, stack: AsyncExitStack
-) -> tuple[ForkServer, JobService, Tracker | None]:
+) -> tuple[ForkServer, JobService, DatasetService, Tracker | None]:
     data = DataSettings(
         cache=settings.data_dir / "datasets",
         folder=settings.datasets_dir,
         mirrors=dict(settings.dataset_mirrors),
+        uploads=settings.data_dir / "uploads",
     )
     forks = await stack.enter_async_context(ForkServer())
     executor = await stack.enter_async_context(
@@ -128,7 +132,31 @@ async def _open_jobs(
             record_tracking=service.record_tracking,
         )
         service.on_growth(tracker.notify)
-    return forks, service, tracker
+    return forks, service, _datasets(settings, store, forks, planner), tracker
+
+
+def _datasets(
+    settings: Settings, store: SqlJobStore, forks: ForkServer, planner: ProcessPlanner
+) -> DatasetService:
+    limits = Limits(
+        bytes=settings.max_dataset_bytes,
+        total_bytes=settings.max_datasets_bytes,
+        samples=settings.max_dataset_samples,
+        values=settings.max_dataset_values,
+    )
+
+    async def jobs_using(dataset_id: str) -> list[str]:
+        jobs = store.unfinished()
+        return [job.name async for job in jobs if job.spec.data.dataset == dataset_id]
+
+    return DatasetService(
+        settings.data_dir / "uploads",
+        ProcessInspector(forks, limits),
+        jobs_using=jobs_using,
+        on_change=planner.forget,
+        limits=limits,
+        import_dirs=settings.import_dirs,
+    )
 
 
 async def _open_models(forks: ForkServer, jobs: JobService, stack: AsyncExitStack) -> ModelService:

@@ -96,6 +96,17 @@ class Settings(BaseSettings):
     dataset_mirrors: dict[str, str] = {}
     """URL of a folder to download from, by data set; downloads are checked against pinned SHA-256 sums."""
 
+    max_dataset_bytes: Annotated[int, Field(ge=1)] = 4 * 2**30
+    """Largest file of an uploaded data set in bytes."""
+    max_datasets_bytes: Annotated[int, Field(ge=1)] = 64 * 2**30
+    """Bytes that all uploaded data sets may take together, unfinished uploads too."""
+    max_dataset_samples: Annotated[int, Field(ge=1)] = 10**8
+    """Samples that an uploaded data set may have."""
+    max_dataset_values: Annotated[int, Field(ge=1)] = 2**24
+    """Values that a sample of an uploaded data set may have."""
+    import_dirs: list[Folder] = []
+    """Folders of this machine from which clients may make data sets by path; nothing else can be read so."""
+
     tracking: bool = True
     """Mirror jobs to MLflow."""
     mlflow_tracking_uri: str | None = None

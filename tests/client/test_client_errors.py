@@ -10,6 +10,7 @@ from tests.client.scripted import fault, rejection
 
 import dropnorm as dn
 from dropnorm import errors
+from dropnorm_service.datasets.errors import DATASET_ERRORS
 from dropnorm_service.jobs.errors import SERVICE_ERRORS
 
 Code = grpc.StatusCode
@@ -33,7 +34,9 @@ def test_the_tree_names_nothing_else():
 
 
 def test_every_reason_of_the_service_has_a_class():
-    assert set(errors.BY_REASON) == {kind.reason for kind in SERVICE_ERRORS} | {"INTERNAL"}
+    assert set(errors.BY_REASON) == {kind.reason for kind in (*SERVICE_ERRORS, *DATASET_ERRORS)} | {
+        "INTERNAL"
+    }
 
 
 @pytest.mark.parametrize("reason", sorted(errors.BY_REASON))

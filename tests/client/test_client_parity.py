@@ -10,11 +10,15 @@ from tests.contract import METHODS
 
 import dropnorm as dn
 from dropnorm import _calls, _model_calls, aio, client, models
+from dropnorm.datasets import AsyncDatasets, Datasets, _requests
+from dropnorm.datasets import aio as sets_aio
+from dropnorm.datasets import client as sets
 
 PAIRS = [
     (dn.Client, dn.AsyncClient),
     (dn.JobHandle, dn.AsyncJobHandle),
     (models.Models, models.AsyncModels),
+    (Datasets, AsyncDatasets),
 ]
 # Context managers are spelled differently in asyncio.
 TWINS = {"__enter__": "__aenter__", "__exit__": "__aexit__"}
@@ -65,7 +69,7 @@ def test_everything_public_is_documented_and_waits_in_asyncio(sync, asynchronous
 
 
 def test_every_rpc_is_called():
-    sources = map(source, (_calls, _model_calls, client, aio))
+    sources = map(source, (_calls, _model_calls, _requests, client, aio))
     called = set(re.findall(r'"([A-Z][a-z]+[A-Za-z]*)"', "".join(sources)))
     assert called >= {method.name for method in METHODS}
 
@@ -77,6 +81,11 @@ def test_every_builder_of_a_call_about_models_is_used_by_both():
     )
     assert sync
     assert sync == asynchronous
+
+
+def test_every_builder_of_a_call_about_data_sets_is_used_by_both():
+    used = [set(re.findall(r"_requests\.(\w+)", source(module))) for module in (sets, sets_aio)]
+    assert used[0] == used[1]
 
 
 def test_every_builder_of_a_call_is_used_by_both():

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 import dropnorm
-from dropnorm.cli import jobs
+from dropnorm.cli import datasets, jobs
 from dropnorm.cli.exits import EXIT_HELP, Exit, errors_to_status
 from dropnorm.cli.options import DEFAULT_ADDRESS, Address, Json
 from dropnorm.cli.render import evaluation_view, plan_view, stderr, stdout, workers_table
@@ -29,6 +29,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(jobs.app, name="jobs")
+app.add_typer(datasets.app, name="datasets")
 
 SpecFile = Annotated[
     Path,

@@ -11,6 +11,7 @@ from rich.markup import escape
 
 from dropnorm import errors
 from dropnorm.cli.render import stderr
+from dropnorm.datasets import InvalidData
 from dropnorm.results import State
 from dropnorm.spec import InvalidSpecError, Problem
 
@@ -55,6 +56,9 @@ def errors_to_status() -> Iterator[None]:
         yield
     except (InvalidSpecError, errors.InvalidRequest) as error:
         _print_problems(error, error.problems)
+        sys.exit(Exit.INVALID)
+    except (InvalidData, ImportError) as error:
+        stderr.print(f"[bold red]{escape(str(error))}", soft_wrap=True)
         sys.exit(Exit.INVALID)
     except errors.DropnormError as error:
         stderr.print(f"[bold red]{escape(str(error))}", soft_wrap=True)

@@ -15,7 +15,17 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from dropnorm.results import Evaluation, Event, Plan, State, TrainingJob, Worker, _findings, _format
+from dropnorm.results import (
+    Dataset,
+    Evaluation,
+    Event,
+    Plan,
+    State,
+    TrainingJob,
+    Worker,
+    _findings,
+    _format,
+)
 from dropnorm.spec import TrainingSpec
 
 stdout = Console(highlight=False)
@@ -147,6 +157,26 @@ def workers_table(workers: Iterable[Worker]) -> Table:
                 _format.size(slot.memory_bytes),
                 f"[cyan]{escape(job)}[/] attempt {slot.attempt}" if job else "[dim]free",
             )
+    return rows
+
+
+def datasets_table(datasets: Iterable[Dataset]) -> Table:
+    """A row per data set."""
+    rows = table()
+    for heading in ("data set", "task", "sample"):
+        rows.add_column(heading)
+    for heading in ("outputs", "samples", "test", "size"):
+        rows.add_column(heading, justify="right")
+    for dataset in datasets:
+        rows.add_row(
+            f"[bold]{escape(dataset.id)}",
+            dataset.task,
+            _format.shape(dataset.input_shape),
+            str(dataset.outputs),
+            f"{dataset.samples:,}",
+            f"{dataset.test_samples:,}" if dataset.test_samples else "[dim]split off",
+            _format.size(dataset.size_bytes),
+        )
     return rows
 
 

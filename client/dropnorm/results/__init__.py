@@ -1,6 +1,7 @@
 """What comes back from the service: jobs, their journal, their evaluation, plans, workers. Frozen, typed, no I/O."""
 
 from dropnorm.results.auto import AutoOutcome, RangeTestPoint
+from dropnorm.results.dataset import Dataset
 from dropnorm.results.diagnostics import LayerReport, Robustness, VarianceShift
 from dropnorm.results.evaluation import (
     ClassMetrics,
@@ -46,6 +47,7 @@ __all__ = [
     "Calibration",
     "CheckpointWritten",
     "ClassMetrics",
+    "Dataset",
     "DatasetLoaded",
     "DatasetSummary",
     "EpochCompleted",

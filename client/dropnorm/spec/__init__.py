@@ -12,6 +12,7 @@ from dropnorm.spec.averaging import EMA, SWA, Averaging
 from dropnorm.spec.batch_sizes import BatchSizeGrowth, BatchSizeSchedule, BatchSizeSteps
 from dropnorm.spec.compute import Compute
 from dropnorm.spec.data import Data
+from dropnorm.spec.dataset import DatasetManifest
 from dropnorm.spec.dropout import (
     CurriculumDropoutSchedule,
     Dropout,
@@ -97,6 +98,7 @@ __all__ = [
     "Crop",
     "CurriculumDropoutSchedule",
     "Data",
+    "DatasetManifest",
     "DenseNet",
     "Dropout",
     "DropoutSampling",

@@ -16,6 +16,7 @@ from google.rpc import error_details_pb2, status_pb2
 
 from dropnorm.spec import InvalidSpecError, Problem
 from dropnorm.wire import ERROR_DOMAIN
+from dropnorm_service.datasets import errors as datasets
 from dropnorm_service.jobs import errors
 
 STATUS: dict[type[errors.ServiceError], grpc.StatusCode] = {
@@ -31,6 +32,13 @@ STATUS: dict[type[errors.ServiceError], grpc.StatusCode] = {
     errors.PlannerUnavailable: grpc.StatusCode.UNAVAILABLE,
     errors.StoreUnavailable: grpc.StatusCode.UNAVAILABLE,
     errors.ShuttingDown: grpc.StatusCode.UNAVAILABLE,
+    datasets.DatasetNotFound: grpc.StatusCode.NOT_FOUND,
+    datasets.DatasetAlreadyExists: grpc.StatusCode.ALREADY_EXISTS,
+    datasets.DatasetInUse: grpc.StatusCode.FAILED_PRECONDITION,
+    datasets.UploadTooLarge: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    datasets.UploadInProgress: grpc.StatusCode.ABORTED,
+    datasets.PathNotAllowed: grpc.StatusCode.PERMISSION_DENIED,
+    datasets.InspectionFailed: grpc.StatusCode.UNAVAILABLE,
 }
 
 # gRPC sends a status in the trailers, which many peers limit to 8 KiB, base64 and all.
@@ -39,6 +47,7 @@ _MAX_DETAIL_BYTES = 4096
 _MAX_TEXT_BYTES = 400
 
 _JOB_TYPE = f"{ERROR_DOMAIN}/TrainingJob"
+_DATASET_TYPE = f"{ERROR_DOMAIN}/Dataset"
 
 
 def to_status(error: Exception, request_id: str) -> status_pb2.Status:
@@ -73,6 +82,18 @@ def _more_details(error: errors.ServiceError) -> Iterator[Message]:
                 resource_name=error.metadata["training_job"],
                 description=_cut(error.message),
             )
+        case datasets.DatasetNotFound() | datasets.DatasetAlreadyExists():
+            yield error_details_pb2.ResourceInfo(
+                resource_type=_DATASET_TYPE,
+                resource_name=error.metadata["dataset"],
+                description=_cut(error.message),
+            )
+        case datasets.DatasetInUse():
+            failure = error_details_pb2.PreconditionFailure()
+            failure.violations.add(
+                type="IN_USE", subject=error.metadata["dataset"], description=_cut(error.message)
+            )
+            yield failure
         case errors.WrongState() | errors.ModelUnusable():
             failure = error_details_pb2.PreconditionFailure()
             failure.violations.add(

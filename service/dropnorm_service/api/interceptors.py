@@ -43,6 +43,10 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
         if handler is None or not method.startswith("/dropnorm."):
             return handler
         parse = handler.request_deserializer
+        if handler.request_streaming:
+            return grpc.stream_unary_rpc_method_handler(
+                _receiving(handler.stream_unary, parse, method), None, _serialize
+            )
         if handler.response_streaming:
             return grpc.unary_stream_rpc_method_handler(
                 _streaming(handler.unary_stream, parse, method), None, _serialize
@@ -60,6 +64,14 @@ def _unary(behavior: Any, parse: Parse, method: str) -> Any:
     async def call(request: bytes, context: ServicerContext[Any, Any]) -> Any:
         async with _served(context, method):
             return await behavior(_parse(parse, request), context)
+
+    return call
+
+
+def _receiving(behavior: Any, parse: Parse, method: str) -> Any:
+    async def call(requests: AsyncIterator[bytes], context: ServicerContext[Any, Any]) -> Any:
+        async with _served(context, method):
+            return await behavior((_parse(parse, each) async for each in requests), context)
 
     return call
 

@@ -8,16 +8,20 @@ from grpc_health.v1.health import OVERALL_HEALTH, aio
 from grpc_health.v1.health import SERVICE_NAME as HEALTH
 from grpc_reflection.v1alpha import reflection
 
-from dropnorm.v1 import model_service_pb2, training_service_pb2
+from dropnorm.v1 import dataset_service_pb2, model_service_pb2, training_service_pb2
+from dropnorm.v1.dataset_service_pb2_grpc import add_DatasetServiceServicer_to_server
 from dropnorm.v1.model_service_pb2_grpc import add_ModelServiceServicer_to_server
 from dropnorm.v1.training_service_pb2_grpc import add_TrainingServiceServicer_to_server
+from dropnorm_service.api.datasets import DatasetServicer
 from dropnorm_service.api.interceptors import EdgeInterceptor
 from dropnorm_service.api.models import ModelServicer
 from dropnorm_service.api.training import TrainingServicer
+from dropnorm_service.datasets.service import DatasetService
 from dropnorm_service.jobs.models import ModelService
 from dropnorm_service.jobs.service import JobService
 
 TRAINING = training_service_pb2.DESCRIPTOR.services_by_name["TrainingService"].full_name
+DATASETS = dataset_service_pb2.DESCRIPTOR.services_by_name["DatasetService"].full_name
 MODELS = model_service_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name
 
 _OPTIONS = (
@@ -40,13 +44,14 @@ class CannotListen(Exception):
 class ApiServer:
     """Listens, and says truthfully through the health service whether it can work."""
 
-    def __init__(self, jobs: JobService, models: ModelService) -> None:
+    def __init__(self, jobs: JobService, datasets: DatasetService, models: ModelService) -> None:
         self._server = grpc.aio.server(interceptors=[EdgeInterceptor()], options=_OPTIONS)
         self._health = aio.HealthServicer()
         add_TrainingServiceServicer_to_server(TrainingServicer(jobs), self._server)
+        add_DatasetServiceServicer_to_server(DatasetServicer(datasets), self._server)
         add_ModelServiceServicer_to_server(ModelServicer(models), self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        names = (TRAINING, MODELS, HEALTH, reflection.SERVICE_NAME)
+        names = (TRAINING, DATASETS, MODELS, HEALTH, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)
 
     async def start(self, host: str, port: int) -> str:
@@ -71,7 +76,7 @@ class ApiServer:
     async def report(self, healthy: bool) -> None:
         """Say whether jobs are accepted and run."""
         status = health_pb2.HealthCheckResponse
-        for name in (OVERALL_HEALTH, TRAINING, MODELS):
+        for name in (OVERALL_HEALTH, TRAINING, DATASETS, MODELS):
             await self._health.set(name, status.SERVING if healthy else status.NOT_SERVING)
 
     async def refuse(self) -> None:

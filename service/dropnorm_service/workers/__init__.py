@@ -5,6 +5,7 @@ The modules here are the server's side and load no torch; `child` is the process
 
 from dropnorm_service.workers.executor import LocalExecutor
 from dropnorm_service.workers.forks import ForkServer, StartFailed
+from dropnorm_service.workers.inspector import ProcessInspector
 from dropnorm_service.workers.messages import DataSettings
 from dropnorm_service.workers.planner import PlanningFailed, ProcessPlanner
 from dropnorm_service.workers.predictor import PredictionFailed, ProcessPredictor
@@ -15,6 +16,7 @@ __all__ = [
     "LocalExecutor",
     "PlanningFailed",
     "PredictionFailed",
+    "ProcessInspector",
     "ProcessPlanner",
     "ProcessPredictor",
     "StartFailed",

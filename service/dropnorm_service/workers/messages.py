@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from dropnorm.results import JobError, Payload, Plan, Prediction
+from dropnorm.results import Dataset, JobError, Payload, Plan, Prediction
 from dropnorm.spec import DropoutSampling, Problem, Tensor, TrainingSpec
 from dropnorm_service.jobs.ports import Order
 
@@ -103,6 +103,8 @@ class DataSettings(Message):
     """Folder with data sets in their original formats, one subfolder each."""
     mirrors: dict[str, str] = {}
     """URL of a folder to download from, by data set."""
+    uploads: Path | None = None
+    """Folder of the uploaded data sets."""
 
 
 class Start(Message):
@@ -163,7 +165,7 @@ class End(Message):
     """Whether the error is the world's fault and another attempt may succeed."""
 
 
-# Between the server and its planner, and its inventory.
+# Between the server and its planner, its inspector and its inventory.
 
 
 class PlanRequest(Message):
@@ -184,6 +186,29 @@ class PlanReply(Message):
     kind: Literal["plan_reply"] = "plan_reply"
     number: int
     plan: Plan | None = None
+    problems: tuple[Problem, ...] = ()
+    trace: str = ""
+    """The trace of an unexpected error, for the server's log."""
+
+
+class Inspect(Message):
+    """Look at an uploaded data set."""
+
+    kind: Literal["inspect"] = "inspect"
+    dataset_id: str
+    path: Path
+    samples: int
+    """Samples allowed."""
+    values: int
+    """Values per sample allowed."""
+
+
+class Inspected(Message):
+    """What the data set is, or what is wrong with it, or with the inspector."""
+
+    kind: Literal["inspected"] = "inspected"
+    dataset: Dataset | None = None
+    """The data set, but for what its file's name and size say."""
     problems: tuple[Problem, ...] = ()
     trace: str = ""
     """The trace of an unexpected error, for the server's log."""
@@ -254,6 +279,8 @@ AnyMessage = (
     | PlanReply
     | AnswerRequest
     | AnswerReply
+    | Inspect
+    | Inspected
     | Inventory
 )
 _adapter: TypeAdapter[AnyMessage] = TypeAdapter(Annotated[AnyMessage, Field(discriminator="kind")])

@@ -62,6 +62,10 @@ class ProcessPlanner:
     async def __aexit__(self, *exc_info: object) -> None:
         await self._process.end()
 
+    def forget(self) -> None:
+        """Forget all plans: a data set's name may mean another one now."""
+        self._plans.clear()
+
     async def plan(self, spec: TrainingSpec) -> Plan:
         """The plan of a spec.
 

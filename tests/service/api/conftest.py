@@ -1,10 +1,12 @@
 """The service of the jobs' bench behind its real gRPC edge."""
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
+from tests.service.datasets.folders import Folder
 from tests.service.jobs.bench import Bench, BenchPredictor
 from tests.service.jobs.conftest import bench, store
 
@@ -17,9 +19,10 @@ __all__ = ["bench", "channel", "models", "store", "stub"]
 
 
 @pytest.fixture
-async def channel(bench: Bench) -> AsyncIterator[grpc.aio.Channel]:
+async def channel(bench: Bench, tmp_path: Path) -> AsyncIterator[grpc.aio.Channel]:
     """A connection to the service."""
-    server = ApiServer(bench.service, ModelService(bench.service, BenchPredictor()))
+    models = ModelService(bench.service, BenchPredictor())
+    server = ApiServer(bench.service, Folder(tmp_path / "uploads").service, models)
     address = await server.start("127.0.0.1", 0)
     async with grpc.aio.insecure_channel(address) as channel:
         yield channel

@@ -14,6 +14,7 @@ from dropnorm.spec import InvalidSpecError, Problem
 from dropnorm.v1.training_service_pb2 import GetTrainingJobRequest
 from dropnorm_service.api.errors import STATUS, to_status
 from dropnorm_service.api.interceptors import EdgeInterceptor
+from dropnorm_service.datasets.errors import DATASET_ERRORS
 from dropnorm_service.jobs import errors
 
 METHOD = "/dropnorm.v1.TrainingService/GetTrainingJob"
@@ -58,7 +59,7 @@ def size_of_trailers(error: grpc.aio.AioRpcError) -> float:
 
 
 def test_every_error_has_a_status():
-    assert set(STATUS) == set(errors.SERVICE_ERRORS)
+    assert set(STATUS) == {*errors.SERVICE_ERRORS, *DATASET_ERRORS}
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from dropnorm.spec import InvalidSpecError, Problem
+from dropnorm_service.datasets.errors import DATASET_ERRORS
 from dropnorm_service.jobs import errors
 
 
@@ -13,11 +14,11 @@ def subclasses(of: type[errors.ServiceError]) -> Iterator[type[errors.ServiceErr
 
 
 def test_the_list_of_errors_is_complete():
-    assert set(errors.SERVICE_ERRORS) == set(subclasses(errors.ServiceError))
+    assert {*errors.SERVICE_ERRORS, *DATASET_ERRORS} == set(subclasses(errors.ServiceError))
 
 
 def test_every_error_has_a_reason_of_its_own():
-    reasons = [error.reason for error in errors.SERVICE_ERRORS]
+    reasons = [error.reason for error in (*errors.SERVICE_ERRORS, *DATASET_ERRORS)]
     assert len(set(reasons)) == len(reasons)
     assert all(reason.replace("_", "").isupper() for reason in reasons)
 

@@ -8,6 +8,8 @@ from dropnorm_service.training.data.ranges import ValueRange
 from dropnorm_service.training.data.split_data import EXAMPLES, Dataset, Split, SplitData, split
 from dropnorm_service.training.data.splits import summarize
 from dropnorm_service.training.data.standardization import Standardization
+from dropnorm_service.training.data.uploads import UploadLimits
+from dropnorm_service.training.data.uploads import inspect as inspect_upload
 
 __all__ = [
     "CATALOG",
@@ -19,7 +21,9 @@ __all__ = [
     "Split",
     "SplitData",
     "Standardization",
+    "UploadLimits",
     "ValueRange",
+    "inspect_upload",
     "split",
     "summarize",
 ]

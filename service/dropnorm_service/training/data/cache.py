@@ -14,6 +14,7 @@ from dropnorm_service.training.data.entry import Entry, Tensors
 from dropnorm_service.training.data.info import DatasetInfo
 from dropnorm_service.training.data.split_data import Dataset
 from dropnorm_service.training.data.splits import summarize
+from dropnorm_service.training.data.uploads import Uploads
 from dropnorm_service.training.errors import BadData
 
 
@@ -30,6 +31,7 @@ class DatasetCache:
             or right inside.
         mirrors: name of a data set -> URL of a folder that serves its published files.
         catalog: the data sets there are.
+        uploads: folder of those that were uploaded; None: there are none.
     """
 
     def __init__(
@@ -39,11 +41,13 @@ class DatasetCache:
         datasets_dir: Path | None = None,
         mirrors: Mapping[str, str] | None = None,
         catalog: Mapping[str, DatasetInfo] = CATALOG,
+        uploads: Path | None = None,
     ) -> None:
         self._root = root
         self._datasets_dir = datasets_dir
         self._mirrors = dict(mirrors or {})
         self._catalog = catalog
+        self._uploads = Uploads(uploads) if uploads else None
 
     def summarize(self, spec: TrainingSpec) -> DatasetSummary:
         """The data a spec will train on, without reading it; with its digest once it is cached.
@@ -52,6 +56,8 @@ class DatasetCache:
             InvalidSpecError: there is no such data set, its files are nowhere to be found, or it
                 does not have what the spec asks for.
         """
+        if uploaded := self._uploaded(spec.data.dataset):
+            return summarize(spec, *uploaded)
         info = self._info(spec.data.dataset)
         found = self._found(info)
         index = Entry(self._root / info.name).index(found)
@@ -72,6 +78,8 @@ class DatasetCache:
             BadData: a file is not what it should be.
             DataUnavailable: the mirror cannot be reached.
         """
+        if uploaded := self._uploaded(name):
+            return Dataset(*uploaded, uploaded[0].source.parse((), uploaded[0]))
         info = self._info(name)
         entry = Entry(self._root / name)
         found = self._found(info)
@@ -88,10 +96,17 @@ class DatasetCache:
             shutil.rmtree(folder)
             return dataset
 
+    def _uploaded(self, name: str) -> tuple[DatasetInfo, str] | None:
+        if self._uploads is None or name in self._catalog:
+            return None
+        return self._uploads.find(name)
+
     def _info(self, name: str) -> DatasetInfo:
         if name not in self._catalog:
             known = ", ".join(sorted(self._catalog))
-            message = f"there is no data set {name!r}; there are {known}"
+            message = (
+                f"there is no data set {name!r}; there are {known}, and those that are uploaded"
+            )
             raise InvalidSpecError([Problem("data.dataset", message)])
         return self._catalog[name]
 

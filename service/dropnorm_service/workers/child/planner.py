@@ -9,7 +9,8 @@ import traceback
 from pathlib import Path
 
 from dropnorm.spec import InvalidSpecError, Problem
-from dropnorm_service.training import DatasetCache, plan
+from dropnorm_service.training import plan
+from dropnorm_service.workers.child.data import dataset_cache
 from dropnorm_service.workers.child.link import Link
 from dropnorm_service.workers.messages import PlanReply, PlanRequest
 
@@ -31,7 +32,7 @@ def main(connection: socket.socket) -> None:
 def _answer(request: PlanRequest) -> PlanReply:
     spec, settings = request.spec, request.data
     try:
-        cache = DatasetCache(settings.cache, datasets_dir=settings.folder, mirrors=settings.mirrors)
+        cache = dataset_cache(settings)
         answer = plan(spec, cache.summarize(spec), memory_limit_bytes=request.memory_limit_bytes)
         return PlanReply(number=request.number, plan=answer)
     except InvalidSpecError as error:

@@ -18,7 +18,6 @@ from dropnorm.spec import InvalidSpecError
 from dropnorm_service.jobs.ports import CHECKPOINTS, MODEL
 from dropnorm_service.training import (
     Checkpoints,
-    DatasetCache,
     DataUnavailable,
     Interrupted,
     Order,
@@ -31,6 +30,7 @@ from dropnorm_service.training import (
     save_pictures,
     with_batch_size,
 )
+from dropnorm_service.workers.child.data import dataset_cache
 from dropnorm_service.workers.child.link import Link
 from dropnorm_service.workers.child.meter import LoadMeter
 from dropnorm_service.workers.child.warmup import warm_up
@@ -100,9 +100,7 @@ def _train(start: Start, link: Link) -> None:
             payload = payload.model_copy(update={"system": meter.read()})
         link.report(payload)
 
-    cache = DatasetCache(
-        start.data.cache, datasets_dir=start.data.folder, mirrors=start.data.mirrors
-    )
+    cache = dataset_cache(start.data)
     checkpoints = Checkpoints(
         start.folder / CHECKPOINTS, interval_seconds=start.checkpoint_interval
     )

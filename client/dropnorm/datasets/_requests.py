@@ -1,0 +1,111 @@
+"""The half that both clients share: a data set's file in parts, requests, replies. No input or output but of files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dropnorm import wire
+from dropnorm._arguments import request
+from dropnorm._calls import Call, Page
+from dropnorm.datasets.bundle import Bundle
+from dropnorm.results import Dataset
+from dropnorm.v1 import dataset_pb2
+from dropnorm.v1 import dataset_service_pb2 as pb
+
+if TYPE_CHECKING:
+    from dropnorm.datasets.arrays import Task
+
+_CHUNK = 1 << 20
+
+
+def bundle_of(
+    x: Any,
+    y: Any,
+    target: str | None,
+    test: tuple[Any, Any] | None,
+    task: Task | None,
+    class_names: Sequence[str] | None,
+) -> Bundle:
+    """The data set of whatever was handed to `upload`."""
+    if hasattr(x, "columns"):  # a pandas frame
+        from dropnorm.datasets.tables import from_frame
+
+        return from_frame(x, y, target=target, task=task)
+    from dropnorm.datasets.arrays import from_arrays
+
+    return from_arrays(x, y, test=test, task=task, class_names=class_names)
+
+
+def parts(name: str, path: Path, sha256: str, offset: int) -> Iterator[pb.UploadDatasetRequest]:
+    """An upload in messages, from a byte on."""
+    yield _header(name, path, sha256, offset)
+    with path.open("rb") as file:
+        file.seek(offset)
+        while data := file.read(_CHUNK):
+            yield pb.UploadDatasetRequest(chunk=data)
+
+
+def _header(name: str, path: Path, sha256: str, offset: int) -> pb.UploadDatasetRequest:
+    header = request(
+        pb.UploadHeader,
+        dataset_id=name,
+        size_bytes=path.stat().st_size,
+        sha256=sha256,
+        offset=offset,
+    )
+    return pb.UploadDatasetRequest(header=header)
+
+
+def limit(timeout: float | None) -> float:
+    """Seconds an upload may take."""
+    return float("inf") if timeout is None else timeout
+
+
+def upload() -> Call[Dataset]:
+    """UploadDataset, whose requests are `parts`."""
+    return Call(method="UploadDataset", request=pb.UploadDatasetRequest(), read=_read)
+
+
+def query(sha256: str) -> Call[int]:
+    """QueryUpload."""
+    asked = request(pb.QueryUploadRequest, sha256=sha256)
+    return Call(method="QueryUpload", request=asked, read=lambda reply: int(reply.received_bytes))
+
+
+def import_file(name: str, path: str) -> Call[Dataset]:
+    """ImportDataset."""
+    asked = request(pb.ImportDatasetRequest, dataset_id=name, path=path)
+    return Call(method="ImportDataset", request=asked, read=_read)
+
+
+def get(name: str) -> Call[Dataset]:
+    """GetDataset."""
+    asked = request(pb.GetDatasetRequest, name=_resource(name))
+    return Call(method="GetDataset", request=asked, read=_read)
+
+
+def delete(name: str) -> Call[None]:
+    """DeleteDataset."""
+    asked = request(pb.DeleteDatasetRequest, name=_resource(name))
+    # A repeat would find nothing, and say so of a data set that was deleted.
+    return Call(method="DeleteDataset", request=asked, read=lambda _: None, repeatable=False)
+
+
+def list_page(page_token: str) -> Call[Page[Dataset]]:
+    """ListDatasets: the page behind a token."""
+    asked = request(pb.ListDatasetsRequest, page_token=page_token)
+    return Call(method="ListDatasets", request=asked, read=_read_page)
+
+
+def _read(message: dataset_pb2.Dataset) -> Dataset:
+    return wire.from_message(message, Dataset)
+
+
+def _read_page(message: pb.ListDatasetsResponse) -> Page[Dataset]:
+    return tuple(map(_read, message.datasets)), message.next_page_token
+
+
+def _resource(name: str) -> str:
+    return name if name.startswith("datasets/") else f"datasets/{name}"

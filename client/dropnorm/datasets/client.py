@@ -1,0 +1,114 @@
+"""`client.datasets`: input and output of data sets."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import grpc
+
+from dropnorm._calls import Attempts
+from dropnorm.datasets import _requests
+from dropnorm.datasets.bundle import Bundle, write_bundle
+from dropnorm.results import Dataset
+
+if TYPE_CHECKING:
+    from dropnorm.client import Client
+    from dropnorm.datasets.arrays import Task
+
+
+class Datasets:
+    """The data sets of a service that were uploaded."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def upload(
+        self,
+        name: str,
+        x: Any,
+        y: Any = None,
+        *,
+        target: str | None = None,
+        test: tuple[Any, Any] | None = None,
+        task: Task | None = None,
+        class_names: Sequence[str] | None = None,
+        timeout: float | None = None,
+    ) -> Dataset:
+        """Upload a data set; a spec then names it in `data.dataset`. It never changes.
+
+        A broken connection is taken up where it broke, and a file that the service has already is not sent again.
+
+        Args:
+            name: its id: small letters, digits, `_` and `-`, the first a letter.
+            x: samples: a numpy array, a torch tensor, lists, or a pandas frame; see `dropnorm.datasets`.
+            y: targets; absent: a column of the frame, which `target` names.
+            target: name of that column.
+            test: samples and targets of a test split of its own; absent: each job splits it off.
+            task: `classification` or `regression`, where the type of the targets does not say it.
+            class_names: names of the classes 0, 1, ...
+            timeout: seconds the whole upload may take; absent: no limit.
+
+        Raises:
+            InvalidData: a value is missing, infinite or of no use; its row and column are named.
+            InvalidRequest: the name is none, or is that of a built-in data set.
+            AlreadyExists: the name belongs to another data set.
+            ResourceExhausted: it is larger than the service allows.
+        """
+        bundle = _requests.bundle_of(x, y, target, test, task, class_names)
+        return self.upload_bundle(name, bundle, timeout=timeout)
+
+    def upload_bundle(self, name: str, bundle: Bundle, *, timeout: float | None = None) -> Dataset:
+        """Upload what `dropnorm.datasets` made of files; see `upload`."""
+        with tempfile.TemporaryDirectory(prefix="dropnorm-") as folder:
+            path = Path(folder) / "dataset.safetensors"
+            return self.upload_file(name, path, write_bundle(bundle, path), timeout=timeout)
+
+    def upload_file(
+        self, name: str, path: Path, sha256: str, *, timeout: float | None = None
+    ) -> Dataset:
+        """Upload a data set's file, from where an upload of the same file broke off; see `upload`."""
+        client, call = self._client, _requests.upload()
+        attempts = Attempts(call, address=client.address, timeout=_requests.limit(timeout))
+        while True:
+            received = client._call(_requests.query(sha256), timeout)
+            parts = _requests.parts(name, path, sha256, received)
+            try:
+                reply = client._method(call.method)(parts, timeout=attempts.timeout)
+            except grpc.RpcError as error:
+                client._check_open()
+                time.sleep(attempts.pause_after(error))
+            else:
+                return call.read(reply)
+
+    def import_file(self, name: str, path: str, *, timeout: float | None = None) -> Dataset:
+        """Make a data set of a file on the service's machine, in a folder that its setting `import_dirs` names.
+
+        Raises:
+            PermissionDenied: there is no such file in one of those folders.
+        """
+        return self._client._call(_requests.import_file(name, path), timeout)
+
+    def get(self, name: str, *, timeout: float | None = None) -> Dataset:
+        """A data set by its id or resource name.
+
+        Raises:
+            NotFound: there is none.
+        """
+        return self._client._call(_requests.get(name), timeout)
+
+    def list(self, *, timeout: float | None = None) -> Iterator[Dataset]:
+        """Every uploaded data set, by id."""
+        return self._client._pages(_requests.list_page, timeout)
+
+    def delete(self, name: str, *, timeout: float | None = None) -> None:
+        """Delete a data set.
+
+        Raises:
+            NotFound: there is none.
+            WrongState: jobs that have not ended use it.
+        """
+        self._client._call(_requests.delete(name), timeout)

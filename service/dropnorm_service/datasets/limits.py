@@ -1,0 +1,22 @@
+"""What uploaded data sets may take."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """Limits of uploaded data sets.
+
+    Attributes:
+        bytes: size of one file.
+        total_bytes: size of all files together, unfinished ones too.
+        samples: samples of one data set.
+        values: values of one sample.
+    """
+
+    bytes: int = 4 * 2**30
+    total_bytes: int = 64 * 2**30
+    samples: int = 10**8
+    values: int = 2**24

@@ -1,0 +1,294 @@
+"""What can be done with data sets. Decides; `files` keeps, and an inspector looks into what was sent."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import shutil
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from dropnorm.results import Dataset
+from dropnorm_service.datasets.errors import (
+    DatasetAlreadyExists,
+    DatasetInUse,
+    DatasetNotFound,
+    PathNotAllowed,
+    UploadInProgress,
+    UploadTooLarge,
+)
+from dropnorm_service.datasets.files import DatasetFiles, sha256_of
+from dropnorm_service.datasets.limits import Limits
+from dropnorm_service.jobs.errors import Collector, InvalidListRequest, InvalidRequest
+
+_ID = re.compile(r"[a-z][a-z0-9_-]{0,62}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_DEFAULT_PAGE, _LARGEST_PAGE = 50, 1000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Header:
+    """What an upload announces; see UploadHeader of the contract."""
+
+    dataset_id: str
+    size_bytes: int
+    sha256: str
+    offset: int = 0
+
+
+class Inspector(Protocol):
+    """Looks into files."""
+
+    async def inspect(self, dataset_id: str, path: Path) -> Dataset:
+        """What a file holds, without its SHA-256.
+
+        Raises:
+            InvalidRequest: it is no data set.
+            InspectionFailed: nobody could say.
+        """
+
+
+class DatasetService:
+    """The uploaded data sets of a service.
+
+    Args:
+        folder: where they are kept.
+        inspector: looks into what was sent.
+        jobs_using: names of the jobs that have not ended and use a data set.
+        on_change: called when a name has come to mean something else than before.
+        limits: what is allowed.
+        import_dirs: folders of this machine that files may be imported from.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        inspector: Inspector,
+        *,
+        jobs_using: Callable[[str], Awaitable[Sequence[str]]],
+        on_change: Callable[[], None],
+        limits: Limits,
+        import_dirs: Sequence[Path] = (),
+    ) -> None:
+        self._files = DatasetFiles(folder)
+        self._files.sweep()
+        self._inspector = inspector
+        self._jobs_using = jobs_using
+        self._on_change = on_change
+        self._limits = limits
+        self._import_dirs = tuple(each.resolve() for each in import_dirs)
+        self._busy: set[str] = set()
+        self._turn = asyncio.Lock()  # names and files change one after the other
+
+    async def upload(self, header: Header, chunks: AsyncIterator[bytes]) -> Dataset:
+        """Receive a file, or the rest of one, look into it and give it its name.
+
+        What has come stays when the call breaks off, for the next one to go on from.
+
+        Raises:
+            InvalidRequest: the header is wrong, or the file is not what it says, or no data set.
+            DatasetAlreadyExists: the name belongs to another file.
+            UploadTooLarge: there is no room for it.
+            UploadInProgress: another call sends the same file.
+        """
+        self._check(header)
+        known = self._files.get(header.dataset_id)
+        if known is not None and known.sha256 != header.sha256:
+            raise DatasetAlreadyExists(header.dataset_id)
+        if known is not None:
+            return known
+        with self._sole(header.sha256):
+            if self._files.file(header.sha256) is None:
+                await self._receive(header, chunks)
+            return await self._publish(header.dataset_id, header.sha256)
+
+    def received(self, sha256: str) -> int:
+        """Bytes of a file that need not be sent again.
+
+        Raises:
+            InvalidRequest: that is no SHA-256.
+        """
+        _check_sha256(sha256)
+        return self._files.received(sha256)
+
+    async def import_file(self, dataset_id: str, path: str) -> Dataset:
+        """Make a data set of a file in one of the allowed folders; the file itself stays as it is.
+
+        Raises:
+            InvalidRequest: the id is none, or the file is no data set.
+            PathNotAllowed: the file is in no allowed folder, or not there.
+            DatasetAlreadyExists: the name belongs to another file.
+            UploadTooLarge: there is no room for it.
+        """
+        _check_id(dataset_id)
+        source = self._allowed(path)
+        sha256 = await asyncio.to_thread(sha256_of, source)
+        size = source.stat().st_size
+        self._check(Header(dataset_id=dataset_id, size_bytes=size, sha256=sha256))
+        known = self._files.get(dataset_id)
+        if known is not None:
+            if known.sha256 == sha256:
+                return known
+            raise DatasetAlreadyExists(dataset_id)
+        with self._sole(sha256):
+            if self._files.file(sha256) is None:
+                await asyncio.to_thread(shutil.copyfile, source, self._files.partial(sha256))
+                await self._adopt(sha256)
+            return await self._publish(dataset_id, sha256)
+
+    def get(self, dataset_id: str) -> Dataset:
+        """A data set.
+
+        Raises:
+            DatasetNotFound: there is none.
+        """
+        found = self._files.get(dataset_id) if _ID.fullmatch(dataset_id) else None
+        if found is None:
+            raise DatasetNotFound(dataset_id)
+        return found
+
+    def list(self, page_size: int, page_token: str) -> tuple[Sequence[Dataset], str]:
+        """Data sets by id from behind the token on, and the token of the next page.
+
+        Raises:
+            InvalidListRequest: size or token is wrong.
+        """
+        if page_size < 0:
+            raise InvalidListRequest.of("page_size", f"must be 0 or more, not {page_size}")
+        if page_token and not _ID.fullmatch(page_token):
+            raise InvalidListRequest.of(
+                "page_token", "is not one of ours; pass next_page_token on as it came"
+            )
+        size = min(page_size, _LARGEST_PAGE) or _DEFAULT_PAGE
+        ids = [each for each in self._files.ids() if each > page_token]
+        page = [found for each in ids[:size] if (found := self._files.get(each)) is not None]
+        return page, ids[size - 1] if len(ids) > size else ""
+
+    async def delete(self, dataset_id: str) -> None:
+        """Delete a data set; its file goes with its last name.
+
+        Raises:
+            DatasetNotFound: there is none.
+            DatasetInUse: jobs that have not ended use it.
+        """
+        async with self._turn:
+            dataset = self.get(dataset_id)
+            if jobs := await self._jobs_using(dataset_id):
+                raise DatasetInUse(dataset_id, jobs)
+            await asyncio.to_thread(self._files.unname, dataset_id)
+            if dataset.sha256 not in self._busy:  # another name is about to be given to it
+                await asyncio.to_thread(self._files.drop_unnamed, dataset.sha256)
+            self._on_change()
+
+    @contextmanager
+    def _sole(self, sha256: str) -> Iterator[None]:
+        """Be the only call that works on a file."""
+        if sha256 in self._busy:
+            raise UploadInProgress(
+                "The same file is being uploaded by another call; try again when that has ended."
+            )
+        self._busy.add(sha256)
+        try:
+            yield
+        finally:
+            self._busy.discard(sha256)
+
+    async def _receive(self, header: Header, chunks: AsyncIterator[bytes]) -> None:
+        place, had = header.offset, self._files.received(header.sha256)
+        if place > had:
+            text = f"{had} bytes of this file are here, and the upload begins behind byte {place}; ask QueryUpload"
+            raise InvalidRequest.of("header.offset", text)
+        async for data in chunks:
+            if place + len(data) > header.size_bytes:
+                self._files.discard(header.sha256)
+                text = f"more bytes have come than the {header.size_bytes} that were announced"
+                raise InvalidRequest.of("chunk", text)
+            await asyncio.to_thread(self._files.append, header.sha256, place, data)
+            place += len(data)
+        if place < header.size_bytes:
+            text = f"{place} of {header.size_bytes} bytes have come; send the rest from there"
+            raise InvalidRequest.of("chunk", text)
+        await self._adopt(header.sha256)
+
+    async def _adopt(self, sha256: str) -> None:
+        path = self._files.partial(sha256)
+        found = await asyncio.to_thread(sha256_of, path)
+        if found != sha256:
+            self._files.discard(sha256)
+            text = f"the bytes that came have the SHA-256 {found}; they were damaged on the way, send them again"
+            raise InvalidRequest.of("header.sha256", text)
+        await asyncio.to_thread(self._files.adopt, path, sha256)
+
+    async def _publish(self, dataset_id: str, sha256: str) -> Dataset:
+        """Look into a stored file and give it a name; a file that is no data set goes."""
+        path = self._files.file(sha256)
+        assert path is not None  # adopted a moment ago, and nobody else may drop it
+        try:
+            inspected = await self._inspector.inspect(dataset_id, path)
+        except InvalidRequest:
+            async with self._turn:
+                await asyncio.to_thread(self._files.drop_unnamed, sha256)
+            raise
+        dataset = inspected.model_copy(update={"sha256": sha256})
+        async with self._turn:
+            known = self._files.get(dataset_id)
+            if known is not None and known.sha256 != sha256:
+                await asyncio.to_thread(self._files.drop_unnamed, sha256)
+                raise DatasetAlreadyExists(dataset_id)
+            await asyncio.to_thread(self._files.name, dataset)
+            self._on_change()
+        return dataset
+
+    def _check(self, header: Header) -> None:
+        wrong = Collector()
+        with wrong:
+            _check_id(header.dataset_id)
+        with wrong:
+            _check_sha256(header.sha256)
+        with wrong:
+            if header.size_bytes < 1 or not 0 <= header.offset <= header.size_bytes:
+                text = "give the size of the whole file, and an offset from 0 to that"
+                raise InvalidRequest.of("size_bytes", text)
+        wrong.settle()
+        limits = self._limits
+        if header.size_bytes > limits.bytes:
+            raise UploadTooLarge(
+                f"The file has {header.size_bytes:,} bytes, and the service takes {limits.bytes:,}; upload a smaller "
+                "one, or raise max_dataset_bytes."
+            )
+        missing = header.size_bytes - self._files.received(header.sha256)
+        if self._files.total() + missing > limits.total_bytes:
+            raise UploadTooLarge(
+                f"With this file the data sets would take more than {limits.total_bytes:,} bytes; delete some, or "
+                "raise max_datasets_bytes."
+            )
+
+    def _allowed(self, path: str) -> Path:
+        """The file that a path means, links followed, if it may be read."""
+        try:
+            resolved = Path(path).resolve(strict=True)
+        except (OSError, ValueError, RuntimeError):
+            resolved = None
+        allowed = resolved is not None and any(
+            resolved.is_relative_to(folder) for folder in self._import_dirs
+        )
+        if resolved is None or not allowed or not resolved.is_file():
+            raise PathNotAllowed(
+                "There is no such file in a folder that data sets may be imported from; the service's setting "
+                "import_dirs names them."
+            )
+        return resolved
+
+
+def _check_id(dataset_id: str) -> None:
+    if not _ID.fullmatch(dataset_id):
+        text = "give small letters, digits, _ and -, at most 63, the first a letter"
+        raise InvalidRequest.of("dataset_id", text)
+
+
+def _check_sha256(sha256: str) -> None:
+    if not _SHA256.fullmatch(sha256):
+        raise InvalidRequest.of("sha256", "give 64 hexadecimal digits, small letters")

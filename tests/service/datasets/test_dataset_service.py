@@ -1,0 +1,278 @@
+"""Uploads, whole and in pieces, good and bad; names, content and deletion."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.service.datasets.folders import Folder
+
+from dropnorm.datasets import Bundle, write_bundle
+from dropnorm.datasets.arrays import from_arrays
+from dropnorm.results import Dataset
+from dropnorm.spec import DatasetManifest
+from dropnorm_service.datasets.errors import (
+    DatasetAlreadyExists,
+    DatasetInUse,
+    DatasetNotFound,
+    PathNotAllowed,
+    UploadInProgress,
+    UploadTooLarge,
+)
+from dropnorm_service.datasets.limits import Limits
+from dropnorm_service.datasets.service import Header
+from dropnorm_service.jobs.errors import InvalidListRequest, InvalidRequest
+
+X = np.arange(60, dtype=np.float32).reshape(20, 3)
+Y = np.arange(20) % 2
+
+
+def file_of(path: Path, bundle: Bundle | None = None) -> bytes:
+    write_bundle(bundle or from_arrays(X, Y), path)
+    return path.read_bytes()
+
+
+def header(data: bytes, name: str = "mine", offset: int = 0, **other: object) -> Header:
+    values = {"size_bytes": len(data), "sha256": hashlib.sha256(data).hexdigest(), **other}
+    return Header(dataset_id=name, offset=offset, **values)  # type: ignore[arg-type]
+
+
+async def chunks(data: bytes, size: int = 100) -> AsyncIterator[bytes]:
+    for start in range(0, len(data), size):
+        yield data[start : start + size]
+
+
+async def sent(folder: Folder, data: bytes, name: str = "mine") -> Dataset:
+    return await folder.service.upload(header(data, name), chunks(data))
+
+
+def files(folder: Folder) -> list[str]:
+    return sorted(
+        str(path.relative_to(folder.folder)) for path in folder.folder.rglob("*") if path.is_file()
+    )
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    return Folder(tmp_path / "uploads")
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> bytes:
+    return file_of(tmp_path / "file")
+
+
+async def test_what_is_uploaded_is_described(folder: Folder, data: bytes):
+    dataset = await sent(folder, data)
+    assert dataset.name == "datasets/mine"
+    assert (dataset.task, dataset.input_shape, dataset.outputs) == ("classification", (3,), 2)
+    assert (dataset.samples, dataset.size_bytes) == (20, len(data))
+    assert dataset.class_names == ("0", "1")
+    assert dataset.sha256 == hashlib.sha256(data).hexdigest()
+    assert folder.service.get("mine") == dataset
+    assert folder.changes == 1
+
+
+async def test_equal_files_are_stored_once_and_go_with_their_last_name(folder: Folder, data: bytes):
+    await sent(folder, data, "one")
+    await sent(folder, data, "two")
+    assert len([name for name in files(folder) if name.startswith("files/")]) == 1
+    await folder.service.delete("one")
+    assert folder.service.get("two").samples == 20
+    await folder.service.delete("two")
+    assert files(folder) == []
+
+
+async def test_a_repeat_gives_what_is_there_and_another_file_is_refused(
+    folder: Folder, data: bytes, tmp_path: Path
+):
+    first = await sent(folder, data)
+    assert await sent(folder, data) == first
+    other = file_of(tmp_path / "other", from_arrays(X + 1, Y))
+    with pytest.raises(DatasetAlreadyExists, match="never change"):
+        await sent(folder, other)
+    assert folder.service.get("mine") == first
+
+
+async def test_an_upload_goes_on_where_it_broke(folder: Folder, data: bytes):
+    async def broken() -> AsyncIterator[bytes]:
+        yield data[:300]
+        raise ConnectionResetError
+
+    asked = header(data)
+    with pytest.raises(ConnectionResetError):
+        await folder.service.upload(asked, broken())
+    assert folder.service.received(asked.sha256) == 300
+
+    again = Folder(folder.folder)  # the service was started anew meanwhile
+    assert again.service.received(asked.sha256) == 300
+    dataset = await again.service.upload(header(data, offset=300), chunks(data[300:]))
+    assert dataset.samples == 20
+    assert again.service.received(asked.sha256) == len(data)
+
+
+async def test_a_gap_is_refused(folder: Folder, data: bytes):
+    with pytest.raises(InvalidRequest, match="0 bytes of this file are here"):
+        await folder.service.upload(header(data, offset=5), chunks(data[5:]))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda data: data[:-1], "bytes have come; send the rest from there"),
+        (lambda data: data + b"x", "more bytes have come than"),
+        (lambda data: data[:-1] + bytes([data[-1] ^ 1]), "damaged on the way"),
+    ],
+)
+async def test_bytes_that_are_not_as_announced(folder: Folder, data: bytes, change, message):
+    with pytest.raises(InvalidRequest, match=message):
+        await folder.service.upload(header(data), chunks(change(data)))
+    with pytest.raises(DatasetNotFound):
+        folder.service.get("mine")
+    dataset = await folder.service.upload(header(data), chunks(data))  # a new try from the start
+    assert dataset.samples == 20
+
+
+@pytest.mark.parametrize(
+    ("values", "field"),
+    [
+        ({"dataset_id": "Big"}, "dataset_id"),
+        ({"dataset_id": "../up"}, "dataset_id"),
+        ({"sha256": "abc"}, "sha256"),
+        ({"size_bytes": 0}, "size_bytes"),
+        ({"offset": -1}, "size_bytes"),
+    ],
+)
+async def test_wrong_headers(folder: Folder, data: bytes, values, field):
+    whole = {"dataset_id": "mine", "size_bytes": len(data), "sha256": "0" * 64, **values}
+    with pytest.raises(InvalidRequest) as refused:
+        await folder.service.upload(Header(**whole), chunks(data))
+    assert [problem.field for problem in refused.value.problems] == [field]
+
+
+async def test_names_of_built_in_data_sets_are_taken(folder: Folder, data: bytes):
+    with pytest.raises(InvalidRequest, match="built-in"):
+        await sent(folder, data, "digits")
+    assert files(folder) == []
+
+
+def manifest(**values: object) -> DatasetManifest:
+    return DatasetManifest.model_validate({"task": "classification", **values})
+
+
+TWO = manifest(class_names=("a", "b"))
+TOKENS = manifest(task="sequence_to_sequence", vocabulary=("a", "b"), target_vocabulary=("c",))
+I64 = np.int64
+
+
+@pytest.mark.parametrize(
+    ("bundle", "message"),
+    [
+        (Bundle(TWO, {"x": X, "y": np.array([0, 2] * 10)}), "row 1 of y has a class"),
+        (Bundle(TWO, {"x": X, "y": np.array([0, -1] * 10)}), "row 1 of y has a class"),
+        (Bundle(TWO, {"x": X, "y": np.zeros(20, np.float32)}), "classes are int64"),
+        (Bundle(TWO, {"x": np.where(X == 7, np.nan, X), "y": Y}), "row 2 of x has a value"),
+        (Bundle(TWO, {"x": np.where(X == 7, np.inf, X), "y": Y}), "row 2 of x has a value"),
+        (Bundle(TWO, {"x": X.astype(I64), "y": Y}), "numbers are float32 or uint8"),
+        (Bundle(TWO, {"x": X[:, :, None], "y": Y}), "x has the shape"),
+        (Bundle(TWO, {"x": X[:, :0], "y": Y}), "x has the shape"),
+        (Bundle(TWO, {"x": X, "y": Y, "test_x": X[:, :2], "test_y": Y}), "test_x has the shape"),
+        (Bundle(manifest(task="regression"), {"x": X, "y": X[:, 0]}), "targets are float32"),
+        (
+            Bundle(TOKENS, {"x": np.full((2, 3), 9), "y": np.array([[1, 5, 2]] * 2)}),
+            "row 0 of x has a token that is not 0 to 6",
+        ),
+        (
+            Bundle(TOKENS, {"x": np.full((2, 3), 5), "y": np.array([[1, 5, 2], [1, 5, 5]])}),
+            "row 1 of y must begin with token 1 and hold token 2",
+        ),
+    ],
+)
+async def test_content_that_no_training_could_use(folder: Folder, tmp_path: Path, bundle, message):
+    with pytest.raises(InvalidRequest, match=message):
+        await sent(folder, file_of(tmp_path / "bad", bundle))
+    assert files(folder) == []
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\x80\x04pickle", b"\xff" * 64, b"\x08\0\0\0\0\0\0\0{}      "],
+    ids=["empty", "pickle", "noise", "no tensors"],
+)
+async def test_files_of_another_kind(folder: Folder, content: bytes):
+    with pytest.raises(InvalidRequest):
+        await sent(folder, content)
+    assert files(folder) == []
+
+
+async def test_limits(tmp_path: Path, data: bytes):
+    def folder(**limits: int) -> Folder:
+        return Folder(tmp_path / "-".join(limits), Limits(**limits))
+
+    with pytest.raises(UploadTooLarge, match="max_dataset_bytes"):
+        await sent(folder(bytes=len(data) - 1), data)
+    with pytest.raises(UploadTooLarge, match="max_datasets_bytes"):
+        await sent(folder(total_bytes=len(data) - 1), data)
+    with pytest.raises(InvalidRequest, match="20 samples, and 19 are allowed"):
+        await sent(folder(samples=19), data)
+    with pytest.raises(InvalidRequest, match="3 values, and 2 are allowed"):
+        await sent(folder(values=2), data)
+
+
+async def test_a_data_set_in_use_stays(folder: Folder, data: bytes):
+    await sent(folder, data)
+    folder.jobs["mine"] = ("trainingJobs/a", "trainingJobs/b")
+    with pytest.raises(DatasetInUse, match="used by trainingJobs/a, trainingJobs/b"):
+        await folder.service.delete("mine")
+    assert folder.service.get("mine").samples == 20
+
+
+async def test_one_upload_of_a_file_at_a_time(folder: Folder, data: bytes):
+    async def meanwhile() -> AsyncIterator[bytes]:
+        with pytest.raises(UploadInProgress):
+            await sent(folder, data, "other")
+        yield data
+
+    assert (await folder.service.upload(header(data), meanwhile())).samples == 20
+
+
+async def test_pages(folder: Folder, data: bytes):
+    for name in "cab":
+        await sent(folder, data, name)
+    first, token = folder.service.list(2, "")
+    second, end = folder.service.list(2, token)
+    assert [each.id for each in (*first, *second)] == ["a", "b", "c"]
+    assert end == ""
+    with pytest.raises(InvalidListRequest):
+        folder.service.list(-1, "")
+    with pytest.raises(InvalidListRequest):
+        folder.service.list(0, "../x")
+
+
+async def test_imports_stay_in_their_folders(tmp_path: Path, data: bytes):
+    allowed, outside = tmp_path / "allowed", tmp_path / "outside"
+    allowed.mkdir()
+    outside.mkdir()
+    (allowed / "good").write_bytes(data)
+    (outside / "secret").write_bytes(data)
+    (allowed / "link").symlink_to(outside / "secret")
+    folder = Folder(tmp_path / "uploads", import_dirs=[allowed])
+
+    assert (await folder.service.import_file("mine", str(allowed / "good"))).samples == 20
+    assert (allowed / "good").exists()
+    for path in ("link", "../outside/secret", "missing", ".", "good\0"):
+        with pytest.raises(PathNotAllowed):
+            await folder.service.import_file("other", os.path.join(allowed, path))
+
+
+async def test_what_a_crash_left_is_swept_away(folder: Folder, data: bytes):
+    await sent(folder, data)
+    (folder.folder / "files" / f"{'0' * 64}.safetensors").write_bytes(data)
+    (folder.folder / "names" / ".half.json").write_text("{")
+    again = Folder(folder.folder)
+    assert [name.split("/")[0] for name in files(again)] == ["files", "names"]
+    assert again.service.get("mine").samples == 20
