@@ -191,6 +191,7 @@ class TestTables:
         ("name", "content", "message"),
         [
             ("a.csv", b"a,b\n1,2\n1,2,3\n", "line 3"),
+            ("a.csv", b"a,b\n1,2,3\n", "no table"),
             ("a.csv", b"", "no table"),
             ("a.csv", b"a,b\n\xff,1\n", "not UTF-8 at byte"),
             ("a.parquet", b"PAR1", "no Parquet file"),

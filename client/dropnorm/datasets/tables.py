@@ -12,6 +12,7 @@ them matters (the hour, the age) in a column of numbers.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -141,8 +142,16 @@ def read_csv(path: Any) -> pandas.DataFrame:
     """
     pandas = _pandas()
     try:
-        return pandas.read_csv(path, encoding="utf-8")  # type: ignore[no-any-return]
-    except (pandas.errors.ParserError, pandas.errors.EmptyDataError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "error", pandas.errors.ParserWarning
+            )  # of lines that are too long
+            return pandas.read_csv(path, encoding="utf-8", index_col=False)  # type: ignore[no-any-return]
+    except (
+        pandas.errors.ParserError,
+        pandas.errors.ParserWarning,
+        pandas.errors.EmptyDataError,
+    ) as error:
         raise InvalidData(f"{path} is no table: {str(error).strip()}.") from error
     except UnicodeDecodeError as error:
         raise InvalidData(

@@ -21,7 +21,7 @@ class Data(SpecModel):
 
     dataset: Name
     """Name of the data set: digits, iris, wine, breast_cancer, diabetes, mnist, fashion_mnist, cifar10,
-    python_docs (a text), reversal or addition (pairs of sequences)."""
+    python_docs (a text), reversal or addition (pairs of sequences), or that of an uploaded one."""
     validation_share: OpenShare = 0.15
     """Share of the samples that are not test samples held out for validation, above 0 to below 1."""
     test_share: OpenShare | None = None

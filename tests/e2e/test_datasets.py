@@ -1,0 +1,143 @@
+"""One's own data, from an array or a file to a training on it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.e2e.servers import PATIENCE, Server, eventually, long, spec
+
+import dropnorm as dn
+from dropnorm.datasets import _requests, write_bundle
+from dropnorm.datasets.arrays import from_arrays
+from dropnorm.v1 import dataset_service_pb2 as pb
+
+RANDOM = np.random.default_rng(5)
+LABELS = np.array(["low", "high"])[np.arange(400) % 2]
+SAMPLES = RANDOM.normal(size=(400, 6)) + 2.0 * (LABELS == "high")[:, None]
+
+
+def test_a_job_trains_on_what_was_uploaded(client: dn.Client) -> None:
+    dataset = client.datasets.upload("made-here", SAMPLES, LABELS)
+    evaluation = client.train(spec("made-here", epochs=10)).result()
+
+    assert evaluation.dataset.digest == dataset.digest
+    assert [each.name for each in evaluation.test.classes] == ["high", "low"]
+    assert evaluation.test.accuracy is not None
+    assert evaluation.test.accuracy > 0.9
+    assert client.datasets.get("datasets/made-here") == dataset
+    assert dataset in list(client.datasets.list())
+
+
+def test_a_data_set_in_use_cannot_be_deleted(client: dn.Client) -> None:
+    client.datasets.upload("in-use", SAMPLES, LABELS)
+    endless = long().model_copy(update={"data": dn.Data(dataset="in-use")})
+    job = client.train(endless)
+    with pytest.raises(dn.WrongState, match=job.name):
+        client.datasets.delete("in-use")
+    job.cancel()
+    with pytest.raises(dn.JobCancelled):
+        job.result()
+    client.datasets.delete("in-use")
+    with pytest.raises(dn.InvalidRequest, match="no data set 'in-use'"):
+        client.plan(endless)
+
+
+def test_another_data_set_of_the_same_name_is_planned_anew(client: dn.Client) -> None:
+    client.datasets.upload("renewed", SAMPLES, LABELS)
+    assert client.plan(spec("renewed")).dataset.input_shape == (6,)
+    client.datasets.delete("renewed")
+    client.datasets.upload("renewed", SAMPLES[:, :4], LABELS)
+    assert client.plan(spec("renewed")).dataset.input_shape == (4,)
+
+
+async def test_the_same_in_asyncio(tracked: Server) -> None:
+    async with dn.AsyncClient(tracked.address) as client:
+        dataset = await client.datasets.upload("asynchronous", SAMPLES, LABELS)
+        assert await client.datasets.upload("asynchronous", SAMPLES, LABELS) == dataset
+        assert dataset in [each async for each in client.datasets.list()]
+        await client.datasets.delete(dataset.name)
+        with pytest.raises(dn.NotFound):
+            await client.datasets.get("asynchronous")
+
+
+def test_an_upload_goes_on_after_the_server_was_killed(
+    make_server: Callable[..., Server], tmp_path: Path
+) -> None:
+    path = tmp_path / "large"
+    images = RANDOM.integers(0, 255, (3000, 1, 64, 64), dtype=np.uint8)
+    sha256 = write_bundle(from_arrays(images, np.arange(3000) % 7), path)
+    server = make_server().start()
+    killed = threading.Event()  # gRPC asks for the parts in a thread of its own
+
+    def parts_until_the_end() -> Iterator[pb.UploadDatasetRequest]:
+        for number, part in enumerate(_requests.parts("large", path, sha256, 0)):
+            if number == 5:
+                with server.client() as other:
+                    eventually(lambda: other._call(_requests.query(sha256), None) > 0, "bytes")
+                server.kill()
+                killed.set()
+            yield part
+
+    with server.client() as client, pytest.raises(Exception, match="UNAVAILABLE"):
+        client._method("UploadDataset")(parts_until_the_end())
+
+    assert killed.wait(PATIENCE)
+    server.start()
+    with server.client() as client:
+        there = client._call(_requests.query(sha256), None)
+        assert 0 < there < path.stat().st_size
+        dataset = client.datasets.upload_file("large", path, sha256)
+    assert dataset.samples == 3000
+    assert dataset.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_limits_are_told_by_the_service(make_server: Callable[..., Server]) -> None:
+    server = make_server("--max-dataset-bytes", "1000").start()
+    with server.client() as client, pytest.raises(dn.ResourceExhausted, match="max_dataset_bytes"):
+        client.datasets.upload("too-large", SAMPLES, LABELS)
+
+
+def test_the_command_line(tracked: Server, tmp_path: Path) -> None:
+    table = tmp_path / "flats.csv"
+    rows = "\n".join(f"{n % 9},{'north' if n % 2 else 'south'},{n % 9 * 10}" for n in range(60))
+    table.write_text(f"rooms,side,price\n{rows}\n")
+
+    def run(*arguments: str, status: int = 0) -> Any:
+        command = [sys.executable, "-m", "dropnorm.cli", "datasets", *arguments]
+        done = subprocess.run(
+            [*command, "--address", tracked.address], check=False, capture_output=True, text=True
+        )
+        assert done.returncode == status, done.stderr
+        return done
+
+    shown = json.loads(run("upload", "flats", str(table), "--task", "regression", "--json").stdout)
+    assert shown["feature_names"] == ["rooms", "side=north", "side=south"]
+    assert shown["task"] == "regression"
+    assert "flats" in run("list").stdout
+    assert json.loads(run("get", "flats", "--json").stdout) == shown
+    run("delete", "flats")
+    run("get", "flats", status=3)
+    table.write_text("a,b\n1,2,3\n")
+    assert "no table" in run("upload", "broken", str(table), status=2).stderr
+
+
+def test_files_of_the_services_own_machine(
+    make_server: Callable[..., Server], tmp_path: Path
+) -> None:
+    (tmp_path / "shared").mkdir()
+    path = tmp_path / "shared" / "mine.safetensors"
+    write_bundle(from_arrays(SAMPLES, LABELS), path)
+    server = make_server("--import-dirs", str(tmp_path / "shared")).start()
+    with server.client() as client:
+        assert client.datasets.import_file("mine", str(path)).samples == 400
+        with pytest.raises(dn.PermissionDenied, match="import_dirs"):
+            client.datasets.import_file("theirs", "/etc/passwd")
