@@ -122,7 +122,7 @@ DropoutSchedule = Annotated[
 
 
 class Dropout(DropoutSettings):
-    """Dropout after each activation (`rate`), of the input, of the output, of residual branches, and of tokens."""
+    """Dropout after each activation (`rate`), of input and output, of residual branches, of tokens, and of weights."""
 
     conv_rate: Rate | None = None
     """Share of units dropped after the activations of convolutions, from 0 (off) to below 1; absent: as `rate`."""

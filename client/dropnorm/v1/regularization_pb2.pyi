@@ -224,7 +224,9 @@ Global___Regularization: typing_extensions.TypeAlias = Regularization
 
 @typing.final
 class Dropout(google.protobuf.message.Message):
-    """Dropout after each activation (`rate`), of the input, of the output, and of residual branches."""
+    """Dropout after each activation (`rate`), of input and output, of residual branches, of tokens, and
+    of weights.
+    """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
