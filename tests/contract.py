@@ -18,7 +18,16 @@ from google.protobuf.message import Message
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from dropnorm.results import Dataset, Event, JobError, Plan, Prediction, TrainingJob, Worker
+from dropnorm.results import (
+    Dataset,
+    Event,
+    JobError,
+    ModelExport,
+    Plan,
+    Prediction,
+    TrainingJob,
+    Worker,
+)
 from dropnorm.spec import DropoutSampling, SpecModel, Submission, TrainingSpec
 from dropnorm.v1 import (
     dataset_pb2,
@@ -43,6 +52,7 @@ ROOTS: list[tuple[type[BaseModel], type[Message]]] = [
     (DropoutSampling, model_pb2.DropoutSampling),
     (Prediction, model_pb2.Prediction),
     (Dataset, dataset_pb2.Dataset),
+    (ModelExport, model_pb2.ModelExport),
 ]
 
 METHODS = [

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
+import tempfile
 from collections.abc import Iterator, Sequence
-from typing import Any
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, get_args
 
 from pydantic import ValidationError
 
 from dropnorm import wire
 from dropnorm._arguments import request
 from dropnorm._arrays import joined, pieces
-from dropnorm._calls import Call
-from dropnorm.errors import InvalidRequest
-from dropnorm.results import Prediction
-from dropnorm.spec import DropoutSampling
+from dropnorm._calls import Attempts, Call
+from dropnorm.errors import Internal, InvalidRequest
+from dropnorm.results import ModelExport, Prediction
+from dropnorm.spec import DropoutSampling, ExportFormat, ExportSettings, Problem
 from dropnorm.spec._base import problems_of
 from dropnorm.v1 import model_pb2, model_service_pb2
 
@@ -60,6 +64,113 @@ def together(parts: Sequence[Prediction]) -> Prediction:
         if getattr(first, name) is not None
     }
     return first.model_copy(update=whole)
+
+
+def export(
+    model: str,
+    path: str | Path | None,
+    *,
+    format: ExportFormat | None,
+    fold_batch_norm: bool,
+    tolerance: float | None,
+) -> Call[ModelExport]:
+    """ExportModel. Repeating it does the work again.
+
+    Raises:
+        InvalidRequest: there is no such format, or the path does not tell it.
+    """
+    known = get_args(ExportFormat)
+    kind = format or (Path(path).suffix.removeprefix(".") if path is not None else "")
+    if format is None and kind not in known:
+        text = f"give one of {', '.join(known)}, or a path that ends with one"
+        raise InvalidRequest(problems=[Problem("settings.format", text)])
+    said: dict[str, Any] = {"format": kind, "fold_batch_norm": fold_batch_norm}
+    if tolerance is not None:
+        said["tolerance"] = tolerance
+    try:
+        settings = ExportSettings.model_validate(said)
+    except ValidationError as error:
+        problems = [problem.below("settings") for problem in problems_of(error)]
+        raise InvalidRequest(problems=problems) from error
+    asked = request(model_service_pb2.ExportModelRequest, model=model)
+    asked.settings.CopyFrom(wire.to_message(settings, model_pb2.ExportSettings))
+    return Call(method="ExportModel", request=asked, read=_read_export, repeatable=False)
+
+
+def get_export(name: str) -> Call[ModelExport]:
+    """GetModelExport."""
+    asked = request(model_service_pb2.GetModelExportRequest, name=name)
+    return Call(method="GetModelExport", request=asked, read=_read_export)
+
+
+class Download:
+    """The file of an export on its way: whole in its place, or not there at all. A context manager.
+
+    Args:
+        export: the export.
+        path: where to; a folder gets a file of the export's own name.
+        address: of the service.
+        timeout: seconds it may take.
+    """
+
+    method = "DownloadModelExport"
+
+    def __init__(
+        self, export: ModelExport, path: str | Path, *, address: str, timeout: float
+    ) -> None:
+        path = Path(path)
+        self._export = export
+        self._path = path / export.file_name if path.is_dir() else path
+        self._digest = hashlib.sha256()
+        self._offset = 0
+        call = Call(method=self.method, request=self.open(), read=lambda _: None)
+        self.attempts = Attempts(call, address=address, timeout=timeout)
+
+    def __enter__(self) -> Self:
+        self._file = tempfile.NamedTemporaryFile(
+            dir=self._path.parent, prefix=f".{self._path.name}.", delete=False
+        )
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._file.close()
+        Path(self._file.name).unlink(missing_ok=True)
+
+    def open(self) -> model_service_pb2.DownloadModelExportRequest:
+        """The request for what is not there yet."""
+        return model_service_pb2.DownloadModelExportRequest(
+            name=self._export.name, offset=self._offset
+        )
+
+    def accept(self, piece: model_service_pb2.DownloadModelExportResponse) -> None:
+        """Keep a piece."""
+        self._file.write(piece.data)
+        self._digest.update(piece.data)
+        self._offset += len(piece.data)
+
+    def finish(self) -> Path:
+        """Put the file in its place.
+
+        Raises:
+            Internal: it is not the file that was exported.
+        """
+        if self._digest.hexdigest() != self._export.sha256:
+            raise Internal(
+                f"What was downloaded is not {self._export.name}: its SHA-256 differs, perhaps because it was exported "
+                "anew meanwhile; try again."
+            )
+        self._file.close()
+        Path(self._file.name).chmod(0o644)
+        return Path(self._file.name).replace(self._path)
+
+
+def _read_export(message: model_pb2.ModelExport) -> ModelExport:
+    return wire.from_message(message, ModelExport)
 
 
 def _read_prediction(message: model_pb2.Prediction) -> Prediction:

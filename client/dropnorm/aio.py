@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -19,9 +20,9 @@ from dropnorm._job_view import JobView
 from dropnorm._progress import display
 from dropnorm.datasets import AsyncDatasets
 from dropnorm.errors import ClientClosed
-from dropnorm.models import AsyncModels
-from dropnorm.results import Evaluation, Event, Plan, Prediction, TrainingJob, Worker
-from dropnorm.spec import TrainingSpec
+from dropnorm.models import EXPORT_TIMEOUT, AsyncModels
+from dropnorm.results import Evaluation, Event, ModelExport, Plan, Prediction, TrainingJob, Worker
+from dropnorm.spec import ExportFormat, TrainingSpec
 
 Result = TypeVar("Result")
 
@@ -249,6 +250,25 @@ class AsyncJobHandle(JobView):
         """What the job's model says of raw inputs; see `Models.predict`."""
         return await self._client.models.predict(
             self.name, inputs, samples=samples, seed=seed, batch_size=batch_size, timeout=timeout
+        )
+
+    async def export(
+        self,
+        path: str | Path | None = None,
+        *,
+        format: ExportFormat | None = None,
+        fold_batch_norm: bool = False,
+        tolerance: float | None = None,
+        timeout: float = EXPORT_TIMEOUT,
+    ) -> ModelExport:
+        """Have the job's model written in another form, with proof, and download it; see `Models.export`."""
+        return await self._client.models.export(
+            self.name,
+            path,
+            format=format,
+            fold_batch_norm=fold_batch_norm,
+            tolerance=tolerance,
+            timeout=timeout,
         )
 
     async def delete(self, *, force: bool = False, timeout: float | None = None) -> None:

@@ -5,6 +5,7 @@ DropnormError
 ├── NotFound (LookupError)
 ├── AlreadyExists
 ├── WrongState                       the job's state does not allow it
+├── ExportRefused                    the model does not go into that form, or not exactly enough
 ├── ResourceExhausted
 ├── Unauthenticated
 ├── PermissionDenied
@@ -101,6 +102,10 @@ class WrongState(DropnormError):
     """The job's state does not allow what was asked."""
 
 
+class ExportRefused(DropnormError):
+    """The model does not go into the form asked for, or would not predict the same in it."""
+
+
 class ResourceExhausted(DropnormError):
     """A limit is reached."""
 
@@ -181,6 +186,10 @@ BY_REASON: Mapping[str, type[DropnormError]] = MappingProxyType(
         "JOB_ALREADY_EXISTS": AlreadyExists,
         "WRONG_STATE": WrongState,
         "MODEL_UNUSABLE": WrongState,
+        "EXPORT_NOT_FOUND": NotFound,
+        "CANNOT_EXPORT": ExportRefused,
+        "EXPORT_DEVIATES": ExportRefused,
+        "EXPORTER_UNAVAILABLE": Unavailable,
         "PREDICTOR_UNAVAILABLE": Unavailable,
         "DATASET_NOT_FOUND": NotFound,
         "DATASET_ALREADY_EXISTS": AlreadyExists,

@@ -4,10 +4,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import grpc
+
 from dropnorm import _model_calls
-from dropnorm.results import Prediction
+from dropnorm._model_calls import Download
+from dropnorm.results import ModelExport, Prediction
+from dropnorm.spec import ExportFormat
+
+EXPORT_TIMEOUT = 900.0
+"""Seconds that an export may take unless it is told otherwise: a graph of a large model takes minutes."""
 
 if TYPE_CHECKING:
     from dropnorm.aio import AsyncClient
@@ -50,6 +60,78 @@ class Models:
         )
         return _model_calls.together([self._client._call(call, timeout) for call in calls])
 
+    def export(
+        self,
+        model: str,
+        path: str | Path | None = None,
+        *,
+        format: ExportFormat | None = None,
+        fold_batch_norm: bool = False,
+        tolerance: float | None = None,
+        timeout: float = EXPORT_TIMEOUT,
+    ) -> ModelExport:
+        """Have a model written in another form, with the proof that it predicts the same, and download it.
+
+        Args:
+            model: name of the job that trained it, `trainingJobs/{id}`.
+            path: where the file goes, or a folder for it; absent: it stays with the service, see `download`.
+            format: `safetensors` (weights, with the spec in the file), `pt2` (torch.export) or `onnx`; absent: as
+                the path ends.
+            fold_batch_norm: fold each batch norm into the layer right before it, and take dropout out.
+            tolerance: largest deviation on the test split, as a share of the largest output; absent: 1e-4.
+            timeout: seconds that each of the two calls may take.
+
+        Returns:
+            What was exported: the deviation, the accuracy, both latencies, how many norms were folded.
+
+        Raises:
+            ExportRefused: the model does not go into that form, or deviates by more than the tolerance.
+            WrongState: the job has not succeeded.
+        """
+        call = _model_calls.export(
+            model, path, format=format, fold_batch_norm=fold_batch_norm, tolerance=tolerance
+        )
+        export = self._client._call(call, timeout)
+        if path is not None:
+            self._fetch(export, path, timeout)
+        return export
+
+    def download(
+        self, export: str, path: str | Path, *, timeout: float = EXPORT_TIMEOUT
+    ) -> ModelExport:
+        """Download the file of an export, and check it by its SHA-256.
+
+        Args:
+            export: resource name of the export, `trainingJobs/{id}/exports/{export}`.
+            path: where the file goes, or a folder for it.
+            timeout: seconds it may take.
+
+        Raises:
+            NotFound: there is no such export.
+        """
+        known = self._client._call(_model_calls.get_export(export), None)
+        self._fetch(known, path, timeout)
+        return known
+
+    def _fetch(self, export: ModelExport, path: str | Path, timeout: float) -> None:
+        client = self._client
+        with Download(export, path, address=client.address, timeout=timeout) as download:
+            while True:
+                stream = client._method(download.method)(
+                    download.open(), timeout=download.attempts.timeout
+                )
+                try:
+                    for piece in stream:
+                        download.accept(piece)
+                    break
+                except grpc.RpcError as error:
+                    client._check_open()
+                    pause = download.attempts.pause_after(error)
+                finally:
+                    stream.cancel()
+                time.sleep(pause)
+            download.finish()
+
 
 class AsyncModels:
     """The models of a service, for asyncio."""
@@ -72,3 +154,52 @@ class AsyncModels:
             model, inputs, samples=samples, seed=seed, batch_size=batch_size
         )
         return _model_calls.together([await self._client._call(call, timeout) for call in calls])
+
+    async def export(
+        self,
+        model: str,
+        path: str | Path | None = None,
+        *,
+        format: ExportFormat | None = None,
+        fold_batch_norm: bool = False,
+        tolerance: float | None = None,
+        timeout: float = EXPORT_TIMEOUT,
+    ) -> ModelExport:
+        """Have a model written in another form, with proof, and download it; see `Models.export`."""
+        call = _model_calls.export(
+            model, path, format=format, fold_batch_norm=fold_batch_norm, tolerance=tolerance
+        )
+        export = await self._client._call(call, timeout)
+        if path is not None:
+            await self._fetch(export, path, timeout)
+        return export
+
+    async def download(
+        self, export: str, path: str | Path, *, timeout: float = EXPORT_TIMEOUT
+    ) -> ModelExport:
+        """Download the file of an export, and check it by its SHA-256; see `Models.download`."""
+        known = await self._client._call(_model_calls.get_export(export), None)
+        await self._fetch(known, path, timeout)
+        return known
+
+    async def _fetch(self, export: ModelExport, path: str | Path, timeout: float) -> None:
+        client = self._client
+        with Download(export, path, address=client.address, timeout=timeout) as download:
+            while True:
+                stream = client._method(download.method)(
+                    download.open(), timeout=download.attempts.timeout
+                )
+                try:
+                    async for piece in stream:
+                        download.accept(piece)
+                    break
+                except asyncio.CancelledError:
+                    client._check_cancelled()
+                    raise
+                except grpc.RpcError as error:
+                    client._check_open()
+                    pause = download.attempts.pause_after(error)
+                finally:
+                    stream.cancel()
+                await asyncio.sleep(pause)
+            download.finish()

@@ -28,6 +28,7 @@ from dropnorm_service.workers import (
     DataSettings,
     ForkServer,
     LocalExecutor,
+    ProcessExporter,
     ProcessInspector,
     ProcessPlanner,
     ProcessPredictor,
@@ -67,7 +68,7 @@ async def serve(settings: Settings) -> None:
         async with AsyncExitStack() as stack:
             store = await stack.enter_async_context(await _open_store(settings))
             forks, jobs, datasets, tracker = await _open_jobs(settings, store, stack)
-            models = await _open_models(forks, jobs, stack)
+            models = await _open_models(settings, forks, jobs, stack)
             server = ApiServer(jobs, datasets, models)
             await jobs.start()
             if tracker is not None:
@@ -92,12 +93,7 @@ async def _open_store(settings: Settings) -> SqlJobStore:
 async def _open_jobs(
     settings: Settings, store: SqlJobStore, stack: AsyncExitStack
 ) -> tuple[ForkServer, JobService, DatasetService, Tracker | None]:
-    data = DataSettings(
-        cache=settings.data_dir / "datasets",
-        folder=settings.datasets_dir,
-        mirrors=dict(settings.dataset_mirrors),
-        uploads=settings.data_dir / "uploads",
-    )
+    data = _data_settings(settings)
     forks = await stack.enter_async_context(ForkServer())
     executor = await stack.enter_async_context(
         LocalExecutor(
@@ -159,9 +155,21 @@ def _datasets(
     )
 
 
-async def _open_models(forks: ForkServer, jobs: JobService, stack: AsyncExitStack) -> ModelService:
+async def _open_models(
+    settings: Settings, forks: ForkServer, jobs: JobService, stack: AsyncExitStack
+) -> ModelService:
     predictor = await stack.enter_async_context(ProcessPredictor(forks))
-    return ModelService(jobs, predictor)
+    exporter = ProcessExporter(forks, data=_data_settings(settings))
+    return ModelService(jobs, predictor, exporter)
+
+
+def _data_settings(settings: Settings) -> DataSettings:
+    return DataSettings(
+        cache=settings.data_dir / "datasets",
+        folder=settings.datasets_dir,
+        mirrors=dict(settings.dataset_mirrors),
+        uploads=settings.data_dir / "uploads",
+    )
 
 
 async def _watch_over(

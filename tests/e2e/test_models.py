@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
+import torch
 from sklearn.datasets import load_iris
 from tests.e2e.servers import Server, eventually, long, spec
 
@@ -60,3 +63,40 @@ def test_what_cannot_be_predicted_is_said(client: dn.Client, job: dn.JobHandle):
     with pytest.raises(dn.WrongState, match="only a job that has SUCCEEDED has a model"):
         running.predict(X)
     running.delete(force=True)
+
+
+@pytest.mark.slow
+def test_a_model_leaves_with_its_proof(job: dn.JobHandle, tmp_path: Path):
+    export = job.export(tmp_path / "model.pt2", fold_batch_norm=True)
+
+    assert export.name == f"{job.name}/exports/pt2-folded"
+    assert (export.folded_norms, export.kept_norms, export.removed_dropouts) == (1, 0, 1)
+    assert job.evaluation is not None
+    assert export.proof.original_accuracy == job.evaluation.test.accuracy
+    assert export.proof.accuracy == export.proof.original_accuracy
+    model = torch.export.load(tmp_path / "model.pt2").module()
+    outputs = model(torch.tensor(X, dtype=torch.float32)).detach().numpy()
+    assert np.allclose(outputs, np.asarray(job.predict(X)), atol=1e-4)
+
+
+@pytest.mark.slow
+def test_onnx_needs_nothing_of_torch(tracked: Server, job: dn.JobHandle, tmp_path: Path):
+    async def export() -> dn.ModelExport:
+        async with dn.AsyncClient(tracked.address) as client:
+            return await (await client.job(job.id)).export(tmp_path, format="onnx")
+
+    assert asyncio.run(export()).folded_norms == 0
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
+    [outputs] = session.run(None, {"inputs": X.astype(np.float32)})
+    assert np.allclose(outputs, np.asarray(job.predict(X)), atol=1e-4)
+
+
+def test_an_export_that_deviates_is_refused(client: dn.Client, job: dn.JobHandle, tmp_path: Path):
+    with pytest.raises(dn.ExportRefused, match="and the tolerance allows") as caught:
+        job.export(tmp_path / "a.safetensors", fold_batch_norm=True, tolerance=1e-15)
+    assert caught.value.reason == "EXPORT_DEVIATES"
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(dn.InvalidRequest, match="a path that ends with one"):
+        job.export(tmp_path / "model.bin")
+    with pytest.raises(dn.NotFound, match="ExportModel makes one"):
+        client.models.download(f"{job.name}/exports/safetensors-folded", tmp_path)

@@ -29,6 +29,7 @@ from dropnorm.results.events import (
     Tracked,
     Warned,
 )
+from dropnorm.results.export import ExportProof, ModelExport
 from dropnorm.results.job import JobError, Phase, Progress, State, TrainingJob
 from dropnorm.results.plan import (
     Lint,
@@ -55,6 +56,7 @@ __all__ = [
     "Evaluated",
     "Evaluation",
     "Event",
+    "ExportProof",
     "JobError",
     "LayerReport",
     "Lint",
@@ -62,6 +64,7 @@ __all__ = [
     "MCDropout",
     "MemoryEstimate",
     "Metrics",
+    "ModelExport",
     "NormShift",
     "Payload",
     "Phase",

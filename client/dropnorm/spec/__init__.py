@@ -22,6 +22,7 @@ from dropnorm.spec.dropout import (
     OffAfterDropoutSchedule,
 )
 from dropnorm.spec.evaluation import EvaluationSettings
+from dropnorm.spec.export import ExportFormat, ExportSettings
 from dropnorm.spec.families import VGG, AlexNet, DenseNet, GoogLeNet, ResNet
 from dropnorm.spec.generative import GAN, VAE
 from dropnorm.spec.initialization import Initialization
@@ -107,6 +108,8 @@ __all__ = [
     "EarlyStopping",
     "EvaluationSettings",
     "ExponentialSchedule",
+    "ExportFormat",
+    "ExportSettings",
     "GoogLeNet",
     "GradientClipping",
     "GroupNorm",

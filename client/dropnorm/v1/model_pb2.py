@@ -24,9 +24,10 @@ _sym_db = _symbol_database.Default()
 
 from dropnorm.v1 import evaluation_pb2 as dropnorm_dot_v1_dot_evaluation__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x64ropnorm/v1/model.proto\x12\x0b\x64ropnorm.v1\x1a\x1c\x64ropnorm/v1/evaluation.proto\x1a\x1fgoogle/api/field_behavior.proto\"\xd3\x01\n\x06Tensor\x12\x13\n\x05shape\x18\x01 \x03(\x03\x42\x04\xe2\x41\x01\x02\x12\x33\n\x05\x64type\x18\x02 \x01(\x0e\x32\x19.dropnorm.v1.Tensor.DtypeB\x04\xe2\x41\x01\x02H\x00\x88\x01\x01\x12\x17\n\x04\x64\x61ta\x18\x03 \x01(\x0c\x42\x04\xe2\x41\x01\x02H\x01\x88\x01\x01\"S\n\x05\x44type\x12\x15\n\x11\x44TYPE_UNSPECIFIED\x10\x00\x12\x11\n\rDTYPE_FLOAT32\x10\x01\x12\x0f\n\x0b\x44TYPE_UINT8\x10\x02\x12\x0f\n\x0b\x44TYPE_INT64\x10\x03\x42\x08\n\x06_dtypeB\x07\n\x05_data\"[\n\x0f\x44ropoutSampling\x12\x1a\n\x07samples\x18\x01 \x01(\x03\x42\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12\x17\n\x04seed\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x01H\x01\x88\x01\x01\x42\n\n\x08_samplesB\x07\n\x05_seed\"\xe2\x02\n\nPrediction\x12\x1a\n\x0ctraining_job\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12%\n\x04task\x18\x02 \x01(\x0e\x32\x11.dropnorm.v1.TaskB\x04\xe2\x41\x01\x03\x12*\n\x07outputs\x18\x03 \x01(\x0b\x32\x13.dropnorm.v1.TensorB\x04\xe2\x41\x01\x03\x12\x30\n\rprobabilities\x18\x04 \x01(\x0b\x32\x13.dropnorm.v1.TensorB\x04\xe2\x41\x01\x03\x12*\n\x07\x65ntropy\x18\x05 \x01(\x0b\x32\x13.dropnorm.v1.TensorB\x04\xe2\x41\x01\x03\x12\x35\n\x12standard_deviation\x18\x06 \x01(\x0b\x32\x13.dropnorm.v1.TensorB\x04\xe2\x41\x01\x03\x12\x35\n\x12mutual_information\x18\x07 \x01(\x0b\x32\x13.dropnorm.v1.TensorB\x04\xe2\x41\x01\x03\x12\x19\n\x0b\x63lass_names\x18\x08 \x03(\tB\x04\xe2\x41\x01\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x64ropnorm/v1/model.proto\x12\x0b\x64ropnorm.v1\x1a\x1c\x64ropnorm/v1/evaluation.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd3\x01\n\x06Tensor\x12\x13\n\x05shape\x18\x01 \x03(\x03\x42\x04\xe2\x41\x01\x02\x12\x33\n\x05\x64type\x18\x02 \x01(\x0e\x32\x19.dropnorm.v1.Tensor.DtypeB\x04\xe2\x41\x01\x02H\x00\x88\x01\x01\x12\x17\n\x04\x64\x61ta\x18\x03 \x01(\x0c\x42\x04\xe2\x41\x01\x02H\x01\x88\x01\x01\"S\n\x05\x44type\x12\x15\n\x11\x44TYPE_UNSPECIFIED\x10\x00\x12\x11\n\rDTYPE_FLOAT32\x10\x01\x12\x0f\n\x0b\x44TYPE_UINT8\x10\x02\x12\x0f\n\x0b\x44TYPE_INT64\x10\x03\x42\x08\n\x06_dtypeB\x07\n\x05_data\"[\n\x0f\x44ropoutSampling\x12\x1a\n\x07samples\x18\x01 \x01(\x03\x42\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12\x17\n\x04seed\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x01H\x01\x88\x01\x01\x42\n\n\x08_samplesB\x07\n\x05_seed\"\xe2\x02\n\nPrediction\x12\x1a\n\x0ctraining_job\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12%\n\x04task\x18\x02 \x01(\x0e\x32\x11.dropnorm.v1.TaskB\x04\xe2\x41\x01\x03\x12*\n\x07outputs\x18\x03 \x01(\x0b\x32\x13.dropnorm.v1.TensorB\x04\xe2\x41\x01\x03\x12\x30\n\rprobabilities\x18\x04 \x01(\x0b\x32\x13.dropnorm.v1.TensorB\x04\xe2\x41\x01\x03\x12*\n\x07\x65ntropy\x18\x05 \x01(\x0b\x32\x13.dropnorm.v1.TensorB\x04\xe2\x41\x01\x03\x12\x35\n\x12standard_deviation\x18\x06 \x01(\x0b\x32\x13.dropnorm.v1.TensorB\x04\xe2\x41\x01\x03\x12\x35\n\x12mutual_information\x18\x07 \x01(\x0b\x32\x13.dropnorm.v1.TensorB\x04\xe2\x41\x01\x03\x12\x19\n\x0b\x63lass_names\x18\x08 \x03(\tB\x04\xe2\x41\x01\x03\"\xc1\x02\n\x0e\x45xportSettings\x12\x43\n\x06\x66ormat\x18\x01 \x01(\x0e\x32(.dropnorm.v1.ExportSettings.ExportFormatB\x04\xe2\x41\x01\x02H\x00\x88\x01\x01\x12\"\n\x0f\x66old_batch_norm\x18\x02 \x01(\x08\x42\x04\xe2\x41\x01\x01H\x01\x88\x01\x01\x12\x1c\n\ttolerance\x18\x03 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x02\x88\x01\x01\"{\n\x0c\x45xportFormat\x12\x1d\n\x19\x45XPORT_FORMAT_UNSPECIFIED\x10\x00\x12\x1d\n\x19\x45XPORT_FORMAT_SAFETENSORS\x10\x01\x12\x15\n\x11\x45XPORT_FORMAT_PT2\x10\x02\x12\x16\n\x12\x45XPORT_FORMAT_ONNX\x10\x03\x42\t\n\x07_formatB\x12\n\x10_fold_batch_normB\x0c\n\n_tolerance\"\xdb\x02\n\x0bModelExport\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x33\n\x08settings\x18\x02 \x01(\x0b\x32\x1b.dropnorm.v1.ExportSettingsB\x04\xe2\x41\x01\x03\x12\x17\n\tfile_name\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12\x18\n\nsize_bytes\x18\x04 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x14\n\x06sha256\x18\x05 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1a\n\x0c\x66olded_norms\x18\x06 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x18\n\nkept_norms\x18\x07 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x1e\n\x10removed_dropouts\x18\x08 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12-\n\x05proof\x18\t \x01(\x0b\x32\x18.dropnorm.v1.ExportProofB\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\"\xbb\x02\n\x0b\x45xportProof\x12\x15\n\x07samples\x18\x01 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x1f\n\x11largest_deviation\x18\x02 \x01(\x01\x42\x04\xe2\x41\x01\x03\x12\x1c\n\x0elargest_output\x18\x03 \x01(\x01\x42\x04\xe2\x41\x01\x03\x12\x1b\n\x08\x61\x63\x63uracy\x18\x04 \x01(\x01\x42\x04\xe2\x41\x01\x03H\x00\x88\x01\x01\x12$\n\x11original_accuracy\x18\x05 \x01(\x01\x42\x04\xe2\x41\x01\x03H\x01\x88\x01\x01\x12\x18\n\nbatch_size\x18\x06 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x15\n\x07threads\x18\x07 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x1a\n\x0cmilliseconds\x18\x08 \x01(\x01\x42\x04\xe2\x41\x01\x03\x12#\n\x15original_milliseconds\x18\t \x01(\x01\x42\x04\xe2\x41\x01\x03\x42\x0b\n\t_accuracyB\x14\n\x12_original_accuracyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -59,12 +60,64 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PREDICTION'].fields_by_name['mutual_information']._serialized_options = b'\342A\001\003'
   _globals['_PREDICTION'].fields_by_name['class_names']._loaded_options = None
   _globals['_PREDICTION'].fields_by_name['class_names']._serialized_options = b'\342A\001\003'
-  _globals['_TENSOR']._serialized_start=104
-  _globals['_TENSOR']._serialized_end=315
-  _globals['_TENSOR_DTYPE']._serialized_start=213
-  _globals['_TENSOR_DTYPE']._serialized_end=296
-  _globals['_DROPOUTSAMPLING']._serialized_start=317
-  _globals['_DROPOUTSAMPLING']._serialized_end=408
-  _globals['_PREDICTION']._serialized_start=411
-  _globals['_PREDICTION']._serialized_end=765
+  _globals['_EXPORTSETTINGS'].fields_by_name['format']._loaded_options = None
+  _globals['_EXPORTSETTINGS'].fields_by_name['format']._serialized_options = b'\342A\001\002'
+  _globals['_EXPORTSETTINGS'].fields_by_name['fold_batch_norm']._loaded_options = None
+  _globals['_EXPORTSETTINGS'].fields_by_name['fold_batch_norm']._serialized_options = b'\342A\001\001'
+  _globals['_EXPORTSETTINGS'].fields_by_name['tolerance']._loaded_options = None
+  _globals['_EXPORTSETTINGS'].fields_by_name['tolerance']._serialized_options = b'\342A\001\001'
+  _globals['_MODELEXPORT'].fields_by_name['name']._loaded_options = None
+  _globals['_MODELEXPORT'].fields_by_name['name']._serialized_options = b'\342A\001\010'
+  _globals['_MODELEXPORT'].fields_by_name['settings']._loaded_options = None
+  _globals['_MODELEXPORT'].fields_by_name['settings']._serialized_options = b'\342A\001\003'
+  _globals['_MODELEXPORT'].fields_by_name['file_name']._loaded_options = None
+  _globals['_MODELEXPORT'].fields_by_name['file_name']._serialized_options = b'\342A\001\003'
+  _globals['_MODELEXPORT'].fields_by_name['size_bytes']._loaded_options = None
+  _globals['_MODELEXPORT'].fields_by_name['size_bytes']._serialized_options = b'\342A\001\003'
+  _globals['_MODELEXPORT'].fields_by_name['sha256']._loaded_options = None
+  _globals['_MODELEXPORT'].fields_by_name['sha256']._serialized_options = b'\342A\001\003'
+  _globals['_MODELEXPORT'].fields_by_name['folded_norms']._loaded_options = None
+  _globals['_MODELEXPORT'].fields_by_name['folded_norms']._serialized_options = b'\342A\001\003'
+  _globals['_MODELEXPORT'].fields_by_name['kept_norms']._loaded_options = None
+  _globals['_MODELEXPORT'].fields_by_name['kept_norms']._serialized_options = b'\342A\001\003'
+  _globals['_MODELEXPORT'].fields_by_name['removed_dropouts']._loaded_options = None
+  _globals['_MODELEXPORT'].fields_by_name['removed_dropouts']._serialized_options = b'\342A\001\003'
+  _globals['_MODELEXPORT'].fields_by_name['proof']._loaded_options = None
+  _globals['_MODELEXPORT'].fields_by_name['proof']._serialized_options = b'\342A\001\003'
+  _globals['_MODELEXPORT'].fields_by_name['create_time']._loaded_options = None
+  _globals['_MODELEXPORT'].fields_by_name['create_time']._serialized_options = b'\342A\001\003'
+  _globals['_EXPORTPROOF'].fields_by_name['samples']._loaded_options = None
+  _globals['_EXPORTPROOF'].fields_by_name['samples']._serialized_options = b'\342A\001\003'
+  _globals['_EXPORTPROOF'].fields_by_name['largest_deviation']._loaded_options = None
+  _globals['_EXPORTPROOF'].fields_by_name['largest_deviation']._serialized_options = b'\342A\001\003'
+  _globals['_EXPORTPROOF'].fields_by_name['largest_output']._loaded_options = None
+  _globals['_EXPORTPROOF'].fields_by_name['largest_output']._serialized_options = b'\342A\001\003'
+  _globals['_EXPORTPROOF'].fields_by_name['accuracy']._loaded_options = None
+  _globals['_EXPORTPROOF'].fields_by_name['accuracy']._serialized_options = b'\342A\001\003'
+  _globals['_EXPORTPROOF'].fields_by_name['original_accuracy']._loaded_options = None
+  _globals['_EXPORTPROOF'].fields_by_name['original_accuracy']._serialized_options = b'\342A\001\003'
+  _globals['_EXPORTPROOF'].fields_by_name['batch_size']._loaded_options = None
+  _globals['_EXPORTPROOF'].fields_by_name['batch_size']._serialized_options = b'\342A\001\003'
+  _globals['_EXPORTPROOF'].fields_by_name['threads']._loaded_options = None
+  _globals['_EXPORTPROOF'].fields_by_name['threads']._serialized_options = b'\342A\001\003'
+  _globals['_EXPORTPROOF'].fields_by_name['milliseconds']._loaded_options = None
+  _globals['_EXPORTPROOF'].fields_by_name['milliseconds']._serialized_options = b'\342A\001\003'
+  _globals['_EXPORTPROOF'].fields_by_name['original_milliseconds']._loaded_options = None
+  _globals['_EXPORTPROOF'].fields_by_name['original_milliseconds']._serialized_options = b'\342A\001\003'
+  _globals['_TENSOR']._serialized_start=137
+  _globals['_TENSOR']._serialized_end=348
+  _globals['_TENSOR_DTYPE']._serialized_start=246
+  _globals['_TENSOR_DTYPE']._serialized_end=329
+  _globals['_DROPOUTSAMPLING']._serialized_start=350
+  _globals['_DROPOUTSAMPLING']._serialized_end=441
+  _globals['_PREDICTION']._serialized_start=444
+  _globals['_PREDICTION']._serialized_end=798
+  _globals['_EXPORTSETTINGS']._serialized_start=801
+  _globals['_EXPORTSETTINGS']._serialized_end=1122
+  _globals['_EXPORTSETTINGS_EXPORTFORMAT']._serialized_start=954
+  _globals['_EXPORTSETTINGS_EXPORTFORMAT']._serialized_end=1077
+  _globals['_MODELEXPORT']._serialized_start=1125
+  _globals['_MODELEXPORT']._serialized_end=1472
+  _globals['_EXPORTPROOF']._serialized_start=1475
+  _globals['_EXPORTPROOF']._serialized_end=1790
 # @@protoc_insertion_point(module_scope)

@@ -10,6 +10,7 @@ import google.protobuf.descriptor
 import google.protobuf.internal.containers
 import google.protobuf.internal.enum_type_wrapper
 import google.protobuf.message
+import google.protobuf.timestamp_pb2
 import sys
 import typing
 
@@ -180,3 +181,183 @@ class Prediction(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["class_names", b"class_names", "entropy", b"entropy", "mutual_information", b"mutual_information", "outputs", b"outputs", "probabilities", b"probabilities", "standard_deviation", b"standard_deviation", "task", b"task", "training_job", b"training_job"]) -> None: ...
 
 Global___Prediction: typing_extensions.TypeAlias = Prediction
+
+@typing.final
+class ExportSettings(google.protobuf.message.Message):
+    """In which form a model leaves the service, and how exact that has to be."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    class _ExportFormat:
+        ValueType = typing.NewType("ValueType", builtins.int)
+        V: typing_extensions.TypeAlias = ValueType
+
+    class _ExportFormatEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[ExportSettings._ExportFormat.ValueType], builtins.type):
+        DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+        EXPORT_FORMAT_UNSPECIFIED: ExportSettings._ExportFormat.ValueType  # 0
+        """Not given."""
+        EXPORT_FORMAT_SAFETENSORS: ExportSettings._ExportFormat.ValueType  # 1
+        """Weights, with the spec in the file's metadata."""
+        EXPORT_FORMAT_PT2: ExportSettings._ExportFormat.ValueType  # 2
+        """A graph of torch.export, which opens with torch alone."""
+        EXPORT_FORMAT_ONNX: ExportSettings._ExportFormat.ValueType  # 3
+        """A graph for ONNX Runtime and others."""
+
+    class ExportFormat(_ExportFormat, metaclass=_ExportFormatEnumTypeWrapper):
+        """A kind of file."""
+
+    EXPORT_FORMAT_UNSPECIFIED: ExportSettings.ExportFormat.ValueType  # 0
+    """Not given."""
+    EXPORT_FORMAT_SAFETENSORS: ExportSettings.ExportFormat.ValueType  # 1
+    """Weights, with the spec in the file's metadata."""
+    EXPORT_FORMAT_PT2: ExportSettings.ExportFormat.ValueType  # 2
+    """A graph of torch.export, which opens with torch alone."""
+    EXPORT_FORMAT_ONNX: ExportSettings.ExportFormat.ValueType  # 3
+    """A graph for ONNX Runtime and others."""
+
+    FORMAT_FIELD_NUMBER: builtins.int
+    FOLD_BATCH_NORM_FIELD_NUMBER: builtins.int
+    TOLERANCE_FIELD_NUMBER: builtins.int
+    format: Global___ExportSettings.ExportFormat.ValueType
+    """Kind of file. Required."""
+    fold_batch_norm: builtins.bool
+    """Fold each batch norm that directly follows a linear layer or a convolution into that layer, and take
+    dropout out: the model predicts the same, faster, and is not for training any more. Default: false.
+    """
+    tolerance: builtins.float
+    """Largest deviation of an output from the original's on the test split, as a share of the largest output
+    (of 1 where all are smaller); an export beyond it is refused. Limits: above 0 to 1. Default: 1e-4.
+    """
+    def __init__(
+        self,
+        *,
+        format: Global___ExportSettings.ExportFormat.ValueType | None = ...,
+        fold_batch_norm: builtins.bool | None = ...,
+        tolerance: builtins.float | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_fold_batch_norm", b"_fold_batch_norm", "_format", b"_format", "_tolerance", b"_tolerance", "fold_batch_norm", b"fold_batch_norm", "format", b"format", "tolerance", b"tolerance"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_fold_batch_norm", b"_fold_batch_norm", "_format", b"_format", "_tolerance", b"_tolerance", "fold_batch_norm", b"fold_batch_norm", "format", b"format", "tolerance", b"tolerance"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_fold_batch_norm", b"_fold_batch_norm"]) -> typing.Literal["fold_batch_norm"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_format", b"_format"]) -> typing.Literal["format"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_tolerance", b"_tolerance"]) -> typing.Literal["tolerance"] | None: ...
+
+Global___ExportSettings: typing_extensions.TypeAlias = ExportSettings
+
+@typing.final
+class ModelExport(google.protobuf.message.Message):
+    """A model in a form that leaves the service."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    SETTINGS_FIELD_NUMBER: builtins.int
+    FILE_NAME_FIELD_NUMBER: builtins.int
+    SIZE_BYTES_FIELD_NUMBER: builtins.int
+    SHA256_FIELD_NUMBER: builtins.int
+    FOLDED_NORMS_FIELD_NUMBER: builtins.int
+    KEPT_NORMS_FIELD_NUMBER: builtins.int
+    REMOVED_DROPOUTS_FIELD_NUMBER: builtins.int
+    PROOF_FIELD_NUMBER: builtins.int
+    CREATE_TIME_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """Resource name, `trainingJobs/{id}/exports/{export}`."""
+    file_name: builtins.str
+    """Name of the file, `model.onnx`."""
+    size_bytes: builtins.int
+    """Size of the file."""
+    sha256: builtins.str
+    """SHA-256 (hex) of the file."""
+    folded_norms: builtins.int
+    """Batch norms that are part of the layer before them now."""
+    kept_norms: builtins.int
+    """Batch norms that are layers of their own."""
+    removed_dropouts: builtins.int
+    """Dropout layers that were taken out."""
+    @property
+    def settings(self) -> Global___ExportSettings:
+        """In which form."""
+
+    @property
+    def proof(self) -> Global___ExportProof:
+        """What came out when the file was opened again and run."""
+
+    @property
+    def create_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """When it was made."""
+
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        settings: Global___ExportSettings | None = ...,
+        file_name: builtins.str = ...,
+        size_bytes: builtins.int = ...,
+        sha256: builtins.str = ...,
+        folded_norms: builtins.int = ...,
+        kept_norms: builtins.int = ...,
+        removed_dropouts: builtins.int = ...,
+        proof: Global___ExportProof | None = ...,
+        create_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["create_time", b"create_time", "proof", b"proof", "settings", b"settings"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["create_time", b"create_time", "file_name", b"file_name", "folded_norms", b"folded_norms", "kept_norms", b"kept_norms", "name", b"name", "proof", b"proof", "removed_dropouts", b"removed_dropouts", "settings", b"settings", "sha256", b"sha256", "size_bytes", b"size_bytes"]) -> None: ...
+
+Global___ModelExport: typing_extensions.TypeAlias = ModelExport
+
+@typing.final
+class ExportProof(google.protobuf.message.Message):
+    """What came out when the exported file was opened again and run on the test split, beside the original."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SAMPLES_FIELD_NUMBER: builtins.int
+    LARGEST_DEVIATION_FIELD_NUMBER: builtins.int
+    LARGEST_OUTPUT_FIELD_NUMBER: builtins.int
+    ACCURACY_FIELD_NUMBER: builtins.int
+    ORIGINAL_ACCURACY_FIELD_NUMBER: builtins.int
+    BATCH_SIZE_FIELD_NUMBER: builtins.int
+    THREADS_FIELD_NUMBER: builtins.int
+    MILLISECONDS_FIELD_NUMBER: builtins.int
+    ORIGINAL_MILLISECONDS_FIELD_NUMBER: builtins.int
+    samples: builtins.int
+    """Inputs that both were run on: the test split; of a generator, noise."""
+    largest_deviation: builtins.float
+    """Largest absolute difference between an output of the exported model and the original's."""
+    largest_output: builtins.float
+    """Largest absolute output of the original."""
+    accuracy: builtins.float
+    """Accuracy of the exported model, 0 to 1; only in classification."""
+    original_accuracy: builtins.float
+    """Accuracy of the original, 0 to 1; only in classification."""
+    batch_size: builtins.int
+    """Inputs of each run that was timed."""
+    threads: builtins.int
+    """CPU threads that each had."""
+    milliseconds: builtins.float
+    """Median time of the exported model for such a batch on the CPU, in milliseconds."""
+    original_milliseconds: builtins.float
+    """Median time of the original, in turns with the exported model, in milliseconds."""
+    def __init__(
+        self,
+        *,
+        samples: builtins.int = ...,
+        largest_deviation: builtins.float = ...,
+        largest_output: builtins.float = ...,
+        accuracy: builtins.float | None = ...,
+        original_accuracy: builtins.float | None = ...,
+        batch_size: builtins.int = ...,
+        threads: builtins.int = ...,
+        milliseconds: builtins.float = ...,
+        original_milliseconds: builtins.float = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_accuracy", b"_accuracy", "_original_accuracy", b"_original_accuracy", "accuracy", b"accuracy", "original_accuracy", b"original_accuracy"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_accuracy", b"_accuracy", "_original_accuracy", b"_original_accuracy", "accuracy", b"accuracy", "batch_size", b"batch_size", "largest_deviation", b"largest_deviation", "largest_output", b"largest_output", "milliseconds", b"milliseconds", "original_accuracy", b"original_accuracy", "original_milliseconds", b"original_milliseconds", "samples", b"samples", "threads", b"threads"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_accuracy", b"_accuracy"]) -> typing.Literal["accuracy"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_original_accuracy", b"_original_accuracy"]) -> typing.Literal["original_accuracy"] | None: ...
+
+Global___ExportProof: typing_extensions.TypeAlias = ExportProof

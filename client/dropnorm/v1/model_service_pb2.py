@@ -26,7 +26,7 @@ from dropnorm.v1 import model_pb2 as dropnorm_dot_v1_dot_model__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x64ropnorm/v1/model_service.proto\x12\x0b\x64ropnorm.v1\x1a\x17\x64ropnorm/v1/model.proto\x1a\x1fgoogle/api/field_behavior.proto\"\x86\x01\n\x0ePredictRequest\x12\x13\n\x05model\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12)\n\x06inputs\x18\x02 \x01(\x0b\x32\x13.dropnorm.v1.TensorB\x04\xe2\x41\x01\x02\x12\x34\n\x08sampling\x18\x03 \x01(\x0b\x32\x1c.dropnorm.v1.DropoutSamplingB\x04\xe2\x41\x01\x01\x32O\n\x0cModelService\x12?\n\x07Predict\x12\x1b.dropnorm.v1.PredictRequest\x1a\x17.dropnorm.v1.Predictionb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x64ropnorm/v1/model_service.proto\x12\x0b\x64ropnorm.v1\x1a\x17\x64ropnorm/v1/model.proto\x1a\x1fgoogle/api/field_behavior.proto\"\x86\x01\n\x0ePredictRequest\x12\x13\n\x05model\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12)\n\x06inputs\x18\x02 \x01(\x0b\x32\x13.dropnorm.v1.TensorB\x04\xe2\x41\x01\x02\x12\x34\n\x08sampling\x18\x03 \x01(\x0b\x32\x1c.dropnorm.v1.DropoutSamplingB\x04\xe2\x41\x01\x01\"^\n\x12\x45xportModelRequest\x12\x13\n\x05model\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x33\n\x08settings\x18\x02 \x01(\x0b\x32\x1b.dropnorm.v1.ExportSettingsB\x04\xe2\x41\x01\x02\"+\n\x15GetModelExportRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"F\n\x1a\x44ownloadModelExportRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06offset\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x01\"G\n\x1b\x44ownloadModelExportResponse\x12\x14\n\x06offset\x18\x01 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x12\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x42\x04\xe2\x41\x01\x03\x32\xd5\x02\n\x0cModelService\x12?\n\x07Predict\x12\x1b.dropnorm.v1.PredictRequest\x1a\x17.dropnorm.v1.Prediction\x12H\n\x0b\x45xportModel\x12\x1f.dropnorm.v1.ExportModelRequest\x1a\x18.dropnorm.v1.ModelExport\x12N\n\x0eGetModelExport\x12\".dropnorm.v1.GetModelExportRequest\x1a\x18.dropnorm.v1.ModelExport\x12j\n\x13\x44ownloadModelExport\x12\'.dropnorm.v1.DownloadModelExportRequest\x1a(.dropnorm.v1.DownloadModelExportResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,8 +39,30 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PREDICTREQUEST'].fields_by_name['inputs']._serialized_options = b'\342A\001\002'
   _globals['_PREDICTREQUEST'].fields_by_name['sampling']._loaded_options = None
   _globals['_PREDICTREQUEST'].fields_by_name['sampling']._serialized_options = b'\342A\001\001'
+  _globals['_EXPORTMODELREQUEST'].fields_by_name['model']._loaded_options = None
+  _globals['_EXPORTMODELREQUEST'].fields_by_name['model']._serialized_options = b'\342A\001\002'
+  _globals['_EXPORTMODELREQUEST'].fields_by_name['settings']._loaded_options = None
+  _globals['_EXPORTMODELREQUEST'].fields_by_name['settings']._serialized_options = b'\342A\001\002'
+  _globals['_GETMODELEXPORTREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_GETMODELEXPORTREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002'
+  _globals['_DOWNLOADMODELEXPORTREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_DOWNLOADMODELEXPORTREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002'
+  _globals['_DOWNLOADMODELEXPORTREQUEST'].fields_by_name['offset']._loaded_options = None
+  _globals['_DOWNLOADMODELEXPORTREQUEST'].fields_by_name['offset']._serialized_options = b'\342A\001\001'
+  _globals['_DOWNLOADMODELEXPORTRESPONSE'].fields_by_name['offset']._loaded_options = None
+  _globals['_DOWNLOADMODELEXPORTRESPONSE'].fields_by_name['offset']._serialized_options = b'\342A\001\003'
+  _globals['_DOWNLOADMODELEXPORTRESPONSE'].fields_by_name['data']._loaded_options = None
+  _globals['_DOWNLOADMODELEXPORTRESPONSE'].fields_by_name['data']._serialized_options = b'\342A\001\003'
   _globals['_PREDICTREQUEST']._serialized_start=107
   _globals['_PREDICTREQUEST']._serialized_end=241
-  _globals['_MODELSERVICE']._serialized_start=243
-  _globals['_MODELSERVICE']._serialized_end=322
+  _globals['_EXPORTMODELREQUEST']._serialized_start=243
+  _globals['_EXPORTMODELREQUEST']._serialized_end=337
+  _globals['_GETMODELEXPORTREQUEST']._serialized_start=339
+  _globals['_GETMODELEXPORTREQUEST']._serialized_end=382
+  _globals['_DOWNLOADMODELEXPORTREQUEST']._serialized_start=384
+  _globals['_DOWNLOADMODELEXPORTREQUEST']._serialized_end=454
+  _globals['_DOWNLOADMODELEXPORTRESPONSE']._serialized_start=456
+  _globals['_DOWNLOADMODELEXPORTRESPONSE']._serialized_end=527
+  _globals['_MODELSERVICE']._serialized_start=530
+  _globals['_MODELSERVICE']._serialized_end=871
 # @@protoc_insertion_point(module_scope)

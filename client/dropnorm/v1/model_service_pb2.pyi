@@ -50,3 +50,90 @@ class PredictRequest(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["inputs", b"inputs", "model", b"model", "sampling", b"sampling"]) -> None: ...
 
 Global___PredictRequest: typing_extensions.TypeAlias = PredictRequest
+
+@typing.final
+class ExportModelRequest(google.protobuf.message.Message):
+    """A request to write a model in another form."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: builtins.int
+    SETTINGS_FIELD_NUMBER: builtins.int
+    model: builtins.str
+    """Name of the model, `trainingJobs/{id}`. Required."""
+    @property
+    def settings(self) -> dropnorm.v1.model_pb2.ExportSettings:
+        """In which form. Required."""
+
+    def __init__(
+        self,
+        *,
+        model: builtins.str = ...,
+        settings: dropnorm.v1.model_pb2.ExportSettings | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["settings", b"settings"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["model", b"model", "settings", b"settings"]) -> None: ...
+
+Global___ExportModelRequest: typing_extensions.TypeAlias = ExportModelRequest
+
+@typing.final
+class GetModelExportRequest(google.protobuf.message.Message):
+    """A request to read what is known of an export."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """Name of the export, `trainingJobs/{id}/exports/{export}`. Required."""
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["name", b"name"]) -> None: ...
+
+Global___GetModelExportRequest: typing_extensions.TypeAlias = GetModelExportRequest
+
+@typing.final
+class DownloadModelExportRequest(google.protobuf.message.Message):
+    """A request for the file of an export."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    OFFSET_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """Name of the export, `trainingJobs/{id}/exports/{export}`. Required."""
+    offset: builtins.int
+    """Bytes to leave out at the beginning. Limits: 0 to the file's size. Default: 0."""
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        offset: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["name", b"name", "offset", b"offset"]) -> None: ...
+
+Global___DownloadModelExportRequest: typing_extensions.TypeAlias = DownloadModelExportRequest
+
+@typing.final
+class DownloadModelExportResponse(google.protobuf.message.Message):
+    """A piece of a file."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    OFFSET_FIELD_NUMBER: builtins.int
+    DATA_FIELD_NUMBER: builtins.int
+    offset: builtins.int
+    """Bytes before it in the file."""
+    data: builtins.bytes
+    """The bytes."""
+    def __init__(
+        self,
+        *,
+        offset: builtins.int = ...,
+        data: builtins.bytes = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["data", b"data", "offset", b"offset"]) -> None: ...
+
+Global___DownloadModelExportResponse: typing_extensions.TypeAlias = DownloadModelExportResponse

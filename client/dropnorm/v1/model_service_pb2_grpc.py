@@ -43,6 +43,21 @@ class ModelServiceStub(object):
                 request_serializer=dropnorm_dot_v1_dot_model__service__pb2.PredictRequest.SerializeToString,
                 response_deserializer=dropnorm_dot_v1_dot_model__pb2.Prediction.FromString,
                 _registered_method=True)
+        self.ExportModel = channel.unary_unary(
+                '/dropnorm.v1.ModelService/ExportModel',
+                request_serializer=dropnorm_dot_v1_dot_model__service__pb2.ExportModelRequest.SerializeToString,
+                response_deserializer=dropnorm_dot_v1_dot_model__pb2.ModelExport.FromString,
+                _registered_method=True)
+        self.GetModelExport = channel.unary_unary(
+                '/dropnorm.v1.ModelService/GetModelExport',
+                request_serializer=dropnorm_dot_v1_dot_model__service__pb2.GetModelExportRequest.SerializeToString,
+                response_deserializer=dropnorm_dot_v1_dot_model__pb2.ModelExport.FromString,
+                _registered_method=True)
+        self.DownloadModelExport = channel.unary_stream(
+                '/dropnorm.v1.ModelService/DownloadModelExport',
+                request_serializer=dropnorm_dot_v1_dot_model__service__pb2.DownloadModelExportRequest.SerializeToString,
+                response_deserializer=dropnorm_dot_v1_dot_model__service__pb2.DownloadModelExportResponse.FromString,
+                _registered_method=True)
 
 
 class ModelServiceServicer(object):
@@ -61,6 +76,33 @@ class ModelServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExportModel(self, request, context):
+        """Write a model in another form, open the file again, and compare it with the original on the test
+        split.
+
+        An export of the same form takes the place of the one before it. It may take minutes. FAILED_PRECONDITION:
+        the model does not go into that form, or deviates by more than the tolerance allows; no file is kept then.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetModelExport(self, request, context):
+        """Read what is known of an export. NOT_FOUND: there is none of that name.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DownloadModelExport(self, request, context):
+        """Stream the file of an export, in pieces of at most 1 MiB in order.
+
+        NOT_FOUND: there is none. A client whose connection broke calls again with the bytes that it has.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ModelServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -68,6 +110,21 @@ def add_ModelServiceServicer_to_server(servicer, server):
                     servicer.Predict,
                     request_deserializer=dropnorm_dot_v1_dot_model__service__pb2.PredictRequest.FromString,
                     response_serializer=dropnorm_dot_v1_dot_model__pb2.Prediction.SerializeToString,
+            ),
+            'ExportModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExportModel,
+                    request_deserializer=dropnorm_dot_v1_dot_model__service__pb2.ExportModelRequest.FromString,
+                    response_serializer=dropnorm_dot_v1_dot_model__pb2.ModelExport.SerializeToString,
+            ),
+            'GetModelExport': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetModelExport,
+                    request_deserializer=dropnorm_dot_v1_dot_model__service__pb2.GetModelExportRequest.FromString,
+                    response_serializer=dropnorm_dot_v1_dot_model__pb2.ModelExport.SerializeToString,
+            ),
+            'DownloadModelExport': grpc.unary_stream_rpc_method_handler(
+                    servicer.DownloadModelExport,
+                    request_deserializer=dropnorm_dot_v1_dot_model__service__pb2.DownloadModelExportRequest.FromString,
+                    response_serializer=dropnorm_dot_v1_dot_model__service__pb2.DownloadModelExportResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -100,6 +157,87 @@ class ModelService(object):
             '/dropnorm.v1.ModelService/Predict',
             dropnorm_dot_v1_dot_model__service__pb2.PredictRequest.SerializeToString,
             dropnorm_dot_v1_dot_model__pb2.Prediction.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dropnorm.v1.ModelService/ExportModel',
+            dropnorm_dot_v1_dot_model__service__pb2.ExportModelRequest.SerializeToString,
+            dropnorm_dot_v1_dot_model__pb2.ModelExport.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetModelExport(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dropnorm.v1.ModelService/GetModelExport',
+            dropnorm_dot_v1_dot_model__service__pb2.GetModelExportRequest.SerializeToString,
+            dropnorm_dot_v1_dot_model__pb2.ModelExport.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DownloadModelExport(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/dropnorm.v1.ModelService/DownloadModelExport',
+            dropnorm_dot_v1_dot_model__service__pb2.DownloadModelExportRequest.SerializeToString,
+            dropnorm_dot_v1_dot_model__service__pb2.DownloadModelExportResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -42,7 +42,55 @@ _ModelServicePredictType = typing_extensions.TypeVar(
     ],
 )
 
-class ModelServiceStub(typing.Generic[_ModelServicePredictType]):
+_ModelServiceExportModelType = typing_extensions.TypeVar(
+    '_ModelServiceExportModelType',
+    grpc.UnaryUnaryMultiCallable[
+        dropnorm.v1.model_service_pb2.ExportModelRequest,
+        dropnorm.v1.model_pb2.ModelExport,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        dropnorm.v1.model_service_pb2.ExportModelRequest,
+        dropnorm.v1.model_pb2.ModelExport,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        dropnorm.v1.model_service_pb2.ExportModelRequest,
+        dropnorm.v1.model_pb2.ModelExport,
+    ],
+)
+
+_ModelServiceGetModelExportType = typing_extensions.TypeVar(
+    '_ModelServiceGetModelExportType',
+    grpc.UnaryUnaryMultiCallable[
+        dropnorm.v1.model_service_pb2.GetModelExportRequest,
+        dropnorm.v1.model_pb2.ModelExport,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        dropnorm.v1.model_service_pb2.GetModelExportRequest,
+        dropnorm.v1.model_pb2.ModelExport,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        dropnorm.v1.model_service_pb2.GetModelExportRequest,
+        dropnorm.v1.model_pb2.ModelExport,
+    ],
+)
+
+_ModelServiceDownloadModelExportType = typing_extensions.TypeVar(
+    '_ModelServiceDownloadModelExportType',
+    grpc.UnaryStreamMultiCallable[
+        dropnorm.v1.model_service_pb2.DownloadModelExportRequest,
+        dropnorm.v1.model_service_pb2.DownloadModelExportResponse,
+    ],
+    grpc.aio.UnaryStreamMultiCallable[
+        dropnorm.v1.model_service_pb2.DownloadModelExportRequest,
+        dropnorm.v1.model_service_pb2.DownloadModelExportResponse,
+    ],
+    default=grpc.UnaryStreamMultiCallable[
+        dropnorm.v1.model_service_pb2.DownloadModelExportRequest,
+        dropnorm.v1.model_service_pb2.DownloadModelExportResponse,
+    ],
+)
+
+class ModelServiceStub(typing.Generic[_ModelServicePredictType, _ModelServiceExportModelType, _ModelServiceGetModelExportType, _ModelServiceDownloadModelExportType]):
     """Uses the models that training jobs made.
 
     A model is named by its job, `trainingJobs/{id}`. Errors are as in TrainingService.
@@ -54,6 +102,18 @@ class ModelServiceStub(typing.Generic[_ModelServicePredictType]):
             dropnorm.v1.model_service_pb2.PredictRequest,
             dropnorm.v1.model_pb2.Prediction,
         ],
+        grpc.UnaryUnaryMultiCallable[
+            dropnorm.v1.model_service_pb2.ExportModelRequest,
+            dropnorm.v1.model_pb2.ModelExport,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            dropnorm.v1.model_service_pb2.GetModelExportRequest,
+            dropnorm.v1.model_pb2.ModelExport,
+        ],
+        grpc.UnaryStreamMultiCallable[
+            dropnorm.v1.model_service_pb2.DownloadModelExportRequest,
+            dropnorm.v1.model_service_pb2.DownloadModelExportResponse,
+        ],
     ], channel: grpc.Channel) -> None: ...
 
     @typing.overload
@@ -61,6 +121,18 @@ class ModelServiceStub(typing.Generic[_ModelServicePredictType]):
         grpc.aio.UnaryUnaryMultiCallable[
             dropnorm.v1.model_service_pb2.PredictRequest,
             dropnorm.v1.model_pb2.Prediction,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            dropnorm.v1.model_service_pb2.ExportModelRequest,
+            dropnorm.v1.model_pb2.ModelExport,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            dropnorm.v1.model_service_pb2.GetModelExportRequest,
+            dropnorm.v1.model_pb2.ModelExport,
+        ],
+        grpc.aio.UnaryStreamMultiCallable[
+            dropnorm.v1.model_service_pb2.DownloadModelExportRequest,
+            dropnorm.v1.model_service_pb2.DownloadModelExportResponse,
         ],
     ], channel: grpc.aio.Channel) -> None: ...
 
@@ -71,10 +143,39 @@ class ModelServiceStub(typing.Generic[_ModelServicePredictType]):
     dropout to sample. FAILED_PRECONDITION: the job has not succeeded. UNAVAILABLE: it took too long.
     """
 
+    ExportModel: _ModelServiceExportModelType
+    """Write a model in another form, open the file again, and compare it with the original on the test
+    split.
+
+    An export of the same form takes the place of the one before it. It may take minutes. FAILED_PRECONDITION:
+    the model does not go into that form, or deviates by more than the tolerance allows; no file is kept then.
+    """
+
+    GetModelExport: _ModelServiceGetModelExportType
+    """Read what is known of an export. NOT_FOUND: there is none of that name."""
+
+    DownloadModelExport: _ModelServiceDownloadModelExportType
+    """Stream the file of an export, in pieces of at most 1 MiB in order.
+
+    NOT_FOUND: there is none. A client whose connection broke calls again with the bytes that it has.
+    """
+
 ModelServiceAsyncStub: typing_extensions.TypeAlias = ModelServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
         dropnorm.v1.model_service_pb2.PredictRequest,
         dropnorm.v1.model_pb2.Prediction,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        dropnorm.v1.model_service_pb2.ExportModelRequest,
+        dropnorm.v1.model_pb2.ModelExport,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        dropnorm.v1.model_service_pb2.GetModelExportRequest,
+        dropnorm.v1.model_pb2.ModelExport,
+    ],
+    grpc.aio.UnaryStreamMultiCallable[
+        dropnorm.v1.model_service_pb2.DownloadModelExportRequest,
+        dropnorm.v1.model_service_pb2.DownloadModelExportResponse,
     ],
 ]
 
@@ -94,6 +195,38 @@ class ModelServiceServicer(metaclass=abc.ABCMeta):
 
         INVALID_ARGUMENT: the inputs are not of the shape or type that the model takes, or it has no
         dropout to sample. FAILED_PRECONDITION: the job has not succeeded. UNAVAILABLE: it took too long.
+        """
+
+    @abc.abstractmethod
+    def ExportModel(
+        self,
+        request: dropnorm.v1.model_service_pb2.ExportModelRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[dropnorm.v1.model_pb2.ModelExport, collections.abc.Awaitable[dropnorm.v1.model_pb2.ModelExport]]:
+        """Write a model in another form, open the file again, and compare it with the original on the test
+        split.
+
+        An export of the same form takes the place of the one before it. It may take minutes. FAILED_PRECONDITION:
+        the model does not go into that form, or deviates by more than the tolerance allows; no file is kept then.
+        """
+
+    @abc.abstractmethod
+    def GetModelExport(
+        self,
+        request: dropnorm.v1.model_service_pb2.GetModelExportRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[dropnorm.v1.model_pb2.ModelExport, collections.abc.Awaitable[dropnorm.v1.model_pb2.ModelExport]]:
+        """Read what is known of an export. NOT_FOUND: there is none of that name."""
+
+    @abc.abstractmethod
+    def DownloadModelExport(
+        self,
+        request: dropnorm.v1.model_service_pb2.DownloadModelExportRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[collections.abc.Iterator[dropnorm.v1.model_service_pb2.DownloadModelExportResponse], collections.abc.AsyncIterator[dropnorm.v1.model_service_pb2.DownloadModelExportResponse]]:
+        """Stream the file of an export, in pieces of at most 1 MiB in order.
+
+        NOT_FOUND: there is none. A client whose connection broke calls again with the bytes that it has.
         """
 
 def add_ModelServiceServicer_to_server(servicer: ModelServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

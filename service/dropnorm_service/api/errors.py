@@ -28,6 +28,10 @@ STATUS: dict[type[errors.ServiceError], grpc.StatusCode] = {
     errors.JobAlreadyExists: grpc.StatusCode.ALREADY_EXISTS,
     errors.WrongState: grpc.StatusCode.FAILED_PRECONDITION,
     errors.ModelUnusable: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.ExportNotFound: grpc.StatusCode.NOT_FOUND,
+    errors.CannotExport: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.ExportDeviates: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.ExporterUnavailable: grpc.StatusCode.UNAVAILABLE,
     errors.PredictorUnavailable: grpc.StatusCode.UNAVAILABLE,
     errors.PlannerUnavailable: grpc.StatusCode.UNAVAILABLE,
     errors.StoreUnavailable: grpc.StatusCode.UNAVAILABLE,
@@ -48,6 +52,7 @@ _MAX_TEXT_BYTES = 400
 
 _JOB_TYPE = f"{ERROR_DOMAIN}/TrainingJob"
 _DATASET_TYPE = f"{ERROR_DOMAIN}/Dataset"
+_EXPORT_TYPE = f"{ERROR_DOMAIN}/ModelExport"
 
 
 def to_status(error: Exception, request_id: str) -> status_pb2.Status:
@@ -94,7 +99,13 @@ def _more_details(error: errors.ServiceError) -> Iterator[Message]:
                 type="IN_USE", subject=error.metadata["dataset"], description=_cut(error.message)
             )
             yield failure
-        case errors.WrongState() | errors.ModelUnusable():
+        case errors.ExportNotFound():
+            yield error_details_pb2.ResourceInfo(
+                resource_type=_EXPORT_TYPE,
+                resource_name=error.metadata["export"],
+                description=_cut(error.message),
+            )
+        case errors.WrongState() | errors.ModelUnusable() | errors.CannotExport():
             failure = error_details_pb2.PreconditionFailure()
             failure.violations.add(
                 type="STATE" if isinstance(error, errors.WrongState) else "MODEL",

@@ -9,8 +9,12 @@ ServiceError
 +-- JobAlreadyExists
 +-- WrongState              the job's state does not allow it
 +-- ModelUnusable           the job's model is not there, or damaged
++-- ExportNotFound
++-- CannotExport            the model does not go into that form
+|   +-- ExportDeviates      it does, but not exactly enough
 +-- PlannerUnavailable
 +-- PredictorUnavailable
++-- ExporterUnavailable
 +-- StoreUnavailable
 +-- ShuttingDown
 """
@@ -189,6 +193,33 @@ class ModelUnusable(ServiceError):
         )
 
 
+class ExportNotFound(ServiceError):
+    """There is no such export."""
+
+    reason = "EXPORT_NOT_FOUND"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"There is no export {name}; ExportModel makes one.", {"export": name})
+
+
+class CannotExport(ServiceError):
+    """A model does not go into the form asked for."""
+
+    reason = "CANNOT_EXPORT"
+
+    def __init__(self, training_job: str, why: str) -> None:
+        super().__init__(
+            f"The model of {training_job} is not exported: {why.rstrip('.')}.",
+            {"training_job": training_job},
+        )
+
+
+class ExportDeviates(CannotExport):
+    """An exported model does not predict what the original does, within the tolerance."""
+
+    reason = "EXPORT_DEVIATES"
+
+
 class PlannerUnavailable(ServiceError):
     """The planner did not answer within its limit."""
 
@@ -199,6 +230,12 @@ class PredictorUnavailable(ServiceError):
     """There was no prediction within its limit."""
 
     reason = "PREDICTOR_UNAVAILABLE"
+
+
+class ExporterUnavailable(ServiceError):
+    """There was no export within its limit."""
+
+    reason = "EXPORTER_UNAVAILABLE"
 
 
 class StoreUnavailable(ServiceError):
@@ -225,8 +262,12 @@ SERVICE_ERRORS: tuple[type[ServiceError], ...] = (
     WrongState,
     RequestIdReused,
     ModelUnusable,
+    ExportNotFound,
+    CannotExport,
+    ExportDeviates,
     PlannerUnavailable,
     PredictorUnavailable,
+    ExporterUnavailable,
     StoreUnavailable,
     ShuttingDown,
 )

@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
-from dropnorm.results import Prediction, State, TrainingJob
-from dropnorm.spec import DropoutSampling, Tensor
-from dropnorm_service.jobs.errors import WrongState
-from dropnorm_service.jobs.ports import MODEL, Predictor
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from dropnorm.results import ModelExport, Prediction, State, TrainingJob
+from dropnorm.spec import DropoutSampling, ExportSettings, Tensor
+from dropnorm_service.jobs.errors import ExportNotFound, InvalidRequest, WrongState
+from dropnorm_service.jobs.ports import EXPORTS, MODEL, Exporter, Predictor
 from dropnorm_service.jobs.service import JobService
+
+_PIECE_BYTES = 2**20
+_FACTS = "export.json"
 
 
 class ModelService:
-    """Runs trained models.
+    """Runs trained models, and gives them out in other forms.
+
+    A model is given by the id of its job. An export lives in its job's folder, and goes with it.
 
     Args:
         jobs: what trained them.
         predictor: what runs them.
+        exporter: what writes them.
     """
 
-    def __init__(self, jobs: JobService, predictor: Predictor) -> None:
+    def __init__(self, jobs: JobService, predictor: Predictor, exporter: Exporter) -> None:
         self._jobs = jobs
         self._predictor = predictor
+        self._exporter = exporter
 
     async def predict(
         self, job_id: str, inputs: Tensor, sampling: DropoutSampling | None = None
@@ -36,6 +47,68 @@ class ModelService:
         job = await self._trained(job_id)
         folder = self._jobs.folder_of(job_id) / MODEL
         return await self._predictor.predict(job.name, folder, inputs, sampling)
+
+    async def export(self, job_id: str, settings: ExportSettings) -> ModelExport:
+        """Write the model of a job in another form, with proof; the same form's last export is replaced.
+
+        Raises:
+            JobNotFound, WrongState, ModelUnusable: as in `predict`.
+            CannotExport: the model does not go into that form.
+            ExportDeviates: it does, but not exactly enough.
+            ExporterUnavailable: no answer within the limit.
+        """
+        job = await self._trained(job_id)
+        export_id = settings.format + ("-folded" if settings.fold_batch_norm else "")
+        return await self._exporter.export(
+            job.name,
+            self._jobs.folder_of(job_id) / MODEL,
+            settings,
+            name=f"{job.name}/exports/{export_id}",
+            folder=self._folder(job_id, export_id),
+        )
+
+    async def get_export(self, job_id: str, export_id: str) -> ModelExport:
+        """What is known of an export.
+
+        Raises:
+            JobNotFound: there is no such job.
+            ExportNotFound: there is no such export.
+        """
+        job = await self._jobs.get(job_id)
+        path = self._folder(job_id, export_id) / _FACTS
+        try:
+            text = await asyncio.to_thread(path.read_text, encoding="utf-8")
+        except FileNotFoundError:
+            raise ExportNotFound(f"{job.name}/exports/{export_id}") from None
+        return ModelExport.model_validate_json(text)
+
+    async def download(
+        self, job_id: str, export_id: str, offset: int
+    ) -> AsyncIterator[tuple[int, bytes]]:
+        """The bytes of an export's file from an offset on, in pieces, each with its own offset.
+
+        Raises:
+            JobNotFound: there is no such job.
+            ExportNotFound: there is no such export.
+            InvalidRequest: the file does not reach so far.
+        """
+        export = await self.get_export(job_id, export_id)
+        if not 0 <= offset <= export.size_bytes:
+            text = f"the file has {export.size_bytes:,} bytes; give 0 to that, not {offset}"
+            raise InvalidRequest.of("offset", text)
+        path = self._folder(job_id, export_id) / export.file_name
+        try:  # once it is open, another export may take its place
+            file = await asyncio.to_thread(path.open, "rb")
+        except FileNotFoundError:
+            raise ExportNotFound(export.name) from None
+        with file:
+            file.seek(offset)
+            while piece := await asyncio.to_thread(file.read, _PIECE_BYTES):
+                yield offset, piece
+                offset += len(piece)
+
+    def _folder(self, job_id: str, export_id: str) -> Path:
+        return self._jobs.folder_of(job_id) / EXPORTS / export_id
 
     async def _trained(self, job_id: str) -> TrainingJob:
         job = await self._jobs.get(job_id)

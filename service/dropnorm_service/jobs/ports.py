@@ -11,6 +11,7 @@ from typing import Literal, Protocol
 from dropnorm.results import (
     Event,
     JobError,
+    ModelExport,
     Payload,
     Plan,
     Prediction,
@@ -18,7 +19,7 @@ from dropnorm.results import (
     State,
     TrainingJob,
 )
-from dropnorm.spec import DropoutSampling, Tensor, TrainingSpec
+from dropnorm.spec import DropoutSampling, ExportSettings, Tensor, TrainingSpec
 
 Clock = Callable[[], datetime]
 """The time now, in UTC."""
@@ -32,6 +33,9 @@ CHECKPOINTS = "checkpoints"
 
 MODEL = "model"
 """The part of a job's folder that its success leaves: the trained model."""
+
+EXPORTS = "exports"
+"""The part of a job's folder that holds its model in other forms, each in a folder of its own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,6 +136,29 @@ class Predictor(Protocol):
             InvalidSpecError: the inputs are not what the model takes, or it drops nothing; names the fields.
             ModelUnusable: the model is not there, or damaged.
             PredictorUnavailable: no answer within the limit.
+        """
+
+
+class Exporter(Protocol):
+    """Writes trained models in other forms."""
+
+    async def export(
+        self, training_job: str, model: Path, settings: ExportSettings, *, name: str, folder: Path
+    ) -> ModelExport:
+        """Write a model, and prove that it predicts what the original does.
+
+        Args:
+            training_job: name of the job whose model it is.
+            model: where the model is.
+            settings: in which form.
+            name: resource name of the export.
+            folder: where its file and what is known of it go, in place of what was there.
+
+        Raises:
+            InvalidSpecError: the data that it was trained on is not there any more.
+            ModelUnusable: the model is not there, or damaged.
+            CannotExport: it does not go into that form, or not exactly enough.
+            ExporterUnavailable: no answer within the limit.
         """
 
 

@@ -9,6 +9,8 @@ from dropnorm_service.training.checks import check
 from dropnorm_service.training.data import DatasetCache, DataUnavailable, SplitData
 from dropnorm_service.training.device import choose_device
 from dropnorm_service.training.errors import BadData, Diverged, OutOfMemory, TrainingError
+from dropnorm_service.training.export_formats import CannotExport, read_portable
+from dropnorm_service.training.exporting import Deviates, export_model
 from dropnorm_service.training.loading import load_data
 from dropnorm_service.training.loop import FitResult, fit
 from dropnorm_service.training.model import build_model
@@ -17,15 +19,23 @@ from dropnorm_service.training.optimizers import build_optimizer
 from dropnorm_service.training.pictures import Pictures, load_pictures, save_pictures
 from dropnorm_service.training.planning import plan
 from dropnorm_service.training.reporting import Interrupted, Order
-from dropnorm_service.training.saved import Predictor, load_examples, load_model, save_model
+from dropnorm_service.training.saved import (
+    Predictor,
+    load_examples,
+    load_model,
+    load_saved,
+    save_model,
+)
 from dropnorm_service.training.schedules import learning_rates
 from dropnorm_service.training.serving import ServedModel
 
 __all__ = [
     "BadData",
+    "CannotExport",
     "Checkpoints",
     "DataUnavailable",
     "DatasetCache",
+    "Deviates",
     "Diverged",
     "FitResult",
     "Interrupted",
@@ -41,13 +51,16 @@ __all__ = [
     "build_optimizer",
     "check",
     "choose_device",
+    "export_model",
     "fit",
     "learning_rates",
     "load_data",
     "load_examples",
     "load_model",
     "load_pictures",
+    "load_saved",
     "plan",
+    "read_portable",
     "save_model",
     "save_pictures",
     "with_batch_size",

@@ -147,9 +147,9 @@ def _absorb(layer: nn.Module, norm: nn.Module) -> None:
     layer.bias = nn.Parameter(bias.to(weight.dtype))
 
 
-def _per_output(layer: nn.Module, scale: Tensor) -> Tensor:
+def _per_output(layer: _Weighted, scale: Tensor) -> Tensor:
     """A factor per output channel, shaped so that it multiplies the layer's weights."""
     if isinstance(layer, nn.ConvTranspose2d):  # weights [inputs, outputs / groups, height, width]
         inputs = layer.in_channels // layer.groups
         return scale.view(layer.groups, -1).repeat_interleave(inputs, dim=0)[:, :, None, None]
-    return scale.view(-1, *(1 for _ in layer.weight.shape[1:]))  # type: ignore[union-attr, operator]
+    return scale.view(-1, *(1 for _ in layer.weight.shape[1:]))

@@ -4,6 +4,7 @@ The modules here are the server's side and load no torch; `child` is the process
 """
 
 from dropnorm_service.workers.executor import LocalExecutor
+from dropnorm_service.workers.exporter import ExportFailed, ProcessExporter
 from dropnorm_service.workers.forks import ForkServer, StartFailed
 from dropnorm_service.workers.inspector import ProcessInspector
 from dropnorm_service.workers.messages import DataSettings
@@ -12,10 +13,12 @@ from dropnorm_service.workers.predictor import PredictionFailed, ProcessPredicto
 
 __all__ = [
     "DataSettings",
+    "ExportFailed",
     "ForkServer",
     "LocalExecutor",
     "PlanningFailed",
     "PredictionFailed",
+    "ProcessExporter",
     "ProcessInspector",
     "ProcessPlanner",
     "ProcessPredictor",

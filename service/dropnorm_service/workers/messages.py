@@ -13,8 +13,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from dropnorm.results import Dataset, JobError, Payload, Plan, Prediction
-from dropnorm.spec import DropoutSampling, Problem, Tensor, TrainingSpec
+from dropnorm.results import Dataset, JobError, ModelExport, Payload, Plan, Prediction
+from dropnorm.spec import DropoutSampling, ExportSettings, Problem, Tensor, TrainingSpec
 from dropnorm_service.jobs.ports import Order
 
 _LENGTH_BYTES = 4
@@ -244,6 +244,42 @@ class AnswerReply(Message):
     """The trace of an unexpected error, for the server's log."""
 
 
+# Between the server and an exporter.
+
+
+class ExportRequest(Message):
+    """Write a model in another form."""
+
+    kind: Literal["export_request"] = "export_request"
+    number: int
+    """Names the request in the reply."""
+    model: Path
+    """Where the model is."""
+    settings: ExportSettings
+    name: str
+    """Resource name of the export."""
+    folder: Path
+    """Where it goes."""
+    data: DataSettings
+
+
+class ExportReply(Message):
+    """What was written, or why nothing was."""
+
+    kind: Literal["export_reply"] = "export_reply"
+    number: int
+    export: ModelExport | None = None
+    problems: tuple[Problem, ...] = ()
+    unusable: str = ""
+    """Why the model cannot be used, a sentence."""
+    refused: str = ""
+    """Why the model does not go into the form, a sentence."""
+    deviates: bool = False
+    """It is refused because it would not predict the same."""
+    trace: str = ""
+    """The trace of an unexpected error, for the server's log."""
+
+
 class Gpu(Message):
     """A GPU that CUDA can use."""
 
@@ -281,6 +317,8 @@ AnyMessage = (
     | AnswerReply
     | Inspect
     | Inspected
+    | ExportRequest
+    | ExportReply
     | Inventory
 )
 _adapter: TypeAdapter[AnyMessage] = TypeAdapter(Annotated[AnyMessage, Field(discriminator="kind")])

@@ -7,7 +7,7 @@ from typing import Any
 import grpc
 import pytest
 from tests.service.datasets.folders import Folder
-from tests.service.jobs.bench import Bench, BenchPredictor
+from tests.service.jobs.bench import Bench, BenchExporter, BenchPredictor
 from tests.service.jobs.conftest import bench, store
 
 from dropnorm.v1.model_service_pb2_grpc import ModelServiceStub
@@ -21,7 +21,7 @@ __all__ = ["bench", "channel", "models", "store", "stub"]
 @pytest.fixture
 async def channel(bench: Bench, tmp_path: Path) -> AsyncIterator[grpc.aio.Channel]:
     """A connection to the service."""
-    models = ModelService(bench.service, BenchPredictor())
+    models = ModelService(bench.service, BenchPredictor(), BenchExporter())
     server = ApiServer(bench.service, Folder(tmp_path / "uploads").service, models)
     address = await server.start("127.0.0.1", 0)
     async with grpc.aio.insecure_channel(address) as channel:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import AsyncGenerator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,9 +16,11 @@ from dropnorm.results import (
     Evaluated,
     Evaluation,
     Event,
+    ExportProof,
     JobError,
     MemoryEstimate,
     Metrics,
+    ModelExport,
     Payload,
     Plan,
     Prediction,
@@ -26,7 +29,16 @@ from dropnorm.results import (
     TrainingCost,
     TrainingJob,
 )
-from dropnorm.spec import MLP, Compute, Data, DropoutSampling, Submission, Tensor, TrainingSpec
+from dropnorm.spec import (
+    MLP,
+    Compute,
+    Data,
+    DropoutSampling,
+    ExportSettings,
+    Submission,
+    Tensor,
+    TrainingSpec,
+)
 from dropnorm_service.jobs.ports import Finished, Launch, Lost, Order, Outcome, Stopped
 from dropnorm_service.jobs.retries import RetryPolicy
 from dropnorm_service.jobs.service import JobService
@@ -146,6 +158,43 @@ class BenchPredictor:
         self, training_job: str, folder: Path, inputs: Tensor, sampling: DropoutSampling | None
     ) -> Prediction:
         return Prediction(training_job=training_job, task="regression", outputs=inputs)
+
+
+class BenchExporter:
+    """An Exporter that writes a file without meaning."""
+
+    content = bytes(range(256)) * 10_000
+
+    async def export(
+        self, training_job: str, model: Path, settings: ExportSettings, *, name: str, folder: Path
+    ) -> ModelExport:
+        export = ModelExport(
+            name=name,
+            settings=settings,
+            file_name="model.bin",
+            size_bytes=len(self.content),
+            sha256=hashlib.sha256(self.content).hexdigest(),
+            folded_norms=1,
+            kept_norms=0,
+            removed_dropouts=0,
+            proof=ExportProof(
+                samples=1,
+                largest_deviation=0.0,
+                largest_output=1.0,
+                batch_size=1,
+                threads=1,
+                milliseconds=1.0,
+                original_milliseconds=1.0,
+            ),
+            create_time=datetime.now(UTC),
+        )
+        await asyncio.to_thread(self._write, folder, export)
+        return export
+
+    def _write(self, folder: Path, export: ModelExport) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "model.bin").write_bytes(self.content)
+        (folder / "export.json").write_text(export.model_dump_json())
 
 
 class BenchPlanner:

@@ -5,7 +5,14 @@ from dropnorm_service.training.data.catalog import CATALOG
 from dropnorm_service.training.data.download import DataUnavailable
 from dropnorm_service.training.data.info import DatasetInfo
 from dropnorm_service.training.data.ranges import ValueRange
-from dropnorm_service.training.data.split_data import EXAMPLES, Dataset, Split, SplitData, split
+from dropnorm_service.training.data.split_data import (
+    EXAMPLES,
+    Dataset,
+    Split,
+    SplitData,
+    raw_splits,
+    split,
+)
 from dropnorm_service.training.data.splits import summarize
 from dropnorm_service.training.data.standardization import Standardization
 from dropnorm_service.training.data.uploads import UploadLimits
@@ -24,6 +31,7 @@ __all__ = [
     "UploadLimits",
     "ValueRange",
     "inspect_upload",
+    "raw_splits",
     "split",
     "summarize",
 ]

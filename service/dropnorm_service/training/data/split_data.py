@@ -107,7 +107,7 @@ def split(
     started = time.perf_counter() if started is None else started
     info, mode = dataset.info, spec.data.standardization
     summary = summarize(spec, info, dataset.digest)
-    train, validation, test = _raw_splits(spec, dataset)
+    train, validation, test = raw_splits(spec, dataset)
     inputs = None if info.vocabulary else measure(train.x, mode).to(device)
     targets = measure(train.y, mode).to(device) if info.task == "regression" else None
 
@@ -129,7 +129,8 @@ def split(
     )
 
 
-def _raw_splits(spec: TrainingSpec, dataset: Dataset) -> tuple[Split, Split, Split]:
+def raw_splits(spec: TrainingSpec, dataset: Dataset) -> tuple[Split, Split, Split]:
+    """Training, validation and test split of a spec as they come, on the CPU; parts of a mapped file."""
     x, y = dataset.tensors["x"], dataset.tensors["y"]
     classes = y.numpy() if dataset.info.task == "classification" else None
     indices = split_indices(spec, dataset.info, classes)

@@ -1,0 +1,98 @@
+"""Has trained models written in other forms, each by a process of its own, which knows torch."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+
+from dropnorm.results import ModelExport
+from dropnorm.spec import ExportSettings, InvalidSpecError
+from dropnorm_service.jobs.errors import (
+    CannotExport,
+    ExportDeviates,
+    ExporterUnavailable,
+    ModelUnusable,
+)
+from dropnorm_service.workers.asking import AskedProcess, Died
+from dropnorm_service.workers.forks import ForkServer
+from dropnorm_service.workers.machine import usable_cores
+from dropnorm_service.workers.messages import DataSettings, ExportReply, ExportRequest
+
+_ENTRY = "dropnorm_service.workers.child.exporter:main"
+
+log = logging.getLogger(__name__)
+
+
+class ExportFailed(Exception):
+    """The exporter met an unexpected error; the log has its trace."""
+
+
+class ProcessExporter:
+    """Exports in a fresh process each, one at a time. Implements `jobs.ports.Exporter`.
+
+    What torch's exporters leave in memory goes with the process, and so does an export whose caller has
+    gone. Half of the cores are left to training.
+
+    Args:
+        forks: where processes come from; running.
+        data: where data sets are found.
+        timeout: seconds an export may take, with its time in the queue.
+    """
+
+    def __init__(self, forks: ForkServer, *, data: DataSettings, timeout: float = 900.0) -> None:
+        self._forks = forks
+        self._data = data
+        self._timeout = timeout
+        self._turn = asyncio.Semaphore(1)
+        self._environment = {
+            "CUDA_VISIBLE_DEVICES": "",
+            "OMP_NUM_THREADS": str(max(1, usable_cores() // 2)),
+        }
+
+    async def export(
+        self, training_job: str, model: Path, settings: ExportSettings, *, name: str, folder: Path
+    ) -> ModelExport:
+        """Write a model and prove it; see `jobs.ports.Exporter`."""
+
+        def request(number: int) -> ExportRequest:
+            return ExportRequest(
+                number=number,
+                model=model,
+                settings=settings,
+                name=name,
+                folder=folder,
+                data=self._data,
+            )
+
+        try:
+            async with asyncio.timeout(self._timeout), self._turn:
+                process = AskedProcess(self._forks, _ENTRY, self._environment)
+                try:
+                    reply = await process.ask(request, self._timeout)
+                finally:
+                    await process.end()
+        except TimeoutError:
+            raise ExporterUnavailable(
+                f"Nothing was exported within {self._timeout:g} seconds; try again later."
+            ) from None
+        except Died:
+            raise ExporterUnavailable(
+                "The exporter died over this model twice, perhaps for lack of memory; the log may say why."
+            ) from None
+        assert isinstance(reply, ExportReply)
+        return _read(training_job, reply)
+
+
+def _read(training_job: str, reply: ExportReply) -> ModelExport:
+    if reply.trace:
+        log.error("the exporter met an unexpected error", extra={"trace": reply.trace})
+        raise ExportFailed(f"the model of {training_job} could not be exported")
+    if reply.unusable:
+        raise ModelUnusable(training_job, reply.unusable)
+    if reply.refused:
+        kind = ExportDeviates if reply.deviates else CannotExport
+        raise kind(training_job, reply.refused)
+    if reply.export is None:
+        raise InvalidSpecError(reply.problems)
+    return reply.export
