@@ -226,6 +226,39 @@ def test_what_was_measured_has_panels_and_pictures_of_its_own():
     assert all(chart._repr_png_().startswith(PNG) for chart in charts.values())
 
 
+def test_a_dropout_schedule_and_a_recalibration_have_panels_of_their_own():
+    plain = samples.evaluation()
+    rates = (0.0, 0.25, 0.5)
+    history = [
+        epoch.model_copy(update={"dropout_rate": rate})
+        for epoch, rate in zip(plain.history, rates, strict=True)
+    ]
+    shifts = [
+        dn.NormShift(
+            layer=f"hidden.{number}.norm",
+            mean_shift=0.1 + number,
+            largest_mean_shift=2.0,
+            variance_shift=0.3 + number,
+            largest_variance_shift=4.0,
+        )
+        for number in range(2)
+    ]
+    recalibration = dn.Recalibration(layers=tuple(shifts), validation_before=samples.metrics(0.8))
+    found = plain.model_copy(update={"history": tuple(history), "recalibration": recalibration})
+    charts = found.plots()
+    assert list(charts) == ["learning_curves", "dropout_rate", "recalibration"]
+    (line,) = charts["dropout_rate"].axes[0].get_lines()
+    assert np.asarray(line.get_xydata()).tolist() == [[1, 0], [2, 0.25], [3, 0.5]]
+    (bars,) = charts["recalibration"].axes
+    widths = [[bar.get_width() for bar in series] for series in bars.containers]
+    assert widths == [[0.1, 1.1], [0.3, 1.3]]
+    assert all(chart._repr_png_().startswith(PNG) for chart in charts.values())
+    constant = [epoch.model_copy(update={"dropout_rate": 0.5}) for epoch in plain.history]
+    assert list(plain.model_copy(update={"history": tuple(constant)}).plots()) == [
+        "learning_curves"
+    ]
+
+
 def test_plot_of_a_regression_has_the_loss_alone():
     assert [axes.get_title() for axes in samples.regression().plot().axes] == ["loss"]
 

@@ -84,11 +84,47 @@ def _draw_variance_shift(axes: Axes, evaluation: Evaluation) -> None:
             axes.barh(places, ratios, 0.7, color=color, label=label)
     axes.axvline(1.0, color=INK, linewidth=1.2)
     axes.set_xlabel("variance in evaluation / in training", color=INK)
+    _name_norms(axes, [layer.layer for layer in found])
+
+
+def _has_schedule(evaluation: Evaluation) -> bool:
+    return len({epoch.dropout_rate for epoch in evaluation.history}) > 1
+
+
+def _draw_dropout_rate(axes: Axes, evaluation: Evaluation) -> None:
+    """The rate in force, which stands still within an epoch."""
+    rates = [(each.epoch, each.dropout_rate) for each in evaluation.history]
+    axes.plot(*zip(*rates, strict=True), drawstyle="steps-mid", color=COLORS[1], linewidth=1.8)
+    axes.set_ylim(bottom=0.0)
+    axes.set_xlabel("epoch", color=INK)
+
+
+def _is_recalibrated(evaluation: Evaluation) -> bool:
+    return evaluation.recalibration is not None and bool(evaluation.recalibration.layers)
+
+
+def _draw_recalibration(axes: Axes, evaluation: Evaluation) -> None:
+    """Two bars per batch norm: how far its running mean and variance have moved, over its channels."""
+    assert evaluation.recalibration is not None  # else the panel is not shown
+    found = evaluation.recalibration.layers
+    for offset, color, label, attribute in (
+        (-0.2, COLORS[1], "mean, in deviations", "mean_shift"),
+        (0.2, COLORS[2], "variance, as a share", "variance_shift"),
+    ):
+        places = [place + offset for place in range(len(found))]
+        widths = [getattr(layer, attribute) for layer in found]
+        axes.barh(places, widths, 0.36, color=color, label=label)
+    axes.set_xlabel("shift of running statistics, mean over channels", color=INK)
+    _name_norms(axes, [layer.layer for layer in found])
+
+
+def _name_norms(axes: Axes, names: Sequence[str]) -> None:
+    """The vertical axis of bars per batch norm, the first on top."""
     axes.xaxis.set_major_locator(AutoLocator())
-    axes.invert_yaxis()  # the first layer on top
+    axes.invert_yaxis()
     axes.grid(visible=False, axis="y")
-    if len(found) <= _MOST_NAMED:
-        axes.set_yticks(range(len(found)), labels=[layer.layer for layer in found])
+    if len(names) <= _MOST_NAMED:
+        axes.set_yticks(range(len(names)), labels=names)
     else:
         axes.set_ylabel("number of the batch norm", color=INK)
     axes.legend(frameon=False, labelcolor=INK, fontsize=9)
@@ -149,12 +185,14 @@ def _draw_layers(attribute: str, scale: str) -> Callable[[Axes, Evaluation], Non
 
 
 PANELS: Mapping[str, Panel] = {
+    "dropout_rate": Panel("dropout rate in force", _has_schedule, _draw_dropout_rate),
     "calibration": Panel("test: calibration", _calibrated, _draw_calibration),
     "variance_shift": Panel(
         "variance shift at batch norms",
         lambda each: bool(each.variance_shift),
         _draw_variance_shift,
     ),
+    "recalibration": Panel("batch norms recalibrated", _is_recalibrated, _draw_recalibration),
     "gradient_norms": Panel(
         "gradient norm by layer", _reported, _draw_layers("gradient_norm", "log")
     ),
