@@ -93,6 +93,31 @@ CASES: dict[str, tuple[dn.TrainingSpec, Dataset]] = {
         ),
         classification(2, 8, 8),
     ),
+    **{
+        f"limits, changed images, {averaging.kind}": (
+            listed(
+                *CONVOLUTIONS,
+                optimization=BRIEF.model_copy(update={"averaging": averaging}),
+                regularization=dn.Regularization(
+                    max_norm=0.5, l1=1e-4, label_smoothing=0.1, batch_norm=dn.BatchNorm()
+                ),
+                data=dn.Data(
+                    dataset="made",
+                    augmentation=dn.Augmentation(
+                        horizontal_flip=0.5,
+                        shift=dn.Shift(pixels=2),
+                        crop=dn.Crop(),
+                        mixup_alpha=0.4,
+                        cutmix_alpha=1.0,
+                        noise_std=0.1,
+                    ),
+                ),
+                compute=dn.Compute(device="cuda", precision="float16", deterministic=True),
+            ),
+            classification(2, 8, 8),
+        )
+        for averaging in (dn.EMA(decay=0.5), dn.SWA(start_epoch=2))
+    },
     "bfloat16, clipped": (
         mlp(
             16,

@@ -251,6 +251,7 @@ def test_a_training_changes_its_own_samples_and_no_others() -> None:
                 epochs=2, batch_size=48, micro_batch_size=16, averaging=dn.SWA(start_epoch=1)
             ),
             evaluation=dn.EvaluationSettings(recalibrate_batch_norm="dropout_off"),
+            compute=dn.Compute(deterministic=True),
         )
         data = split_of(spec, classification(2, 6, 6))
         before = data.train.x.clone()
