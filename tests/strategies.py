@@ -499,6 +499,7 @@ def specs() -> SearchStrategy[dn.TrainingSpec]:
         variance_shift=BOOLS,
         layer_report_epochs=st.none() | EPOCHS,
         robustness=BOOLS,
+        beam_width=st.none() | st.integers(2, 1000),
         recalibrate_batch_norm=st.sampled_from([None, "dropout_off", "dropout_on"]),
     )
     return made(

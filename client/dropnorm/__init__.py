@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     )
     from dropnorm.results import (
         AutoOutcome,
+        BeamSearch,
         Calibration,
         CheckpointWritten,
         ClassMetrics,
@@ -190,6 +191,7 @@ __all__ = [
     "BatchSizeGrowth",
     "BatchSizeSchedule",
     "BatchSizeSteps",
+    "BeamSearch",
     "Calibration",
     "CheckpointWritten",
     "ClassMetrics",

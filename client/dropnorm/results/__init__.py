@@ -2,6 +2,7 @@
 
 from dropnorm.results.auto import AutoOutcome, RangeTestPoint
 from dropnorm.results.dataset import Dataset
+from dropnorm.results.decoding import BeamSearch
 from dropnorm.results.diagnostics import LayerReport, Robustness, VarianceShift
 from dropnorm.results.evaluation import (
     ClassMetrics,
@@ -45,6 +46,7 @@ from dropnorm.results.uncertainty import Calibration, MCDropout, TemperatureScal
 
 __all__ = [
     "AutoOutcome",
+    "BeamSearch",
     "Calibration",
     "CheckpointWritten",
     "ClassMetrics",

@@ -47,6 +47,11 @@ def _diagnostics(evaluation: Evaluation) -> Iterator[str]:
         yield _variance_shift(evaluation.variance_shift)
     if layers := next((each.layers for each in reversed(evaluation.history) if each.layers), ()):
         yield from _layers(layers)
+    if (found := evaluation.beam_search) is not None:
+        yield (
+            f"beam search of width {found.width}: sequence accuracy over test "
+            f"{number(found.sequence_accuracy)} ({number(evaluation.test.sequence_accuracy)} by greedy decoding)"
+        )
     if evaluation.robustness:
         yield _robustness(evaluation.robustness)
 

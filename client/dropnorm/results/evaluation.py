@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from dropnorm.results import _findings, _format
 from dropnorm.results._base import ResultModel
 from dropnorm.results.auto import AutoOutcome
+from dropnorm.results.decoding import BeamSearch
 from dropnorm.results.diagnostics import LayerReport, Robustness, VarianceShift
 from dropnorm.results.uncertainty import MCDropout, TemperatureScaling
 
@@ -279,6 +280,8 @@ class Evaluation(ResultModel):
     """Each batch norm that keeps running statistics, in order; empty when not asked for."""
     robustness: tuple[Robustness, ...] = ()
     """The test split as it is, and under each corruption at each strength; empty when not asked for."""
+    beam_search: BeamSearch | None = None
+    """The test split's targets told by beam search; absent when not asked for."""
 
     def to_frame(self) -> pandas.DataFrame:
         """The history as a pandas DataFrame: a row per epoch, indexed by `epoch`, a column per metric.

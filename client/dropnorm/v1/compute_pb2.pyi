@@ -183,6 +183,7 @@ class EvaluationSettings(google.protobuf.message.Message):
     VARIANCE_SHIFT_FIELD_NUMBER: builtins.int
     ROBUSTNESS_FIELD_NUMBER: builtins.int
     LAYER_REPORT_EPOCHS_FIELD_NUMBER: builtins.int
+    BEAM_WIDTH_FIELD_NUMBER: builtins.int
     selection: Global___EvaluationSettings.Selection.ValueType
     """Which metric names the best epoch, whose weights are kept and tested; accuracy only in
     classification. Early stopping watches the same metric. Default: SELECTION_VALIDATION_LOSS.
@@ -226,6 +227,11 @@ class EvaluationSettings(google.protobuf.message.Message):
     units and the norm of its gradient, over one batch of the training split as in training, always
     the same; of at most 1,000 layers. Limits: 1 to 100,000. Default: never.
     """
+    beam_width: builtins.int
+    """Tell the targets of the test split by a beam search that keeps so many beginnings, too, and
+    report how many it tells without a mistake; only in sequence to sequence. Limits: 2 to 1,000.
+    Default: by greedy decoding alone.
+    """
     def __init__(
         self,
         *,
@@ -238,9 +244,12 @@ class EvaluationSettings(google.protobuf.message.Message):
         variance_shift: builtins.bool | None = ...,
         robustness: builtins.bool | None = ...,
         layer_report_epochs: builtins.int | None = ...,
+        beam_width: builtins.int | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_calibration_bins", b"_calibration_bins", "_layer_report_epochs", b"_layer_report_epochs", "_mc_dropout_passes", b"_mc_dropout_passes", "_recalibrate_batch_norm", b"_recalibrate_batch_norm", "_robustness", b"_robustness", "_selection", b"_selection", "_temperature_scaling", b"_temperature_scaling", "_train_metrics", b"_train_metrics", "_variance_shift", b"_variance_shift", "calibration_bins", b"calibration_bins", "layer_report_epochs", b"layer_report_epochs", "mc_dropout_passes", b"mc_dropout_passes", "recalibrate_batch_norm", b"recalibrate_batch_norm", "robustness", b"robustness", "selection", b"selection", "temperature_scaling", b"temperature_scaling", "train_metrics", b"train_metrics", "variance_shift", b"variance_shift"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_calibration_bins", b"_calibration_bins", "_layer_report_epochs", b"_layer_report_epochs", "_mc_dropout_passes", b"_mc_dropout_passes", "_recalibrate_batch_norm", b"_recalibrate_batch_norm", "_robustness", b"_robustness", "_selection", b"_selection", "_temperature_scaling", b"_temperature_scaling", "_train_metrics", b"_train_metrics", "_variance_shift", b"_variance_shift", "calibration_bins", b"calibration_bins", "layer_report_epochs", b"layer_report_epochs", "mc_dropout_passes", b"mc_dropout_passes", "recalibrate_batch_norm", b"recalibrate_batch_norm", "robustness", b"robustness", "selection", b"selection", "temperature_scaling", b"temperature_scaling", "train_metrics", b"train_metrics", "variance_shift", b"variance_shift"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_beam_width", b"_beam_width", "_calibration_bins", b"_calibration_bins", "_layer_report_epochs", b"_layer_report_epochs", "_mc_dropout_passes", b"_mc_dropout_passes", "_recalibrate_batch_norm", b"_recalibrate_batch_norm", "_robustness", b"_robustness", "_selection", b"_selection", "_temperature_scaling", b"_temperature_scaling", "_train_metrics", b"_train_metrics", "_variance_shift", b"_variance_shift", "beam_width", b"beam_width", "calibration_bins", b"calibration_bins", "layer_report_epochs", b"layer_report_epochs", "mc_dropout_passes", b"mc_dropout_passes", "recalibrate_batch_norm", b"recalibrate_batch_norm", "robustness", b"robustness", "selection", b"selection", "temperature_scaling", b"temperature_scaling", "train_metrics", b"train_metrics", "variance_shift", b"variance_shift"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_beam_width", b"_beam_width", "_calibration_bins", b"_calibration_bins", "_layer_report_epochs", b"_layer_report_epochs", "_mc_dropout_passes", b"_mc_dropout_passes", "_recalibrate_batch_norm", b"_recalibrate_batch_norm", "_robustness", b"_robustness", "_selection", b"_selection", "_temperature_scaling", b"_temperature_scaling", "_train_metrics", b"_train_metrics", "_variance_shift", b"_variance_shift", "beam_width", b"beam_width", "calibration_bins", b"calibration_bins", "layer_report_epochs", b"layer_report_epochs", "mc_dropout_passes", b"mc_dropout_passes", "recalibrate_batch_norm", b"recalibrate_batch_norm", "robustness", b"robustness", "selection", b"selection", "temperature_scaling", b"temperature_scaling", "train_metrics", b"train_metrics", "variance_shift", b"variance_shift"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_beam_width", b"_beam_width"]) -> typing.Literal["beam_width"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_calibration_bins", b"_calibration_bins"]) -> typing.Literal["calibration_bins"] | None: ...
     @typing.overload

@@ -83,6 +83,7 @@ class Evaluation(google.protobuf.message.Message):
     TEMPERATURE_SCALING_FIELD_NUMBER: builtins.int
     VARIANCE_SHIFT_FIELD_NUMBER: builtins.int
     ROBUSTNESS_FIELD_NUMBER: builtins.int
+    BEAM_SEARCH_FIELD_NUMBER: builtins.int
     task: Global___Task.ValueType
     """Kind of learning problem."""
     best_epoch: builtins.int
@@ -143,6 +144,10 @@ class Evaluation(google.protobuf.message.Message):
     def robustness(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[dropnorm.v1.diagnostics_pb2.Robustness]:
         """The test split as it is, and under each corruption at each strength; empty when not asked for."""
 
+    @property
+    def beam_search(self) -> Global___BeamSearch:
+        """The test split's targets told by beam search; absent when not asked for."""
+
     def __init__(
         self,
         *,
@@ -162,11 +167,36 @@ class Evaluation(google.protobuf.message.Message):
         temperature_scaling: dropnorm.v1.uncertainty_pb2.TemperatureScaling | None = ...,
         variance_shift: collections.abc.Iterable[dropnorm.v1.diagnostics_pb2.VarianceShift] | None = ...,
         robustness: collections.abc.Iterable[dropnorm.v1.diagnostics_pb2.Robustness] | None = ...,
+        beam_search: Global___BeamSearch | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["auto", b"auto", "cost", b"cost", "dataset", b"dataset", "mc_dropout", b"mc_dropout", "recalibration", b"recalibration", "temperature_scaling", b"temperature_scaling", "test", b"test", "train", b"train", "validation", b"validation"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["auto", b"auto", "best_epoch", b"best_epoch", "cost", b"cost", "dataset", b"dataset", "generalization_gap", b"generalization_gap", "history", b"history", "mc_dropout", b"mc_dropout", "recalibration", b"recalibration", "robustness", b"robustness", "stopped_early", b"stopped_early", "task", b"task", "temperature_scaling", b"temperature_scaling", "test", b"test", "train", b"train", "validation", b"validation", "variance_shift", b"variance_shift"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["auto", b"auto", "beam_search", b"beam_search", "cost", b"cost", "dataset", b"dataset", "mc_dropout", b"mc_dropout", "recalibration", b"recalibration", "temperature_scaling", b"temperature_scaling", "test", b"test", "train", b"train", "validation", b"validation"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["auto", b"auto", "beam_search", b"beam_search", "best_epoch", b"best_epoch", "cost", b"cost", "dataset", b"dataset", "generalization_gap", b"generalization_gap", "history", b"history", "mc_dropout", b"mc_dropout", "recalibration", b"recalibration", "robustness", b"robustness", "stopped_early", b"stopped_early", "task", b"task", "temperature_scaling", b"temperature_scaling", "test", b"test", "train", b"train", "validation", b"validation", "variance_shift", b"variance_shift"]) -> None: ...
 
 Global___Evaluation: typing_extensions.TypeAlias = Evaluation
+
+@typing.final
+class BeamSearch(google.protobuf.message.Message):
+    """The test split's targets told by a search that keeps several beginnings (Wu et al. 2016)."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    WIDTH_FIELD_NUMBER: builtins.int
+    SEQUENCE_ACCURACY_FIELD_NUMBER: builtins.int
+    width: builtins.int
+    """Beginnings that it keeps."""
+    sequence_accuracy: builtins.float
+    """Share of targets told without a mistake, 0 to 1; beside `test.sequence_accuracy`, that of
+    greedy decoding.
+    """
+    def __init__(
+        self,
+        *,
+        width: builtins.int = ...,
+        sequence_accuracy: builtins.float = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["sequence_accuracy", b"sequence_accuracy", "width", b"width"]) -> None: ...
+
+Global___BeamSearch: typing_extensions.TypeAlias = BeamSearch
 
 @typing.final
 class Recalibration(google.protobuf.message.Message):

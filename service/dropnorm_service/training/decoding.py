@@ -12,6 +12,8 @@ from dropnorm_service.training.data.tokens import BOS, EOS, PAD
 from dropnorm_service.training.layers import Context
 from dropnorm_service.training.network import Network
 
+_LENGTH_PENALTY = 0.6
+
 
 class EncoderDecoder(Network):
     """An encoder of the source and a decoder that tells each token of the target from those before it.
@@ -69,3 +71,30 @@ def greedy(network: EncoderDecoder, source: Tensor) -> Tensor:
         told = torch.cat([told, likeliest], dim=1)
         ended = ended | (likeliest == EOS)
     return told
+
+
+def beam_search(network: EncoderDecoder, source: Tensor, width: int) -> Tensor:
+    """The likeliest target that a search finds which keeps `width` beginnings: int64 `[batch, target_length]`.
+
+    Log-probabilities of whole targets are compared after a division by `((5 + tokens) / 6)^0.6`, as longer ones are
+    less likely (Wu et al. 2016, section 7; Vaswani et al. 2017). A beginning that has ended keeps its place.
+    """
+    samples = len(source)
+    context = network.encode(source).repeated(width)
+    told = source.new_full((samples * width, 1), BOS)
+    # At first all beginnings are the same, and one of them stands for all.
+    scores = torch.full((samples, width), float("-inf"), device=source.device)
+    scores[:, 0] = 0.0
+    first = width * torch.arange(samples, device=source.device).unsqueeze(1)
+    for _ in range(network.target_length - 1):
+        following = network.decode(told, context)[:, -1].float().log_softmax(dim=1)
+        ended = (told == EOS).any(dim=1, keepdim=True)
+        padding = torch.arange(following.shape[1], device=source.device) == PAD
+        following = following.where(~ended, torch.where(padding, 0.0, float("-inf")))
+        total = scores.unsqueeze(2) + following.view(samples, width, -1)
+        scores, best = total.flatten(1).topk(width, dim=1)
+        parents = (first + best // following.shape[1]).flatten()
+        told = torch.cat([told[parents], best.view(-1, 1) % following.shape[1]], dim=1)
+    lengths = (told != PAD).sum(dim=1).view(samples, width) - 1
+    likeliest = (scores / ((5.0 + lengths) / 6.0) ** _LENGTH_PENALTY).argmax(dim=1)
+    return told.view(samples, width, -1)[torch.arange(samples, device=source.device), likeliest]

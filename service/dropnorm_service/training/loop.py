@@ -194,6 +194,7 @@ class _Training:
             temperature_scaling=measured.temperature_scaling,
             variance_shift=measured.variance_shift,
             robustness=measured.robustness,
+            beam_search=measured.beam_search,
         )
         return FitResult(state.judged, evaluation, self._objective.pictures(self._inference))
 

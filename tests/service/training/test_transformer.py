@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from math import exp, isfinite, sqrt
+from collections import OrderedDict
+from itertools import product
+from math import exp, inf, isfinite, sqrt
 from pathlib import Path
 
 import pytest
@@ -31,10 +33,10 @@ from dropnorm_service.training import (
 )
 from dropnorm_service.training.data import CATALOG, DatasetInfo, Split, summarize
 from dropnorm_service.training.data.tokens import BOS, EOS, PAD, SPECIAL
-from dropnorm_service.training.decoding import EncoderDecoder
+from dropnorm_service.training.decoding import EncoderDecoder, beam_search
 from dropnorm_service.training.design import Design, design
 from dropnorm_service.training.inference import Inference
-from dropnorm_service.training.layers import DropsBranch
+from dropnorm_service.training.layers import Context, DropsBranch
 from dropnorm_service.training.layers.embedding import sinusoids
 from dropnorm_service.training.objectives import objective_of
 
@@ -354,3 +356,68 @@ def test_made_up_pairs(name: str) -> None:
             assert int(told) == sum(map(int, asked.split("+")))
     again = info.source.parse((), info)
     assert torch.equal(again["x"], x)
+
+
+class Table(EncoderDecoder):
+    """A network whose scores depend on the tokens told so far alone, and are drawn at random."""
+
+    def __init__(self, target_length: int) -> None:
+        empty = nn.Sequential(OrderedDict(encoder=nn.Identity(), decoder=nn.Identity()))
+        super().__init__(empty, {}, target_length=target_length)
+
+    def encode(self, source: Tensor) -> Context:
+        return Context(memory=source.float().unsqueeze(2), memory_padding=source == PAD)
+
+    def decode(self, given: Tensor, context: Context) -> Tensor:
+        assert context.memory is not None
+        keys = (
+            given.double().cumsum(dim=1) * 7.3 + (given.double() * 1.7).cumsum(dim=1).sin() * 31.0
+        )
+        keys = keys + context.memory.sum(dim=(1, 2)).double().unsqueeze(1)
+        scores = (keys.unsqueeze(2) * torch.arange(1, 8)).sin().mul(2.0).float()
+        scores[..., [PAD, BOS]] = float("-inf")
+        return scores
+
+
+def test_a_wide_beam_finds_the_likeliest_target_of_all() -> None:
+    network, length = Table(target_length=5), 5
+    source = torch.tensor([[3], [4], [6]])
+    found = beam_search(network, source, 1000)
+    for row, sample in enumerate(source):
+        best, target = -inf, [0]
+        for told in product(range(EOS, 7), repeat=length - 1):
+            ends = told.index(EOS) + 1 if EOS in told else length - 1
+            if EOS in told and any(told[ends:][i] != EOS for i in range(length - 1 - ends)):
+                continue  # one of the many ways to go on behind the end
+            tokens = [BOS, *told[:ends]]
+            context = network.encode(sample[None])
+            scores = network.decode(torch.tensor([tokens[:-1]]), context)[0].log_softmax(dim=1)
+            total = sum(scores[i, token].item() for i, token in enumerate(tokens[1:]))
+            if total / ((5 + ends) / 6) ** 0.6 > best:
+                best, target = total / ((5 + ends) / 6) ** 0.6, tokens
+        assert found[row].tolist() == target + [PAD] * (length - len(target))
+
+
+def test_the_narrowest_beam_is_greedy_and_wider_ones_are_reported() -> None:
+    training = fitted(3, evaluation=dn.EvaluationSettings(beam_width=3))
+    data = data_of(training)
+    result = fit(training, data)
+    model = result.model
+    assert isinstance(model, EncoderDecoder)
+    with torch.no_grad():
+        assert torch.equal(beam_search(model, data.test.x, 1), model(data.test.x))
+        told = beam_search(model, data.test.x, 3)
+    found = result.evaluation.beam_search
+    assert found is not None
+    assert found.width == 3
+    share = (told == data.test.y).all(dim=1).double().mean().item()
+    assert found.sequence_accuracy == pytest.approx(share)
+    assert "beam search of width 3" in str(result.evaluation)
+
+
+def test_a_beam_width_is_for_pairs() -> None:
+    training = asked(architecture=dn.BERT(), evaluation=dn.EvaluationSettings(beam_width=4))
+    with pytest.raises(dn.InvalidSpecError) as refused:
+        plan(training, summarize(training, made.text().info))
+    message = problems(refused.value)["evaluation.beam_width"]
+    assert "defined for sequence to sequence only" in message

@@ -43,7 +43,7 @@ def epoch_metrics(epoch: EpochCompleted, time: datetime) -> list[Metric]:
 
 def final_metrics(evaluation: Evaluation, time: datetime) -> list[Metric]:
     """An evaluation's metrics: `test_*`, `best/train_*`, `best/validation_*` and `cost/*`, and of what was
-    asked for, `recalibration/*`, `auto/*`, `mc_dropout/*`, `temperature_scaling/*`, `variance_shift/*`
+    asked for, `recalibration/*`, `auto/*`, `mc_dropout/*`, `temperature_scaling/*`, `beam_search/*`, `variance_shift/*`
     by layer and `robustness/*` by corruption and strength.
 
     Their step is 0, which MLflow's page takes for a single number: it draws bars, not a curve of one point.
@@ -67,6 +67,7 @@ def final_metrics(evaluation: Evaluation, time: datetime) -> list[Metric]:
         values |= {f"auto/{name}": value for name, value in chosen.items() if value is not None}
     values |= _flat("mc_dropout", evaluation.mc_dropout)
     values |= _flat("temperature_scaling", evaluation.temperature_scaling)
+    values |= _flat("beam_search", evaluation.beam_search)
     for shift in evaluation.variance_shift:
         values |= _flat(f"variance_shift/{shift.layer}", shift)
     for row in evaluation.robustness:

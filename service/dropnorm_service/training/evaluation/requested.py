@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from dropnorm.results import (
+    BeamSearch,
     DatasetSummary,
     MCDropout,
     Robustness,
@@ -15,6 +16,7 @@ from dropnorm.results import (
 )
 from dropnorm.spec import Problem, TrainingSpec
 from dropnorm_service.training.evaluation import mc_dropout
+from dropnorm_service.training.evaluation.beams import beams
 from dropnorm_service.training.evaluation.robustness import robustness
 from dropnorm_service.training.evaluation.temperature import temperature_scaling
 from dropnorm_service.training.evaluation.trained import Trained
@@ -26,6 +28,7 @@ _TASKS: Mapping[str, tuple[Task, ...]] = {
     "temperature_scaling": ("classification",),
     "variance_shift": _SUPERVISED,
     "robustness": _SUPERVISED,
+    "beam_width": ("sequence_to_sequence",),
 }
 """Field of the spec's evaluation -> the tasks that it is for."""
 
@@ -41,6 +44,7 @@ class Measured:
     temperature_scaling: TemperatureScaling | None
     variance_shift: tuple[VarianceShift, ...]
     robustness: tuple[Robustness, ...]
+    beam_search: BeamSearch | None
 
 
 def measure(trained: Trained) -> Measured:
@@ -56,6 +60,7 @@ def measure(trained: Trained) -> Measured:
         else None,
         variance_shift=variance_shift(trained) if asked.variance_shift else (),
         robustness=robustness(trained) if asked.robustness else (),
+        beam_search=beams(inference, data, width=asked.beam_width) if asked.beam_width else None,
     )
 
 
@@ -74,7 +79,7 @@ def misfits(training: TrainingSpec, dataset: DatasetSummary) -> Iterator[Problem
             yield Problem(
                 f"evaluation.{name}",
                 f"this is a {dataset.task.replace('_', ' ')} of {dataset.name}, and it is defined for "
-                f"{' and '.join(tasks)} only; leave it out",
+                f"{' and '.join(tasks).replace('_', ' ')} only; leave it out",
             )
     if training.evaluation.robustness and len(dataset.input_shape) != _IMAGE:
         yield Problem(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
@@ -22,6 +22,19 @@ class Context:
     memory: Tensor | None = None
     memory_padding: Tensor | None = None
     embedding: Tensor | None = None
+
+    def repeated(self, times: int) -> Context:
+        """The facts of a batch in which each sample stands so many times, one copy after the other."""
+        batched = ("padding", "memory", "memory_padding")
+        given = {name: getattr(self, name) for name in batched}
+        return replace(
+            self,
+            **{
+                name: value.repeat_interleave(times, dim=0)
+                for name, value in given.items()
+                if value is not None
+            },
+        )
 
 
 class Contextual(nn.Module):
