@@ -152,6 +152,7 @@ def _datasets(
         on_change=planner.forget,
         limits=limits,
         import_dirs=settings.import_dirs,
+        retention=settings.upload_retention,
     )
 
 

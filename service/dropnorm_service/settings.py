@@ -104,6 +104,8 @@ class Settings(BaseSettings):
     """Samples that an uploaded data set may have."""
     max_dataset_values: Annotated[int, Field(ge=1)] = 2**24
     """Values that a sample of an uploaded data set may have."""
+    upload_retention: Seconds = 86_400.0
+    """Seconds that an upload which broke off is kept to be gone on with."""
     import_dirs: list[Folder] = []
     """Folders of this machine from which clients may make data sets by path; nothing else can be read so."""
 

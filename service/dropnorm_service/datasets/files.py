@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 
 from dropnorm.results import Dataset
@@ -40,6 +40,24 @@ class DatasetFiles:
         used = {each.sha256 for each in self.all()}
         for path in self._files.iterdir():
             if path.stem not in used:
+                path.unlink(missing_ok=True)
+
+    def expire(self, before: float, *, keep: Container[str]) -> None:
+        """Remove what nobody went on with: uploads, and files without a name, that last grew before a time.
+
+        Args:
+            before: seconds since 1970.
+            keep: SHA-256 (hex) of files that somebody works on now.
+        """
+        stale = [
+            path
+            for folder in (self._partial, self._files)
+            for path in folder.iterdir()
+            if path.stem not in keep and path.stat().st_mtime < before
+        ]
+        used = {each.sha256 for each in self.all()} if stale else set()
+        for path in stale:
+            if path.parent == self._partial or path.stem not in used:
                 path.unlink(missing_ok=True)
 
     def get(self, dataset_id: str) -> Dataset | None:

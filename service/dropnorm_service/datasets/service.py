@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import re
 import shutil
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,6 +29,7 @@ from dropnorm_service.jobs.errors import Collector, InvalidListRequest, InvalidR
 _ID = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _DEFAULT_PAGE, _LARGEST_PAGE = 50, 1000
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +64,7 @@ class DatasetService:
         on_change: called when a name has come to mean something else than before.
         limits: what is allowed.
         import_dirs: folders of this machine that files may be imported from.
+        retention: seconds that an upload which broke off is kept.
     """
 
     def __init__(
@@ -72,6 +76,7 @@ class DatasetService:
         on_change: Callable[[], None],
         limits: Limits,
         import_dirs: Sequence[Path] = (),
+        retention: float = 86_400.0,
     ) -> None:
         self._files = DatasetFiles(folder)
         self._files.sweep()
@@ -79,8 +84,9 @@ class DatasetService:
         self._jobs_using = jobs_using
         self._on_change = on_change
         self._limits = limits
+        self._retention = retention
         self._import_dirs = tuple(each.resolve() for each in import_dirs)
-        self._busy: set[str] = set()
+        self._busy: dict[str, int] = {}  # sizes of the files that calls work on, by their SHA-256
         self._turn = asyncio.Lock()  # names and files change one after the other
 
     async def upload(self, header: Header, chunks: AsyncIterator[bytes]) -> Dataset:
@@ -94,13 +100,11 @@ class DatasetService:
             UploadTooLarge: there is no room for it.
             UploadInProgress: another call sends the same file.
         """
-        self._check(header)
-        known = self._files.get(header.dataset_id)
-        if known is not None and known.sha256 != header.sha256:
-            raise DatasetAlreadyExists(header.dataset_id)
-        if known is not None:
+        _check(header)
+        self._check_size(header.size_bytes)
+        if known := self._known(header.dataset_id, header.sha256):
             return known
-        with self._sole(header.sha256):
+        with self._sole(header.sha256, header.size_bytes), _no_room_is_told():
             if self._files.file(header.sha256) is None:
                 await self._receive(header, chunks)
             return await self._publish(header.dataset_id, header.sha256)
@@ -125,15 +129,12 @@ class DatasetService:
         """
         _check_id(dataset_id)
         source = self._allowed(path)
-        sha256 = await asyncio.to_thread(sha256_of, source)
         size = source.stat().st_size
-        self._check(Header(dataset_id=dataset_id, size_bytes=size, sha256=sha256))
-        known = self._files.get(dataset_id)
-        if known is not None:
-            if known.sha256 == sha256:
-                return known
-            raise DatasetAlreadyExists(dataset_id)
-        with self._sole(sha256):
+        self._check_size(size)
+        sha256 = await asyncio.to_thread(sha256_of, source)
+        if known := self._known(dataset_id, sha256):
+            return known
+        with self._sole(sha256, size), _no_room_is_told():
             if self._files.file(sha256) is None:
                 await asyncio.to_thread(shutil.copyfile, source, self._files.partial(sha256))
                 await self._adopt(sha256)
@@ -184,17 +185,25 @@ class DatasetService:
             self._on_change()
 
     @contextmanager
-    def _sole(self, sha256: str) -> Iterator[None]:
-        """Be the only call that works on a file."""
+    def _sole(self, sha256: str, size: int) -> Iterator[None]:
+        """Be the only call that works on a file, with room for the whole of it set aside."""
         if sha256 in self._busy:
             raise UploadInProgress(
-                "The same file is being uploaded by another call; try again when that has ended."
+                "Another call uploads this very file; try again when that has ended."
             )
-        self._busy.add(sha256)
+        self._files.expire(time.time() - self._retention, keep=self._busy)
+        expected = {**self._busy, sha256: size}
+        missing = sum(size - self._files.received(sha256) for sha256, size in expected.items())
+        if self._files.total() + missing > self._limits.total_bytes:
+            raise UploadTooLarge(
+                f"With this file the data sets would take more than {self._limits.total_bytes:,} bytes; delete some, "
+                "or raise max_datasets_bytes."
+            )
+        self._busy[sha256] = size
         try:
             yield
         finally:
-            self._busy.discard(sha256)
+            del self._busy[sha256]
 
     async def _receive(self, header: Header, chunks: AsyncIterator[bytes]) -> None:
         place, had = header.offset, self._files.received(header.sha256)
@@ -242,28 +251,18 @@ class DatasetService:
             self._on_change()
         return dataset
 
-    def _check(self, header: Header) -> None:
-        wrong = Collector()
-        with wrong:
-            _check_id(header.dataset_id)
-        with wrong:
-            _check_sha256(header.sha256)
-        with wrong:
-            if header.size_bytes < 1 or not 0 <= header.offset <= header.size_bytes:
-                text = "give the size of the whole file, and an offset from 0 to that"
-                raise InvalidRequest.of("size_bytes", text)
-        wrong.settle()
-        limits = self._limits
-        if header.size_bytes > limits.bytes:
+    def _known(self, dataset_id: str, sha256: str) -> Dataset | None:
+        """The data set of this name, if its file is the same."""
+        known = self._files.get(dataset_id)
+        if known is not None and known.sha256 != sha256:
+            raise DatasetAlreadyExists(dataset_id)
+        return known
+
+    def _check_size(self, size: int) -> None:
+        if size > self._limits.bytes:
             raise UploadTooLarge(
-                f"The file has {header.size_bytes:,} bytes, and the service takes {limits.bytes:,}; upload a smaller "
-                "one, or raise max_dataset_bytes."
-            )
-        missing = header.size_bytes - self._files.received(header.sha256)
-        if self._files.total() + missing > limits.total_bytes:
-            raise UploadTooLarge(
-                f"With this file the data sets would take more than {limits.total_bytes:,} bytes; delete some, or "
-                "raise max_datasets_bytes."
+                f"The file has {size:,} bytes, and the service takes {self._limits.bytes:,}; upload a smaller one, or "
+                "raise max_dataset_bytes."
             )
 
     def _allowed(self, path: str) -> Path:
@@ -281,6 +280,31 @@ class DatasetService:
                 "import_dirs names them."
             )
         return resolved
+
+
+@contextmanager
+def _no_room_is_told() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        raise UploadTooLarge(
+            "There is no room for the file on the service's disk; delete data sets, or give its data_dir more."
+        ) from error
+
+
+def _check(header: Header) -> None:
+    wrong = Collector()
+    with wrong:
+        _check_id(header.dataset_id)
+    with wrong:
+        _check_sha256(header.sha256)
+    with wrong:
+        if header.size_bytes < 1 or not 0 <= header.offset <= header.size_bytes:
+            text = "give the size of the whole file, and an offset from 0 to that"
+            raise InvalidRequest.of("size_bytes", text)
+    wrong.settle()
 
 
 def _check_id(dataset_id: str) -> None:

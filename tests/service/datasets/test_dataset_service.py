@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import resource
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -180,6 +181,11 @@ I64 = np.int64
         (Bundle(TWO, {"x": X.astype(I64), "y": Y}), "numbers are float32 or uint8"),
         (Bundle(TWO, {"x": X[:, :, None], "y": Y}), "x has the shape"),
         (Bundle(TWO, {"x": X[:, :0], "y": Y}), "x has the shape"),
+        (Bundle(TWO, {"x": X, "y": Y, "test_x": X[:, 0], "test_y": Y}), "test_x has the shape"),
+        (
+            Bundle(manifest(class_names=("a", "b"), feature_names=("one",)), {"x": X, "y": Y}),
+            "names 1 features",
+        ),
         (Bundle(TWO, {"x": X, "y": Y, "test_x": X[:, :2], "test_y": Y}), "test_x has the shape"),
         (Bundle(manifest(task="regression"), {"x": X, "y": X[:, 0]}), "targets are float32"),
         (
@@ -221,6 +227,50 @@ async def test_limits(tmp_path: Path, data: bytes):
         await sent(folder(samples=19), data)
     with pytest.raises(InvalidRequest, match="3 values, and 2 are allowed"):
         await sent(folder(values=2), data)
+
+
+async def test_room_is_set_aside_for_uploads_that_have_begun(tmp_path: Path, data: bytes):
+    other = file_of(tmp_path / "other", from_arrays(X + 1, Y))
+    folder = Folder(tmp_path / "uploads", Limits(total_bytes=len(data) + len(other) - 1))
+
+    async def meanwhile() -> AsyncIterator[bytes]:
+        yield data[:100]
+        with pytest.raises(UploadTooLarge, match="max_datasets_bytes"):
+            await sent(folder, other, "other")
+        yield data[100:]
+
+    assert (await folder.service.upload(header(data), meanwhile())).samples == 20
+
+
+async def test_uploads_that_nobody_goes_on_with_expire(tmp_path: Path, data: bytes):
+    folder = Folder(tmp_path / "uploads", retention=60.0)
+    other = file_of(tmp_path / "other", from_arrays(X + 1, Y))
+    for each in (data, other):
+        with pytest.raises(InvalidRequest, match="send the rest"):
+            await folder.service.upload(header(each), chunks(each[:300]))
+    old = folder.folder / "partial" / header(data).sha256
+    os.utime(old, (0, 0))
+    assert (await folder.service.upload(header(other, offset=300), chunks(other[300:]))).samples
+    assert not old.exists()
+    named = folder.service.get("mine").sha256
+    os.utime(folder.folder / "files" / f"{named}.safetensors", (0, 0))
+    await sent(folder, data, "again")
+    assert folder.service.received(named) == len(
+        other
+    )  # a file with a name stays however old it is
+
+
+async def test_a_full_disk_is_told(folder: Folder, data: bytes):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(
+        resource.RLIMIT_FSIZE, (500, hard)
+    )  # what comes behind is refused by the kernel
+    try:
+        with pytest.raises(UploadTooLarge, match="no room for the file"):
+            await sent(folder, data)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert (await sent(folder, data)).samples == 20
 
 
 async def test_a_data_set_in_use_stays(folder: Folder, data: bytes):
@@ -267,6 +317,14 @@ async def test_imports_stay_in_their_folders(tmp_path: Path, data: bytes):
     for path in ("link", "../outside/secret", "missing", ".", "good\0"):
         with pytest.raises(PathNotAllowed):
             await folder.service.import_file("other", os.path.join(allowed, path))
+
+
+async def test_a_file_too_large_to_import_is_not_even_read(tmp_path: Path):
+    with (tmp_path / "huge").open("wb") as file:
+        file.truncate(2**42)  # takes no room; to read it would take an hour
+    folder = Folder(tmp_path / "uploads", import_dirs=[tmp_path])
+    with pytest.raises(UploadTooLarge, match="max_dataset_bytes"):
+        await folder.service.import_file("mine", str(tmp_path / "huge"))
 
 
 async def test_what_a_crash_left_is_swept_away(folder: Folder, data: bytes):

@@ -112,17 +112,8 @@ def inspect(
 
 def _described(name: str, path: Path) -> DatasetInfo:
     manifest, shapes = _manifest(path), {key: tuple(t.shape) for key, t in _tensors(path).items()}
-    wrong = sorted(set(shapes) - {"x", "y", "test_x", "test_y"})
-    missing = sorted({"x", "y"} - set(shapes)) + (
-        ["test_x and test_y together"] if ("test_x" in shapes) != ("test_y" in shapes) else []
-    )
-    if wrong or missing:
-        raise BadData(f"a data set has the tensors x and y; here {_listed(missing, wrong)}.")
+    _check_shapes(manifest, shapes)
     x, y = shapes["x"], shapes["y"]
-    if len(x) not in (2, 4) or 0 in x or (len(x) == 4 and manifest.vocabulary):
-        raise BadData(
-            f"x has the shape {list(x)}; give [samples, features] or [samples, channels, height, width]."
-        )
     pairs = manifest.task == "sequence_to_sequence"
     return DatasetInfo(
         name=name,
@@ -137,6 +128,30 @@ def _described(name: str, path: Path) -> DatasetInfo:
         target_length=y[1] if pairs and len(y) == 2 else 0,
         source=UploadedFile(path),
     )
+
+
+def _check_shapes(manifest: DatasetManifest, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    wrong = sorted(set(shapes) - {"x", "y", "test_x", "test_y"})
+    missing = sorted({"x", "y"} - set(shapes)) + (
+        ["test_x and test_y together"] if ("test_x" in shapes) != ("test_y" in shapes) else []
+    )
+    if wrong or missing:
+        raise BadData(f"a data set has the tensors x and y; here {_listed(missing, wrong)}.")
+    for name, shape in shapes.items():
+        if not shape or not shape[0]:
+            raise BadData(
+                f"{name} has the shape {list(shape)}; give a row per sample, one at least."
+            )
+    x = shapes["x"]
+    if len(x) not in (2, 4) or 0 in x or (len(x) == 4 and manifest.vocabulary):
+        raise BadData(
+            f"x has the shape {list(x)}; give [samples, features] or [samples, channels, height, width]."
+        )
+    if manifest.feature_names and (len(x) != 2 or len(manifest.feature_names) != x[1]):
+        raise BadData(
+            f"its manifest names {len(manifest.feature_names)} features and x has the shape {list(x)}; name each "
+            "feature, or none."
+        )
 
 
 def _outputs(manifest: DatasetManifest, y: tuple[int, ...]) -> int:
