@@ -127,7 +127,10 @@ def _name_norms(axes: Axes, names: Sequence[str]) -> None:
         axes.set_yticks(range(len(names)), labels=names)
     else:
         axes.set_ylabel("number of the batch norm", color=INK)
-    axes.legend(frameon=False, labelcolor=INK, fontsize=9)
+    # Bars fill the panel, so it stands below them.
+    axes.legend(
+        frameon=False, labelcolor=INK, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.12)
+    )
 
 
 def _draw_robustness(axes: Axes, evaluation: Evaluation) -> None:
@@ -178,6 +181,8 @@ def _draw_layers(attribute: str, scale: str) -> Callable[[Axes, Evaluation], Non
                 linewidth=1.4,
             )
         axes.set_yscale(scale)
+        if scale == "linear":
+            axes.set_ylim(0.0, max(0.1, axes.get_ylim()[1]))
         axes.set_xlabel("number of the layer, from the input", color=INK)
         axes.legend(frameon=False, labelcolor=INK, fontsize=8)
 

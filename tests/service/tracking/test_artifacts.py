@@ -16,6 +16,7 @@ import torch
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.utils.file_utils import local_file_uri_to_path
+from tests.client import samples
 from tests.service.tracking.story import Story, a_spec, moved
 
 from dropnorm.results import Evaluated, Evaluation, JobError, State, TrainingJob
@@ -34,6 +35,7 @@ from dropnorm_service.tracking.messages import Batch, JobContext, RunMade
 from dropnorm_service.tracking.mirror import artifacts
 from dropnorm_service.tracking.mirror.artifacts import ArtifactRecorder
 from dropnorm_service.tracking.mirror.model import ExportError, export
+from dropnorm_service.tracking.mirror.pictures import draw
 from dropnorm_service.tracking.mirror.runs import RunRecorder
 from dropnorm_service.training import (
     DatasetCache,
@@ -291,3 +293,13 @@ def test_the_default_network_has_no_hidden_surprises(tmp_path: Path):
     description = export(network, torch.rand(4, 10), tmp_path / "model")
     assert description.signature.inputs.inputs[0].shape == (-1, 10)
     assert description.signature.outputs.inputs[0].shape == (-1, 1)
+
+
+def test_each_kind_of_measurement_is_a_picture_of_its_own(tmp_path: Path) -> None:
+    draw(samples.measured(), "A <title>", tmp_path)
+    measured = {"calibration", "variance_shift", "robustness"}
+    reported = {"gradient_norms", "output_variances", "dead_units"}
+    names = {"learning_curves", "confusion_matrix"} | measured | reported
+    assert {path.stem for path in tmp_path.iterdir()} == names
+    for picture in tmp_path.iterdir():
+        assert picture.read_bytes().startswith(b"\x89PNG")

@@ -167,6 +167,21 @@ def test_a_recalibration_and_the_dropout_in_force_are_metrics() -> None:
     assert [(each.step, each.value) for each in dropout] == [(1, 0.25)]
 
 
+def test_what_was_measured_is_in_metrics_by_layer_corruption_and_strength() -> None:
+    found = samples.measured()
+    logged = {metric.key: metric.value for metric in final_metrics(found, samples.START)}
+    assert logged["mc_dropout/mutual_information"] == 0.2
+    assert logged["temperature_scaling/temperature"] == 1.5
+    assert logged["temperature_scaling/test_after/nll"] == 0.5
+    assert logged["variance_shift/hidden.0.norm/ratio"] == 0.5
+    assert logged["robustness/contrast/2/adapted_accuracy"] == 0.8
+    epoch = EpochCompleted(metrics=found.history[-1])
+    layers = {each.key: (each.step, each.value) for each in epoch_metrics(epoch, samples.START)}
+    assert layers["layers/hidden.0.linear/gradient_norm"] == (3, 0.5)
+    assert layers["layers/hidden.0.activation/dead_share"] == (3, 0.25)
+    assert "layers/output.linear/dead_share" not in layers
+
+
 async def test_the_data_set_is_an_input(story: Story, mirror: Mirror):
     await story.submit("data")
     await story.start("data")

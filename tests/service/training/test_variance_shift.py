@@ -9,6 +9,7 @@ import torch
 from tests.service.training.made import classification, regression, split_of
 from tests.service.training.shorthand import listed, mlp
 from tests.service.training.test_resumption import Stop, asked
+from torch import nn
 
 from dropnorm import spec as dn
 from dropnorm.spec import layers
@@ -89,6 +90,23 @@ def test_measuring_changes_neither_the_network_nor_other_numbers() -> None:
         assert torch.equal(tensor, weights[name]), name
     assert not any(module.training for module in found.model.modules())
     assert without.evaluation.variance_shift == ()
+
+
+def test_auxiliary_heads_take_no_part() -> None:
+    spec = mlp(
+        optimization=dn.Optimization(epochs=1, batch_size=10),
+        regularization=dn.Regularization(batch_norm=dn.BatchNorm()),
+        evaluation=MEASURED,
+    ).model_copy(update={"architecture": dn.GoogLeNet(width=0.1)})
+    result = fit(spec, split_of(spec, classification(1, 28, 28, samples=40)))
+    reached = {found.layer for found in result.evaluation.variance_shift}
+    norms = {
+        name
+        for name, module in result.model.named_modules()
+        if isinstance(module, nn.BatchNorm2d | nn.BatchNorm1d)
+    }
+    assert reached < norms
+    assert all(found.eval_variance > 0 for found in result.evaluation.variance_shift)
 
 
 def test_rates_are_those_in_force_in_the_chosen_epoch() -> None:

@@ -25,7 +25,8 @@ def variance_shift(trained: Trained) -> tuple[VarianceShift, ...]:
     """The variance at each batch norm that keeps running statistics, as in training and as in evaluation.
 
     Both are over the training split in the same batches. In training mode dropout acts and batch norms ahead
-    normalise by their batches; what that does to running statistics is undone.
+    normalise by their batches; what that does to running statistics is undone. Norms of auxiliary heads, which
+    take no part in evaluation, are left out.
     """
     network = trained.inference.network
     with buffers_kept(network):
@@ -35,7 +36,7 @@ def variance_shift(trained: Trained) -> tuple[VarianceShift, ...]:
     return tuple(
         _shift(name, norm, training[name], evaluation[name], *ahead.get(name, ((), ())))
         for name, norm in tracking_norms(network)
-        if training[name].count
+        if training[name].count and evaluation[name].count
     )
 
 
