@@ -8,7 +8,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from dropnorm.results.evaluation import Evaluation, Metrics, NormShift
+    from dropnorm.results.evaluation import DatasetSummary, Evaluation, Metrics, NormShift
     from dropnorm.results.plan import Plan, PlannedBatches, PlannedLayer
     from dropnorm.results.uncertainty import Calibration, MCDropout
     from dropnorm.spec import Optimization
@@ -183,7 +183,7 @@ def plan_notes(plan: Plan) -> list[str]:
     return [
         f"{plan.parameters:,} parameters, {count(plan.forward_flops)} FLOPs per sample forward",
         f"{data.name}: {data.train_samples:,} training, {data.validation_samples:,} validation and "
-        f"{data.test_samples:,} test samples of {shape(data.input_shape)}, {data.outputs} outputs",
+        f"{data.test_samples:,} test samples of {_sample(data)}",
         f"{plan.total_steps:,} steps: {epochs:,} epochs of "
         + ", ".join(map(_batches, plan.batches))
         + (f", in parts of at most {part:,}" if part else ""),
@@ -192,6 +192,17 @@ def plan_notes(plan: Plan) -> list[str]:
         f"{size(memory.gradients)}, optimizer {size(memory.optimizer)}, activations "
         f"{size(memory.activations)}, data {size(memory.data)}",
     ]
+
+
+def _sample(data: DatasetSummary) -> str:
+    """What a sample is, and what is told of it."""
+    tokens, outputs = data.sequences, f"{data.outputs} outputs"
+    if tokens is None:
+        return f"{shape(data.input_shape)}, {outputs}"
+    text = f"{shape(data.input_shape)} tokens from {tokens.vocabulary:,}"
+    if tokens.target_length:
+        return f"{text}, targets of {tokens.target_length:,} from {tokens.target_vocabulary:,}"
+    return f"{text}, {outputs}" if data.outputs else text
 
 
 def _to_be_found(optimization: Optimization) -> list[str]:

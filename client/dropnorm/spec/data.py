@@ -36,6 +36,7 @@ class Data(SpecModel):
     standardization: Literal["none", "per_feature", "global"] = "per_feature"
     """Scale of the input, measured on the training split: `per_feature` gives each feature (each channel of an image)
     mean 0 and standard deviation 1; `global` uses one mean and deviation for all; `none` keeps raw values, but bytes
-    become 0 to 1. Regression targets are standardised too, unless `none`; metrics are in the target's own unit."""
+    become 0 to 1. Regression targets are standardised too, unless `none`; metrics are in the target's own unit. Tokens
+    have no scale."""
     augmentation: Augmentation | None = None
     """Random changes of the training samples; absent: they are seen as they are."""

@@ -87,8 +87,8 @@ class Data(google.protobuf.message.Message):
     """
     standardization: Global___Data.Standardization.ValueType
     """Scale of the input, measured on the training split. Regression targets are standardised too,
-    unless STANDARDIZATION_NONE; metrics are in the target's own unit. Default:
-    STANDARDIZATION_PER_FEATURE.
+    unless STANDARDIZATION_NONE; metrics are in the target's own unit. Tokens have no scale.
+    Default: STANDARDIZATION_PER_FEATURE.
     """
     @property
     def augmentation(self) -> dropnorm.v1.augmentation_pb2.Augmentation:

@@ -231,6 +231,7 @@ def test_a_plan_of_pairs() -> None:
     found = plan(asked(), summarize(asked(), made.pairs().info))
     assert found.memory.data == 200 * 8 * (6 + 8)
     assert found.layers[-1].output_shape == (7, 15)
+    assert "of 6 tokens from 15, targets of 8 from 15" in str(found)
 
 
 def fitted(epochs: int, **parts: object) -> dn.TrainingSpec:
