@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.service.training import test_token_families
 from tests.service.training.made import classification
 from tests.service.training.shorthand import listed, mlp
 from tests.service.training.test_fit import known, numbers
@@ -130,6 +131,11 @@ CASES: dict[str, tuple[dn.TrainingSpec, Dataset]] = {
     ),
 }
 
+TOKENS = {
+    name: (test_token_families.asked(name, BOTH, epochs=3), case.dataset)
+    for name, case in test_token_families.SMALL.items()
+}
+
 
 def cuda() -> torch.device:
     return choose_device(dn.Compute(device="cuda"))
@@ -152,7 +158,7 @@ def test_the_numbers_are_those_of_the_cpu():
     assert gpu.evaluation.cost.peak_memory_bytes < 2**30
 
 
-@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+@pytest.mark.parametrize("case", (CASES | TOKENS).values(), ids=CASES | TOKENS)
 def test_a_stop_changes_no_number(case, tmp_path: Path):
     spec, dataset = case
     data = split(spec, dataset, cuda())
