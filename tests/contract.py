@@ -22,6 +22,7 @@ from dropnorm.results import (
     Dataset,
     Event,
     JobError,
+    Model,
     ModelExport,
     Plan,
     Prediction,
@@ -53,6 +54,7 @@ ROOTS: list[tuple[type[BaseModel], type[Message]]] = [
     (Prediction, model_pb2.Prediction),
     (Dataset, dataset_pb2.Dataset),
     (ModelExport, model_pb2.ModelExport),
+    (Model, model_pb2.Model),
 ]
 
 METHODS = [

@@ -66,6 +66,17 @@ def job_name(job: str) -> str:
     return job if job.startswith("trainingJobs/") else f"trainingJobs/{job}"
 
 
+def model_name(model: str) -> str:
+    """The resource name of a model given by it or, if it is a registered one, by what follows `models/`.
+
+    Raises:
+        InvalidRequest: it is no text.
+    """
+    if not isinstance(model, str):
+        raise InvalidRequest(problems=[_wrong("name", "the name of a model", model)])
+    return model if "/" in model else f"models/{model}"
+
+
 def seconds(name: str, given: float | None) -> float | None:
     """A time limit; None: there is none, as an infinite one says too.
 

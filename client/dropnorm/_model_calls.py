@@ -12,11 +12,11 @@ from typing import Any, Self, get_args
 from pydantic import ValidationError
 
 from dropnorm import wire
-from dropnorm._arguments import request
+from dropnorm._arguments import job_name, model_name, request
 from dropnorm._arrays import joined, pieces
-from dropnorm._calls import Attempts, Call
+from dropnorm._calls import Attempts, Call, Page
 from dropnorm.errors import Internal, InvalidRequest
-from dropnorm.results import ModelExport, Prediction
+from dropnorm.results import Model, ModelExport, ModelVersion, Prediction
 from dropnorm.spec import DropoutSampling, ExportFormat, ExportSettings, Problem
 from dropnorm.spec._base import problems_of
 from dropnorm.v1 import model_pb2, model_service_pb2
@@ -46,7 +46,7 @@ def predict(
             raise InvalidRequest(problems=problems_of(error)) from error
         sampling = wire.to_message(settings, model_pb2.DropoutSampling)
     for piece in pieces(inputs, batch_size):
-        asked = request(model_service_pb2.PredictRequest, model=model)
+        asked = request(model_service_pb2.PredictRequest, model=model_name(model))
         asked.inputs.CopyFrom(wire.to_message(piece, model_pb2.Tensor))
         if sampling is not None:
             asked.sampling.CopyFrom(sampling)
@@ -92,7 +92,7 @@ def export(
     except ValidationError as error:
         problems = [problem.below("settings") for problem in problems_of(error)]
         raise InvalidRequest(problems=problems) from error
-    asked = request(model_service_pb2.ExportModelRequest, model=model)
+    asked = request(model_service_pb2.ExportModelRequest, model=model_name(model))
     asked.settings.CopyFrom(wire.to_message(settings, model_pb2.ExportSettings))
     return Call(method="ExportModel", request=asked, read=_read_export, repeatable=False)
 
@@ -101,6 +101,41 @@ def get_export(name: str) -> Call[ModelExport]:
     """GetModelExport."""
     asked = request(model_service_pb2.GetModelExportRequest, name=name)
     return Call(method="GetModelExport", request=asked, read=_read_export)
+
+
+def register(name: str, job: str, *, alias: str | None) -> Call[ModelVersion]:
+    """RegisterModel. A repeat finds the version that the first one made."""
+    asked = request(
+        model_service_pb2.RegisterModelRequest,
+        model_id=name.removeprefix("models/"),
+        training_job=job_name(job),
+        alias=alias,
+    )
+    return Call(method="RegisterModel", request=asked, read=_read_version)
+
+
+def get_model(name: str) -> Call[Model]:
+    """GetModel."""
+    asked = request(model_service_pb2.GetModelRequest, name=model_name(name))
+    return Call(method="GetModel", request=asked, read=_read_model)
+
+
+def list_models(page_token: str) -> Call[Page[Model]]:
+    """ListModels: the call for the page behind a token."""
+    asked = request(model_service_pb2.ListModelsRequest, page_token=page_token)
+    return Call(method="ListModels", request=asked, read=_read_models)
+
+
+def set_alias(name: str, alias: str) -> Call[Model]:
+    """SetModelAlias."""
+    asked = request(model_service_pb2.SetModelAliasRequest, name=model_name(name), alias=alias)
+    return Call(method="SetModelAlias", request=asked, read=_read_model)
+
+
+def delete_alias(name: str) -> Call[Model]:
+    """DeleteModelAlias. A repeat would be told that there is no such alias."""
+    asked = request(model_service_pb2.DeleteModelAliasRequest, name=model_name(name))
+    return Call(method="DeleteModelAlias", request=asked, read=_read_model, repeatable=False)
 
 
 class Download:
@@ -175,3 +210,15 @@ def _read_export(message: model_pb2.ModelExport) -> ModelExport:
 
 def _read_prediction(message: model_pb2.Prediction) -> Prediction:
     return wire.from_message(message, Prediction)
+
+
+def _read_model(message: model_pb2.Model) -> Model:
+    return wire.from_message(message, Model)
+
+
+def _read_version(message: model_pb2.ModelVersion) -> ModelVersion:
+    return wire.from_message(message, ModelVersion)
+
+
+def _read_models(message: model_service_pb2.ListModelsResponse) -> Page[Model]:
+    return tuple(map(_read_model, message.models)), message.next_page_token

@@ -18,8 +18,17 @@ from dropnorm._job_view import JobView
 from dropnorm._progress import display
 from dropnorm.datasets import Datasets
 from dropnorm.errors import ClientClosed
-from dropnorm.models import EXPORT_TIMEOUT, Models
-from dropnorm.results import Evaluation, Event, ModelExport, Plan, Prediction, TrainingJob, Worker
+from dropnorm.models import EXPORT_TIMEOUT, REGISTER_TIMEOUT, Models
+from dropnorm.results import (
+    Evaluation,
+    Event,
+    ModelExport,
+    ModelVersion,
+    Plan,
+    Prediction,
+    TrainingJob,
+    Worker,
+)
 from dropnorm.spec import ExportFormat, TrainingSpec
 
 Result = TypeVar("Result")
@@ -331,6 +340,12 @@ class JobHandle(JobView):
             tolerance=tolerance,
             timeout=timeout,
         )
+
+    def register(
+        self, name: str, *, alias: str | None = None, timeout: float = REGISTER_TIMEOUT
+    ) -> ModelVersion:
+        """Make the job's model a version of a registered model in MLflow; see `Models.register`."""
+        return self._client.models.register(name, self.name, alias=alias, timeout=timeout)
 
     def delete(self, *, force: bool = False, timeout: float | None = None) -> None:
         """Delete the job, its journal and its files; its MLflow run stays.

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +14,13 @@ import grpc
 
 from dropnorm import _model_calls
 from dropnorm._model_calls import Download
-from dropnorm.results import ModelExport, Prediction
+from dropnorm.results import Model, ModelExport, ModelVersion, Prediction
 from dropnorm.spec import ExportFormat
 
 EXPORT_TIMEOUT = 900.0
 """Seconds that an export may take unless it is told otherwise: a graph of a large model takes minutes."""
+REGISTER_TIMEOUT = 120.0
+"""Seconds that a registration may take unless it is told otherwise: MLflow may still be busy with the job's model."""
 
 if TYPE_CHECKING:
     from dropnorm.aio import AsyncClient
@@ -43,7 +46,7 @@ class Models:
         """What a model says of raw inputs, in the unit of the original data.
 
         Args:
-            model: name of the job that trained it, `trainingJobs/{id}`.
+            model: a registered model, `digits`, `digits@2` or by an alias `digits@champion`, or `trainingJobs/{id}`.
             inputs: a numpy array, a torch tensor, a pandas frame, or lists of numbers: `[inputs, *shape of one]`.
             samples: passes with dropout on (MC dropout), 2 to 1,000, whose mean and spread come back; absent: one
                 pass with dropout off.
@@ -53,6 +56,7 @@ class Models:
 
         Raises:
             InvalidRequest: the inputs are not what the model takes, or it drops nothing.
+            NotFound: there is no such model.
             WrongState: the job has not succeeded.
         """
         calls = _model_calls.predict(
@@ -73,7 +77,7 @@ class Models:
         """Have a model written in another form, with the proof that it predicts the same, and download it.
 
         Args:
-            model: name of the job that trained it, `trainingJobs/{id}`.
+            model: a registered model, `digits`, `digits@2` or by an alias `digits@champion`, or `trainingJobs/{id}`.
             path: where the file goes, or a folder for it; absent: it stays with the service, see `download`.
             format: `safetensors` (weights, with the spec in the file), `pt2` (torch.export) or `onnx`; absent: as
                 the path ends.
@@ -112,6 +116,56 @@ class Models:
         known = self._client._call(_model_calls.get_export(export), None)
         self._fetch(known, path, timeout)
         return known
+
+    def register(
+        self, name: str, job: str, *, alias: str | None = None, timeout: float = REGISTER_TIMEOUT
+    ) -> ModelVersion:
+        """Make the model of a job a version of a registered model in MLflow; a repeat finds the version there is.
+
+        Args:
+            name: of the registered model, `[a-z]([a-z0-9-]{0,61}[a-z0-9])?`; made when it is missing.
+            job: id or name of the job.
+            alias: means this version from now on.
+            timeout: seconds this call may take.
+
+        Raises:
+            WrongState: the job has not succeeded, or the service runs without MLflow.
+            Unavailable: MLflow does not have the job's model yet.
+        """
+        return self._client._call(_model_calls.register(name, job, alias=alias), timeout)
+
+    def get(self, name: str, *, timeout: float | None = None) -> Model:
+        """A registered model with its versions and aliases.
+
+        Raises:
+            NotFound: there is none of that name.
+        """
+        return self._client._call(_model_calls.get_model(name), timeout)
+
+    def list(self, *, timeout: float | None = None) -> Iterator[Model]:
+        """Every registered model by name, asked for page by page as they are iterated."""
+        return self._client._pages(_model_calls.list_models, timeout)
+
+    def set_alias(self, name: str, alias: str, *, timeout: float | None = None) -> Model:
+        """Let an alias mean a version, and no other of the same model.
+
+        Args:
+            name: of the version: `digits@2`, or `digits` for the newest.
+            alias: `[a-z]([a-z0-9-]{0,61}[a-z0-9])?`, but not `latest`, and not `v` and a number.
+            timeout: seconds this call may take.
+
+        Raises:
+            NotFound: there is no such version.
+        """
+        return self._client._call(_model_calls.set_alias(name, alias), timeout)
+
+    def delete_alias(self, name: str, *, timeout: float | None = None) -> Model:
+        """Take an alias away, `digits@champion`.
+
+        Raises:
+            NotFound: there is none of that name.
+        """
+        return self._client._call(_model_calls.delete_alias(name), timeout)
 
     def _fetch(self, export: ModelExport, path: str | Path, timeout: float) -> None:
         client = self._client
@@ -181,6 +235,29 @@ class AsyncModels:
         known = await self._client._call(_model_calls.get_export(export), None)
         await self._fetch(known, path, timeout)
         return known
+
+    async def register(
+        self, name: str, job: str, *, alias: str | None = None, timeout: float = REGISTER_TIMEOUT
+    ) -> ModelVersion:
+        """Make the model of a job a version of a registered model; see `Models.register`."""
+        return await self._client._call(_model_calls.register(name, job, alias=alias), timeout)
+
+    async def get(self, name: str, *, timeout: float | None = None) -> Model:
+        """A registered model with its versions and aliases; see `Models.get`."""
+        return await self._client._call(_model_calls.get_model(name), timeout)
+
+    async def list(self, *, timeout: float | None = None) -> AsyncIterator[Model]:
+        """Every registered model by name; see `Models.list`."""
+        async for model in self._client._pages(_model_calls.list_models, timeout):
+            yield model
+
+    async def set_alias(self, name: str, alias: str, *, timeout: float | None = None) -> Model:
+        """Let an alias mean a version; see `Models.set_alias`."""
+        return await self._client._call(_model_calls.set_alias(name, alias), timeout)
+
+    async def delete_alias(self, name: str, *, timeout: float | None = None) -> Model:
+        """Take an alias away; see `Models.delete_alias`."""
+        return await self._client._call(_model_calls.delete_alias(name), timeout)
 
     async def _fetch(self, export: ModelExport, path: str | Path, timeout: float) -> None:
         client = self._client

@@ -18,12 +18,18 @@ from dropnorm_service.datasets.service import DatasetService
 from dropnorm_service.health import HealthWatch
 from dropnorm_service.jobs.errors import StoreUnavailable
 from dropnorm_service.jobs.models import ModelService
+from dropnorm_service.jobs.registered import RegisteredModels
 from dropnorm_service.jobs.retries import RetryPolicy
 from dropnorm_service.jobs.service import JobService
 from dropnorm_service.lock import FolderInUse, FolderUnusable, exclusive
 from dropnorm_service.settings import Settings, SettingsError
 from dropnorm_service.store import InvalidDatabaseUrl, SqlJobStore, StoreTooNew
-from dropnorm_service.tracking import Tracker, TrackingConfig, UnsupportedTrackingUri
+from dropnorm_service.tracking import (
+    MlflowRegistry,
+    Tracker,
+    TrackingConfig,
+    UnsupportedTrackingUri,
+)
 from dropnorm_service.workers import (
     DataSettings,
     ForkServer,
@@ -161,7 +167,12 @@ async def _open_models(
 ) -> ModelService:
     predictor = await stack.enter_async_context(ProcessPredictor(forks))
     exporter = ProcessExporter(forks, data=_data_settings(settings))
-    return ModelService(jobs, predictor, exporter)
+    registry: MlflowRegistry | None = None
+    if settings.tracking:
+        config = TrackingConfig.resolve(settings.data_dir, settings.mlflow_tracking_uri)
+        registry = await stack.enter_async_context(MlflowRegistry(config))
+    registered = RegisteredModels(jobs, registry, settings.data_dir / "models")
+    return ModelService(jobs, predictor, exporter, registered)
 
 
 def _data_settings(settings: Settings) -> DataSettings:

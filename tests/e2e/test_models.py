@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
 import pytest
 import torch
+from mlflow import MlflowClient
 from sklearn.datasets import load_iris
 from tests.e2e.servers import Server, eventually, long, spec
 
 import dropnorm as dn
 from dropnorm.results import State
+from dropnorm_service.tracking import TrackingConfig
 
 X, Y = load_iris(return_X_y=True)
 
@@ -100,3 +107,86 @@ def test_an_export_that_deviates_is_refused(client: dn.Client, job: dn.JobHandle
         job.export(tmp_path / "model.bin")
     with pytest.raises(dn.NotFound, match="ExportModel makes one"):
         client.models.download(f"{job.name}/exports/safetensors-folded", tmp_path)
+
+
+@pytest.mark.slow
+def test_models_are_registered_in_mlflow_with_aliases(
+    client: dn.Client, tracked: Server, job: dn.JobHandle
+):
+    first = job.register("iris", alias="champion")
+
+    assert (first.name, first.training_job) == ("models/iris@1", job.name)
+    assert job.register("iris") == first, "a repeat makes no second version"
+    registry = MlflowClient(TrackingConfig.resolve(tracked.data_dir).tracking_uri)
+    version = registry.get_model_version_by_alias("iris", "champion")
+    assert version.run_id == job.refresh().mlflow_run_id
+    assert int(version.version) == 1
+
+    other = client.train(job.spec.model_copy(update={"seed": 8}))
+    other.result()
+    second = other.register("iris")
+    expected = other.predict(X)
+    assert client.models.predict("iris", X) == expected, "the newest version"
+    assert client.models.predict("iris@champion", X) == job.predict(X)
+    model = client.models.set_alias("iris@2", "champion")
+    assert model.aliases == {"champion": 2}
+    assert [each.version for each in model.versions] == [2, 1]
+    assert client.models.get("iris") == model
+    assert list(client.models.list()) == [model]
+
+    other.delete()
+    eventually(
+        lambda: not (tracked.data_dir / "jobs" / other.id).exists(), "the job's files are gone"
+    )
+    assert client.models.predict(f"{second.name}", X) == expected, "a version outlives its job"
+    assert client.models.delete_alias("iris@champion").aliases == {}
+    for name in ("iris@champion", "iris@3", "nobody"):
+        with pytest.raises(dn.NotFound, match=f"There is no registered model models/{name}"):
+            client.models.predict(name, X)
+
+
+def test_wrong_names_of_models_are_named(client: dn.Client, job: dn.JobHandle):
+    with pytest.raises(dn.InvalidRequest) as caught:
+        client.models.register("Iris", "Job", alias="v2")
+    fields = [problem.field for problem in caught.value.problems]
+    assert fields == ["model_id", "training_job", "alias"]
+    with pytest.raises(dn.InvalidRequest, match="with a number or an alias"):
+        client.models.predict("iris@a@b", X)
+
+
+def test_without_mlflow_there_is_no_registry(make_server: Callable[..., Server]):
+    with (
+        make_server().start().client() as client,
+        pytest.raises(dn.WrongState, match="mirrors nothing to MLflow"),
+    ):
+        client.models.predict("iris", X)
+
+
+def test_the_command_predicts_exports_and_lists(tracked: Server, job: dn.JobHandle, tmp_path: Path):
+    np.savez(tmp_path / "x.npz", X=X[:3])
+    (tmp_path / "x.csv").write_text("a,b,c,d\n" + "\n".join(",".join(map(str, x)) for x in X[:3]))
+    (tmp_path / "x.json").write_text(json.dumps(X[:3].tolist()))
+    expected = [row["label"] for row in job.predict(X[:3]).rows()]
+    for name in ("x.npz", "x.csv", "x.json"):
+        rows = command(tracked, "predict", job.name, tmp_path / name, "--json").splitlines()
+        assert [json.loads(row)["label"] for row in rows] == expected
+    assert "setosa" in command(tracked, "predict", job.name, tmp_path / "x.npz", "--samples", 5)
+
+    file = tmp_path / "model.safetensors"
+    shown = command(tracked, "export", job.name, file, "--fold-batch-norm")
+    assert "1 norms folded" in " ".join(shown.split())
+    assert file.exists()
+    assert command(tracked, "list", "--json") == "".join(
+        f"{model.model_dump_json()}\n" for model in job._client.models.list()
+    )
+
+
+def command(server: Server, *arguments: object) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "dropnorm.cli", "models", *map(str, arguments)],
+        env=os.environ | {"DROPNORM_ADDRESS": server.address, "COLUMNS": "200"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 import dropnorm
-from dropnorm.cli import datasets, jobs
+from dropnorm.cli import datasets, jobs, models
 from dropnorm.cli.exits import EXIT_HELP, Exit, errors_to_status
 from dropnorm.cli.options import DEFAULT_ADDRESS, Address, Json
 from dropnorm.cli.render import evaluation_view, plan_view, stderr, stdout, workers_table
@@ -30,6 +30,7 @@ app = typer.Typer(
 )
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(datasets.app, name="datasets")
+app.add_typer(models.app, name="models")
 
 SpecFile = Annotated[
     Path,

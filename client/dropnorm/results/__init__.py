@@ -42,6 +42,7 @@ from dropnorm.results.plan import (
     Worker,
 )
 from dropnorm.results.prediction import Prediction
+from dropnorm.results.registry import Model, ModelVersion
 from dropnorm.results.uncertainty import Calibration, MCDropout, TemperatureScaling
 
 __all__ = [
@@ -66,7 +67,9 @@ __all__ = [
     "MCDropout",
     "MemoryEstimate",
     "Metrics",
+    "Model",
     "ModelExport",
+    "ModelVersion",
     "NormShift",
     "Payload",
     "Phase",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from dropnorm.results._base import ResultModel
@@ -52,6 +53,16 @@ class Prediction(ResultModel):
         """The likeliest class of each input, by name; by number where classes have no names."""
         names = self.class_names
         return tuple(names[each] if names else str(each) for each in self.classes)
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """What is said of each input, as plain values by name; `label` is the likeliest class."""
+        said = {
+            name: value.tolist() for name, value in self if isinstance(value, Tensor) and len(value)
+        }
+        labels = self.labels if self.probabilities is not None else None
+        for index in range(len(self)):
+            row = {name: values[index] for name, values in said.items()}
+            yield row if labels is None else {"label": labels[index], **row}
 
     @property
     def __array_interface__(self) -> dict[str, Any]:

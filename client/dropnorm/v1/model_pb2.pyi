@@ -361,3 +361,74 @@ class ExportProof(google.protobuf.message.Message):
     def WhichOneof(self, oneof_group: typing.Literal["_original_accuracy", b"_original_accuracy"]) -> typing.Literal["original_accuracy"] | None: ...
 
 Global___ExportProof: typing_extensions.TypeAlias = ExportProof
+
+@typing.final
+class Model(google.protobuf.message.Message):
+    """A registered model: versions under one name, as in MLflow's model registry."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    VERSIONS_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """Resource name, `models/{id}`."""
+    @property
+    def versions(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___ModelVersion]:
+        """Its versions, the newest first; at most 1,000."""
+
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        versions: collections.abc.Iterable[Global___ModelVersion] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["name", b"name", "versions", b"versions"]) -> None: ...
+
+Global___Model: typing_extensions.TypeAlias = Model
+
+@typing.final
+class ModelVersion(google.protobuf.message.Message):
+    """One version of a registered model. It stays when its job is deleted."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    VERSION_FIELD_NUMBER: builtins.int
+    ALIASES_FIELD_NUMBER: builtins.int
+    TRAINING_JOB_FIELD_NUMBER: builtins.int
+    MLFLOW_RUN_ID_FIELD_NUMBER: builtins.int
+    SHA256_FIELD_NUMBER: builtins.int
+    CREATE_TIME_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """Resource name, `models/{id}@{version}`; an alias may stand for the number."""
+    version: builtins.int
+    """Number of the version, from 1."""
+    training_job: builtins.str
+    """Name of the training job that made it, `trainingJobs/{id}`."""
+    mlflow_run_id: builtins.str
+    """MLflow's id of the job's run."""
+    sha256: builtins.str
+    """SHA-256 (hex) of its weights."""
+    @property
+    def aliases(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Aliases that mean this version."""
+
+    @property
+    def create_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """When it was registered."""
+
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        version: builtins.int = ...,
+        aliases: collections.abc.Iterable[builtins.str] | None = ...,
+        training_job: builtins.str = ...,
+        mlflow_run_id: builtins.str = ...,
+        sha256: builtins.str = ...,
+        create_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["create_time", b"create_time"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["aliases", b"aliases", "create_time", b"create_time", "mlflow_run_id", b"mlflow_run_id", "name", b"name", "sha256", b"sha256", "training_job", b"training_job", "version", b"version"]) -> None: ...
+
+Global___ModelVersion: typing_extensions.TypeAlias = ModelVersion

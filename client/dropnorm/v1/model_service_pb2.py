@@ -26,7 +26,7 @@ from dropnorm.v1 import model_pb2 as dropnorm_dot_v1_dot_model__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x64ropnorm/v1/model_service.proto\x12\x0b\x64ropnorm.v1\x1a\x17\x64ropnorm/v1/model.proto\x1a\x1fgoogle/api/field_behavior.proto\"\x86\x01\n\x0ePredictRequest\x12\x13\n\x05model\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12)\n\x06inputs\x18\x02 \x01(\x0b\x32\x13.dropnorm.v1.TensorB\x04\xe2\x41\x01\x02\x12\x34\n\x08sampling\x18\x03 \x01(\x0b\x32\x1c.dropnorm.v1.DropoutSamplingB\x04\xe2\x41\x01\x01\"^\n\x12\x45xportModelRequest\x12\x13\n\x05model\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x33\n\x08settings\x18\x02 \x01(\x0b\x32\x1b.dropnorm.v1.ExportSettingsB\x04\xe2\x41\x01\x02\"+\n\x15GetModelExportRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"F\n\x1a\x44ownloadModelExportRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06offset\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x01\"G\n\x1b\x44ownloadModelExportResponse\x12\x14\n\x06offset\x18\x01 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x12\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x42\x04\xe2\x41\x01\x03\x32\xd5\x02\n\x0cModelService\x12?\n\x07Predict\x12\x1b.dropnorm.v1.PredictRequest\x1a\x17.dropnorm.v1.Prediction\x12H\n\x0b\x45xportModel\x12\x1f.dropnorm.v1.ExportModelRequest\x1a\x18.dropnorm.v1.ModelExport\x12N\n\x0eGetModelExport\x12\".dropnorm.v1.GetModelExportRequest\x1a\x18.dropnorm.v1.ModelExport\x12j\n\x13\x44ownloadModelExport\x12\'.dropnorm.v1.DownloadModelExportRequest\x1a(.dropnorm.v1.DownloadModelExportResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x64ropnorm/v1/model_service.proto\x12\x0b\x64ropnorm.v1\x1a\x17\x64ropnorm/v1/model.proto\x1a\x1fgoogle/api/field_behavior.proto\"\x86\x01\n\x0ePredictRequest\x12\x13\n\x05model\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12)\n\x06inputs\x18\x02 \x01(\x0b\x32\x13.dropnorm.v1.TensorB\x04\xe2\x41\x01\x02\x12\x34\n\x08sampling\x18\x03 \x01(\x0b\x32\x1c.dropnorm.v1.DropoutSamplingB\x04\xe2\x41\x01\x01\"^\n\x12\x45xportModelRequest\x12\x13\n\x05model\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x33\n\x08settings\x18\x02 \x01(\x0b\x32\x1b.dropnorm.v1.ExportSettingsB\x04\xe2\x41\x01\x02\"+\n\x15GetModelExportRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"F\n\x1a\x44ownloadModelExportRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06offset\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x01\"G\n\x1b\x44ownloadModelExportResponse\x12\x14\n\x06offset\x18\x01 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x12\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x42\x04\xe2\x41\x01\x03\"_\n\x14RegisterModelRequest\x12\x16\n\x08model_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x1a\n\x0ctraining_job\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x05\x61lias\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\"%\n\x0fGetModelRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"F\n\x11ListModelsRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"]\n\x12ListModelsResponse\x12(\n\x06models\x18\x01 \x03(\x0b\x32\x12.dropnorm.v1.ModelB\x04\xe2\x41\x01\x03\x12\x1d\n\x0fnext_page_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\"?\n\x14SetModelAliasRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x05\x61lias\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\"-\n\x17\x44\x65leteModelAliasRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x32\xc7\x05\n\x0cModelService\x12?\n\x07Predict\x12\x1b.dropnorm.v1.PredictRequest\x1a\x17.dropnorm.v1.Prediction\x12H\n\x0b\x45xportModel\x12\x1f.dropnorm.v1.ExportModelRequest\x1a\x18.dropnorm.v1.ModelExport\x12N\n\x0eGetModelExport\x12\".dropnorm.v1.GetModelExportRequest\x1a\x18.dropnorm.v1.ModelExport\x12j\n\x13\x44ownloadModelExport\x12\'.dropnorm.v1.DownloadModelExportRequest\x1a(.dropnorm.v1.DownloadModelExportResponse0\x01\x12M\n\rRegisterModel\x12!.dropnorm.v1.RegisterModelRequest\x1a\x19.dropnorm.v1.ModelVersion\x12<\n\x08GetModel\x12\x1c.dropnorm.v1.GetModelRequest\x1a\x12.dropnorm.v1.Model\x12M\n\nListModels\x12\x1e.dropnorm.v1.ListModelsRequest\x1a\x1f.dropnorm.v1.ListModelsResponse\x12\x46\n\rSetModelAlias\x12!.dropnorm.v1.SetModelAliasRequest\x1a\x12.dropnorm.v1.Model\x12L\n\x10\x44\x65leteModelAlias\x12$.dropnorm.v1.DeleteModelAliasRequest\x1a\x12.dropnorm.v1.Modelb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -53,6 +53,28 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DOWNLOADMODELEXPORTRESPONSE'].fields_by_name['offset']._serialized_options = b'\342A\001\003'
   _globals['_DOWNLOADMODELEXPORTRESPONSE'].fields_by_name['data']._loaded_options = None
   _globals['_DOWNLOADMODELEXPORTRESPONSE'].fields_by_name['data']._serialized_options = b'\342A\001\003'
+  _globals['_REGISTERMODELREQUEST'].fields_by_name['model_id']._loaded_options = None
+  _globals['_REGISTERMODELREQUEST'].fields_by_name['model_id']._serialized_options = b'\342A\001\002'
+  _globals['_REGISTERMODELREQUEST'].fields_by_name['training_job']._loaded_options = None
+  _globals['_REGISTERMODELREQUEST'].fields_by_name['training_job']._serialized_options = b'\342A\001\002'
+  _globals['_REGISTERMODELREQUEST'].fields_by_name['alias']._loaded_options = None
+  _globals['_REGISTERMODELREQUEST'].fields_by_name['alias']._serialized_options = b'\342A\001\001'
+  _globals['_GETMODELREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_GETMODELREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002'
+  _globals['_LISTMODELSREQUEST'].fields_by_name['page_size']._loaded_options = None
+  _globals['_LISTMODELSREQUEST'].fields_by_name['page_size']._serialized_options = b'\342A\001\001'
+  _globals['_LISTMODELSREQUEST'].fields_by_name['page_token']._loaded_options = None
+  _globals['_LISTMODELSREQUEST'].fields_by_name['page_token']._serialized_options = b'\342A\001\001'
+  _globals['_LISTMODELSRESPONSE'].fields_by_name['models']._loaded_options = None
+  _globals['_LISTMODELSRESPONSE'].fields_by_name['models']._serialized_options = b'\342A\001\003'
+  _globals['_LISTMODELSRESPONSE'].fields_by_name['next_page_token']._loaded_options = None
+  _globals['_LISTMODELSRESPONSE'].fields_by_name['next_page_token']._serialized_options = b'\342A\001\003'
+  _globals['_SETMODELALIASREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_SETMODELALIASREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002'
+  _globals['_SETMODELALIASREQUEST'].fields_by_name['alias']._loaded_options = None
+  _globals['_SETMODELALIASREQUEST'].fields_by_name['alias']._serialized_options = b'\342A\001\002'
+  _globals['_DELETEMODELALIASREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_DELETEMODELALIASREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002'
   _globals['_PREDICTREQUEST']._serialized_start=107
   _globals['_PREDICTREQUEST']._serialized_end=241
   _globals['_EXPORTMODELREQUEST']._serialized_start=243
@@ -63,6 +85,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DOWNLOADMODELEXPORTREQUEST']._serialized_end=454
   _globals['_DOWNLOADMODELEXPORTRESPONSE']._serialized_start=456
   _globals['_DOWNLOADMODELEXPORTRESPONSE']._serialized_end=527
-  _globals['_MODELSERVICE']._serialized_start=530
-  _globals['_MODELSERVICE']._serialized_end=871
+  _globals['_REGISTERMODELREQUEST']._serialized_start=529
+  _globals['_REGISTERMODELREQUEST']._serialized_end=624
+  _globals['_GETMODELREQUEST']._serialized_start=626
+  _globals['_GETMODELREQUEST']._serialized_end=663
+  _globals['_LISTMODELSREQUEST']._serialized_start=665
+  _globals['_LISTMODELSREQUEST']._serialized_end=735
+  _globals['_LISTMODELSRESPONSE']._serialized_start=737
+  _globals['_LISTMODELSRESPONSE']._serialized_end=830
+  _globals['_SETMODELALIASREQUEST']._serialized_start=832
+  _globals['_SETMODELALIASREQUEST']._serialized_end=895
+  _globals['_DELETEMODELALIASREQUEST']._serialized_start=897
+  _globals['_DELETEMODELALIASREQUEST']._serialized_end=942
+  _globals['_MODELSERVICE']._serialized_start=945
+  _globals['_MODELSERVICE']._serialized_end=1656
 # @@protoc_insertion_point(module_scope)

@@ -4,8 +4,10 @@ isort:skip_file
 """
 
 import builtins
+import collections.abc
 import dropnorm.v1.model_pb2
 import google.protobuf.descriptor
+import google.protobuf.internal.containers
 import google.protobuf.message
 import sys
 import typing
@@ -27,7 +29,7 @@ class PredictRequest(google.protobuf.message.Message):
     INPUTS_FIELD_NUMBER: builtins.int
     SAMPLING_FIELD_NUMBER: builtins.int
     model: builtins.str
-    """Name of the model, `trainingJobs/{id}`. Required."""
+    """Name of the model, `trainingJobs/{id}`, `models/{id}@{version}` or `models/{id}`. Required."""
     @property
     def inputs(self) -> dropnorm.v1.model_pb2.Tensor:
         """Raw inputs in the unit of the original data, `[inputs, *shape of one]`: numbers of any type, or
@@ -137,3 +139,137 @@ class DownloadModelExportResponse(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["data", b"data", "offset", b"offset"]) -> None: ...
 
 Global___DownloadModelExportResponse: typing_extensions.TypeAlias = DownloadModelExportResponse
+
+@typing.final
+class RegisterModelRequest(google.protobuf.message.Message):
+    """A request to make a job's model a version of a registered model."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    MODEL_ID_FIELD_NUMBER: builtins.int
+    TRAINING_JOB_FIELD_NUMBER: builtins.int
+    ALIAS_FIELD_NUMBER: builtins.int
+    model_id: builtins.str
+    """The id of the registered model. Limits: `[a-z]([a-z0-9-]{0,61}[a-z0-9])?`. Required."""
+    training_job: builtins.str
+    """Name of the job, `trainingJobs/{id}`. Required."""
+    alias: builtins.str
+    """An alias that means the version from then on. Limits: `[a-z]([a-z0-9-]{0,61}[a-z0-9])?`, but not
+    `latest`, and not `v` and a number, which MLflow keeps to itself. Default: none.
+    """
+    def __init__(
+        self,
+        *,
+        model_id: builtins.str = ...,
+        training_job: builtins.str = ...,
+        alias: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["alias", b"alias", "model_id", b"model_id", "training_job", b"training_job"]) -> None: ...
+
+Global___RegisterModelRequest: typing_extensions.TypeAlias = RegisterModelRequest
+
+@typing.final
+class GetModelRequest(google.protobuf.message.Message):
+    """A request to read a registered model."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """Name of the model, `models/{id}`. Required."""
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["name", b"name"]) -> None: ...
+
+Global___GetModelRequest: typing_extensions.TypeAlias = GetModelRequest
+
+@typing.final
+class ListModelsRequest(google.protobuf.message.Message):
+    """A request to list registered models."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    PAGE_SIZE_FIELD_NUMBER: builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    page_size: builtins.int
+    """Models wanted at most; there may be fewer although more pages follow. Limits: 0 to 1,000; more is
+    taken as 1,000, below 0 is INVALID_ARGUMENT. Default: 50.
+    """
+    page_token: builtins.str
+    """`next_page_token` of the page before. Default: the first page."""
+    def __init__(
+        self,
+        *,
+        page_size: builtins.int = ...,
+        page_token: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["page_size", b"page_size", "page_token", b"page_token"]) -> None: ...
+
+Global___ListModelsRequest: typing_extensions.TypeAlias = ListModelsRequest
+
+@typing.final
+class ListModelsResponse(google.protobuf.message.Message):
+    """A page of registered models."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    MODELS_FIELD_NUMBER: builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    next_page_token: builtins.str
+    """Gets the next page; empty: this was the last one."""
+    @property
+    def models(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[dropnorm.v1.model_pb2.Model]:
+        """The models of this page."""
+
+    def __init__(
+        self,
+        *,
+        models: collections.abc.Iterable[dropnorm.v1.model_pb2.Model] | None = ...,
+        next_page_token: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["models", b"models", "next_page_token", b"next_page_token"]) -> None: ...
+
+Global___ListModelsResponse: typing_extensions.TypeAlias = ListModelsResponse
+
+@typing.final
+class SetModelAliasRequest(google.protobuf.message.Message):
+    """A request to let an alias mean a version."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    ALIAS_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """Name of the version, `models/{id}@{version}`. Required."""
+    alias: builtins.str
+    """The alias. Limits: as in RegisterModelRequest. Required."""
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        alias: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["alias", b"alias", "name", b"name"]) -> None: ...
+
+Global___SetModelAliasRequest: typing_extensions.TypeAlias = SetModelAliasRequest
+
+@typing.final
+class DeleteModelAliasRequest(google.protobuf.message.Message):
+    """A request to take an alias away."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """Name of the version by its alias, `models/{id}@{alias}`. Required."""
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["name", b"name"]) -> None: ...
+
+Global___DeleteModelAliasRequest: typing_extensions.TypeAlias = DeleteModelAliasRequest

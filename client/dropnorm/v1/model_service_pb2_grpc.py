@@ -29,7 +29,10 @@ if _version_not_supported:
 class ModelServiceStub(object):
     """Uses the models that training jobs made.
 
-    A model is named by its job, `trainingJobs/{id}`. Errors are as in TrainingService.
+    A model is named by its job, `trainingJobs/{id}`, or, once it is registered, by `models/{id}@{version}`
+    with the number of a version or an alias, as AIP-162 names revisions; `models/{id}` is the newest
+    version. Registered models are those of MLflow's registry: what is changed there holds here.
+    Errors are as in TrainingService.
     """
 
     def __init__(self, channel):
@@ -58,12 +61,40 @@ class ModelServiceStub(object):
                 request_serializer=dropnorm_dot_v1_dot_model__service__pb2.DownloadModelExportRequest.SerializeToString,
                 response_deserializer=dropnorm_dot_v1_dot_model__service__pb2.DownloadModelExportResponse.FromString,
                 _registered_method=True)
+        self.RegisterModel = channel.unary_unary(
+                '/dropnorm.v1.ModelService/RegisterModel',
+                request_serializer=dropnorm_dot_v1_dot_model__service__pb2.RegisterModelRequest.SerializeToString,
+                response_deserializer=dropnorm_dot_v1_dot_model__pb2.ModelVersion.FromString,
+                _registered_method=True)
+        self.GetModel = channel.unary_unary(
+                '/dropnorm.v1.ModelService/GetModel',
+                request_serializer=dropnorm_dot_v1_dot_model__service__pb2.GetModelRequest.SerializeToString,
+                response_deserializer=dropnorm_dot_v1_dot_model__pb2.Model.FromString,
+                _registered_method=True)
+        self.ListModels = channel.unary_unary(
+                '/dropnorm.v1.ModelService/ListModels',
+                request_serializer=dropnorm_dot_v1_dot_model__service__pb2.ListModelsRequest.SerializeToString,
+                response_deserializer=dropnorm_dot_v1_dot_model__service__pb2.ListModelsResponse.FromString,
+                _registered_method=True)
+        self.SetModelAlias = channel.unary_unary(
+                '/dropnorm.v1.ModelService/SetModelAlias',
+                request_serializer=dropnorm_dot_v1_dot_model__service__pb2.SetModelAliasRequest.SerializeToString,
+                response_deserializer=dropnorm_dot_v1_dot_model__pb2.Model.FromString,
+                _registered_method=True)
+        self.DeleteModelAlias = channel.unary_unary(
+                '/dropnorm.v1.ModelService/DeleteModelAlias',
+                request_serializer=dropnorm_dot_v1_dot_model__service__pb2.DeleteModelAliasRequest.SerializeToString,
+                response_deserializer=dropnorm_dot_v1_dot_model__pb2.Model.FromString,
+                _registered_method=True)
 
 
 class ModelServiceServicer(object):
     """Uses the models that training jobs made.
 
-    A model is named by its job, `trainingJobs/{id}`. Errors are as in TrainingService.
+    A model is named by its job, `trainingJobs/{id}`, or, once it is registered, by `models/{id}@{version}`
+    with the number of a version or an alias, as AIP-162 names revisions; `models/{id}` is the newest
+    version. Registered models are those of MLflow's registry: what is changed there holds here.
+    Errors are as in TrainingService.
     """
 
     def Predict(self, request, context):
@@ -103,6 +134,44 @@ class ModelServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RegisterModel(self, request, context):
+        """Make the model of a job a version of a registered model, which is made when it is missing.
+
+        A repeat returns the version that is there. It waits until MLflow has the job's model: UNAVAILABLE,
+        try again. FAILED_PRECONDITION: the service mirrors nothing to MLflow, or there is no such model.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetModel(self, request, context):
+        """Read a registered model with its versions. NOT_FOUND: there is none of that name.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListModels(self, request, context):
+        """List registered models by name, a page at a time.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetModelAlias(self, request, context):
+        """Let an alias mean a version; it means no other of the same model from then on.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteModelAlias(self, request, context):
+        """Take an alias away. NOT_FOUND: there is none of that name.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ModelServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -126,6 +195,31 @@ def add_ModelServiceServicer_to_server(servicer, server):
                     request_deserializer=dropnorm_dot_v1_dot_model__service__pb2.DownloadModelExportRequest.FromString,
                     response_serializer=dropnorm_dot_v1_dot_model__service__pb2.DownloadModelExportResponse.SerializeToString,
             ),
+            'RegisterModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.RegisterModel,
+                    request_deserializer=dropnorm_dot_v1_dot_model__service__pb2.RegisterModelRequest.FromString,
+                    response_serializer=dropnorm_dot_v1_dot_model__pb2.ModelVersion.SerializeToString,
+            ),
+            'GetModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetModel,
+                    request_deserializer=dropnorm_dot_v1_dot_model__service__pb2.GetModelRequest.FromString,
+                    response_serializer=dropnorm_dot_v1_dot_model__pb2.Model.SerializeToString,
+            ),
+            'ListModels': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListModels,
+                    request_deserializer=dropnorm_dot_v1_dot_model__service__pb2.ListModelsRequest.FromString,
+                    response_serializer=dropnorm_dot_v1_dot_model__service__pb2.ListModelsResponse.SerializeToString,
+            ),
+            'SetModelAlias': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetModelAlias,
+                    request_deserializer=dropnorm_dot_v1_dot_model__service__pb2.SetModelAliasRequest.FromString,
+                    response_serializer=dropnorm_dot_v1_dot_model__pb2.Model.SerializeToString,
+            ),
+            'DeleteModelAlias': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteModelAlias,
+                    request_deserializer=dropnorm_dot_v1_dot_model__service__pb2.DeleteModelAliasRequest.FromString,
+                    response_serializer=dropnorm_dot_v1_dot_model__pb2.Model.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'dropnorm.v1.ModelService', rpc_method_handlers)
@@ -137,7 +231,10 @@ def add_ModelServiceServicer_to_server(servicer, server):
 class ModelService(object):
     """Uses the models that training jobs made.
 
-    A model is named by its job, `trainingJobs/{id}`. Errors are as in TrainingService.
+    A model is named by its job, `trainingJobs/{id}`, or, once it is registered, by `models/{id}@{version}`
+    with the number of a version or an alias, as AIP-162 names revisions; `models/{id}` is the newest
+    version. Registered models are those of MLflow's registry: what is changed there holds here.
+    Errors are as in TrainingService.
     """
 
     @staticmethod
@@ -238,6 +335,141 @@ class ModelService(object):
             '/dropnorm.v1.ModelService/DownloadModelExport',
             dropnorm_dot_v1_dot_model__service__pb2.DownloadModelExportRequest.SerializeToString,
             dropnorm_dot_v1_dot_model__service__pb2.DownloadModelExportResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RegisterModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dropnorm.v1.ModelService/RegisterModel',
+            dropnorm_dot_v1_dot_model__service__pb2.RegisterModelRequest.SerializeToString,
+            dropnorm_dot_v1_dot_model__pb2.ModelVersion.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dropnorm.v1.ModelService/GetModel',
+            dropnorm_dot_v1_dot_model__service__pb2.GetModelRequest.SerializeToString,
+            dropnorm_dot_v1_dot_model__pb2.Model.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListModels(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dropnorm.v1.ModelService/ListModels',
+            dropnorm_dot_v1_dot_model__service__pb2.ListModelsRequest.SerializeToString,
+            dropnorm_dot_v1_dot_model__service__pb2.ListModelsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetModelAlias(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dropnorm.v1.ModelService/SetModelAlias',
+            dropnorm_dot_v1_dot_model__service__pb2.SetModelAliasRequest.SerializeToString,
+            dropnorm_dot_v1_dot_model__pb2.Model.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteModelAlias(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dropnorm.v1.ModelService/DeleteModelAlias',
+            dropnorm_dot_v1_dot_model__service__pb2.DeleteModelAliasRequest.SerializeToString,
+            dropnorm_dot_v1_dot_model__pb2.Model.FromString,
             options,
             channel_credentials,
             insecure,

@@ -90,10 +90,93 @@ _ModelServiceDownloadModelExportType = typing_extensions.TypeVar(
     ],
 )
 
-class ModelServiceStub(typing.Generic[_ModelServicePredictType, _ModelServiceExportModelType, _ModelServiceGetModelExportType, _ModelServiceDownloadModelExportType]):
+_ModelServiceRegisterModelType = typing_extensions.TypeVar(
+    '_ModelServiceRegisterModelType',
+    grpc.UnaryUnaryMultiCallable[
+        dropnorm.v1.model_service_pb2.RegisterModelRequest,
+        dropnorm.v1.model_pb2.ModelVersion,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        dropnorm.v1.model_service_pb2.RegisterModelRequest,
+        dropnorm.v1.model_pb2.ModelVersion,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        dropnorm.v1.model_service_pb2.RegisterModelRequest,
+        dropnorm.v1.model_pb2.ModelVersion,
+    ],
+)
+
+_ModelServiceGetModelType = typing_extensions.TypeVar(
+    '_ModelServiceGetModelType',
+    grpc.UnaryUnaryMultiCallable[
+        dropnorm.v1.model_service_pb2.GetModelRequest,
+        dropnorm.v1.model_pb2.Model,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        dropnorm.v1.model_service_pb2.GetModelRequest,
+        dropnorm.v1.model_pb2.Model,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        dropnorm.v1.model_service_pb2.GetModelRequest,
+        dropnorm.v1.model_pb2.Model,
+    ],
+)
+
+_ModelServiceListModelsType = typing_extensions.TypeVar(
+    '_ModelServiceListModelsType',
+    grpc.UnaryUnaryMultiCallable[
+        dropnorm.v1.model_service_pb2.ListModelsRequest,
+        dropnorm.v1.model_service_pb2.ListModelsResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        dropnorm.v1.model_service_pb2.ListModelsRequest,
+        dropnorm.v1.model_service_pb2.ListModelsResponse,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        dropnorm.v1.model_service_pb2.ListModelsRequest,
+        dropnorm.v1.model_service_pb2.ListModelsResponse,
+    ],
+)
+
+_ModelServiceSetModelAliasType = typing_extensions.TypeVar(
+    '_ModelServiceSetModelAliasType',
+    grpc.UnaryUnaryMultiCallable[
+        dropnorm.v1.model_service_pb2.SetModelAliasRequest,
+        dropnorm.v1.model_pb2.Model,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        dropnorm.v1.model_service_pb2.SetModelAliasRequest,
+        dropnorm.v1.model_pb2.Model,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        dropnorm.v1.model_service_pb2.SetModelAliasRequest,
+        dropnorm.v1.model_pb2.Model,
+    ],
+)
+
+_ModelServiceDeleteModelAliasType = typing_extensions.TypeVar(
+    '_ModelServiceDeleteModelAliasType',
+    grpc.UnaryUnaryMultiCallable[
+        dropnorm.v1.model_service_pb2.DeleteModelAliasRequest,
+        dropnorm.v1.model_pb2.Model,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        dropnorm.v1.model_service_pb2.DeleteModelAliasRequest,
+        dropnorm.v1.model_pb2.Model,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        dropnorm.v1.model_service_pb2.DeleteModelAliasRequest,
+        dropnorm.v1.model_pb2.Model,
+    ],
+)
+
+class ModelServiceStub(typing.Generic[_ModelServicePredictType, _ModelServiceExportModelType, _ModelServiceGetModelExportType, _ModelServiceDownloadModelExportType, _ModelServiceRegisterModelType, _ModelServiceGetModelType, _ModelServiceListModelsType, _ModelServiceSetModelAliasType, _ModelServiceDeleteModelAliasType]):
     """Uses the models that training jobs made.
 
-    A model is named by its job, `trainingJobs/{id}`. Errors are as in TrainingService.
+    A model is named by its job, `trainingJobs/{id}`, or, once it is registered, by `models/{id}@{version}`
+    with the number of a version or an alias, as AIP-162 names revisions; `models/{id}` is the newest
+    version. Registered models are those of MLflow's registry: what is changed there holds here.
+    Errors are as in TrainingService.
     """
 
     @typing.overload
@@ -114,6 +197,26 @@ class ModelServiceStub(typing.Generic[_ModelServicePredictType, _ModelServiceExp
             dropnorm.v1.model_service_pb2.DownloadModelExportRequest,
             dropnorm.v1.model_service_pb2.DownloadModelExportResponse,
         ],
+        grpc.UnaryUnaryMultiCallable[
+            dropnorm.v1.model_service_pb2.RegisterModelRequest,
+            dropnorm.v1.model_pb2.ModelVersion,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            dropnorm.v1.model_service_pb2.GetModelRequest,
+            dropnorm.v1.model_pb2.Model,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            dropnorm.v1.model_service_pb2.ListModelsRequest,
+            dropnorm.v1.model_service_pb2.ListModelsResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            dropnorm.v1.model_service_pb2.SetModelAliasRequest,
+            dropnorm.v1.model_pb2.Model,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            dropnorm.v1.model_service_pb2.DeleteModelAliasRequest,
+            dropnorm.v1.model_pb2.Model,
+        ],
     ], channel: grpc.Channel) -> None: ...
 
     @typing.overload
@@ -133,6 +236,26 @@ class ModelServiceStub(typing.Generic[_ModelServicePredictType, _ModelServiceExp
         grpc.aio.UnaryStreamMultiCallable[
             dropnorm.v1.model_service_pb2.DownloadModelExportRequest,
             dropnorm.v1.model_service_pb2.DownloadModelExportResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            dropnorm.v1.model_service_pb2.RegisterModelRequest,
+            dropnorm.v1.model_pb2.ModelVersion,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            dropnorm.v1.model_service_pb2.GetModelRequest,
+            dropnorm.v1.model_pb2.Model,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            dropnorm.v1.model_service_pb2.ListModelsRequest,
+            dropnorm.v1.model_service_pb2.ListModelsResponse,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            dropnorm.v1.model_service_pb2.SetModelAliasRequest,
+            dropnorm.v1.model_pb2.Model,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
+            dropnorm.v1.model_service_pb2.DeleteModelAliasRequest,
+            dropnorm.v1.model_pb2.Model,
         ],
     ], channel: grpc.aio.Channel) -> None: ...
 
@@ -160,6 +283,25 @@ class ModelServiceStub(typing.Generic[_ModelServicePredictType, _ModelServiceExp
     NOT_FOUND: there is none. A client whose connection broke calls again with the bytes that it has.
     """
 
+    RegisterModel: _ModelServiceRegisterModelType
+    """Make the model of a job a version of a registered model, which is made when it is missing.
+
+    A repeat returns the version that is there. It waits until MLflow has the job's model: UNAVAILABLE,
+    try again. FAILED_PRECONDITION: the service mirrors nothing to MLflow, or there is no such model.
+    """
+
+    GetModel: _ModelServiceGetModelType
+    """Read a registered model with its versions. NOT_FOUND: there is none of that name."""
+
+    ListModels: _ModelServiceListModelsType
+    """List registered models by name, a page at a time."""
+
+    SetModelAlias: _ModelServiceSetModelAliasType
+    """Let an alias mean a version; it means no other of the same model from then on."""
+
+    DeleteModelAlias: _ModelServiceDeleteModelAliasType
+    """Take an alias away. NOT_FOUND: there is none of that name."""
+
 ModelServiceAsyncStub: typing_extensions.TypeAlias = ModelServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
         dropnorm.v1.model_service_pb2.PredictRequest,
@@ -177,12 +319,35 @@ ModelServiceAsyncStub: typing_extensions.TypeAlias = ModelServiceStub[
         dropnorm.v1.model_service_pb2.DownloadModelExportRequest,
         dropnorm.v1.model_service_pb2.DownloadModelExportResponse,
     ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        dropnorm.v1.model_service_pb2.RegisterModelRequest,
+        dropnorm.v1.model_pb2.ModelVersion,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        dropnorm.v1.model_service_pb2.GetModelRequest,
+        dropnorm.v1.model_pb2.Model,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        dropnorm.v1.model_service_pb2.ListModelsRequest,
+        dropnorm.v1.model_service_pb2.ListModelsResponse,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        dropnorm.v1.model_service_pb2.SetModelAliasRequest,
+        dropnorm.v1.model_pb2.Model,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        dropnorm.v1.model_service_pb2.DeleteModelAliasRequest,
+        dropnorm.v1.model_pb2.Model,
+    ],
 ]
 
 class ModelServiceServicer(metaclass=abc.ABCMeta):
     """Uses the models that training jobs made.
 
-    A model is named by its job, `trainingJobs/{id}`. Errors are as in TrainingService.
+    A model is named by its job, `trainingJobs/{id}`, or, once it is registered, by `models/{id}@{version}`
+    with the number of a version or an alias, as AIP-162 names revisions; `models/{id}` is the newest
+    version. Registered models are those of MLflow's registry: what is changed there holds here.
+    Errors are as in TrainingService.
     """
 
     @abc.abstractmethod
@@ -228,5 +393,49 @@ class ModelServiceServicer(metaclass=abc.ABCMeta):
 
         NOT_FOUND: there is none. A client whose connection broke calls again with the bytes that it has.
         """
+
+    @abc.abstractmethod
+    def RegisterModel(
+        self,
+        request: dropnorm.v1.model_service_pb2.RegisterModelRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[dropnorm.v1.model_pb2.ModelVersion, collections.abc.Awaitable[dropnorm.v1.model_pb2.ModelVersion]]:
+        """Make the model of a job a version of a registered model, which is made when it is missing.
+
+        A repeat returns the version that is there. It waits until MLflow has the job's model: UNAVAILABLE,
+        try again. FAILED_PRECONDITION: the service mirrors nothing to MLflow, or there is no such model.
+        """
+
+    @abc.abstractmethod
+    def GetModel(
+        self,
+        request: dropnorm.v1.model_service_pb2.GetModelRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[dropnorm.v1.model_pb2.Model, collections.abc.Awaitable[dropnorm.v1.model_pb2.Model]]:
+        """Read a registered model with its versions. NOT_FOUND: there is none of that name."""
+
+    @abc.abstractmethod
+    def ListModels(
+        self,
+        request: dropnorm.v1.model_service_pb2.ListModelsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[dropnorm.v1.model_service_pb2.ListModelsResponse, collections.abc.Awaitable[dropnorm.v1.model_service_pb2.ListModelsResponse]]:
+        """List registered models by name, a page at a time."""
+
+    @abc.abstractmethod
+    def SetModelAlias(
+        self,
+        request: dropnorm.v1.model_service_pb2.SetModelAliasRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[dropnorm.v1.model_pb2.Model, collections.abc.Awaitable[dropnorm.v1.model_pb2.Model]]:
+        """Let an alias mean a version; it means no other of the same model from then on."""
+
+    @abc.abstractmethod
+    def DeleteModelAlias(
+        self,
+        request: dropnorm.v1.model_service_pb2.DeleteModelAliasRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[dropnorm.v1.model_pb2.Model, collections.abc.Awaitable[dropnorm.v1.model_pb2.Model]]:
+        """Take an alias away. NOT_FOUND: there is none of that name."""
 
 def add_ModelServiceServicer_to_server(servicer: ModelServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

@@ -28,6 +28,9 @@ STATUS: dict[type[errors.ServiceError], grpc.StatusCode] = {
     errors.JobAlreadyExists: grpc.StatusCode.ALREADY_EXISTS,
     errors.WrongState: grpc.StatusCode.FAILED_PRECONDITION,
     errors.ModelUnusable: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.ModelNotFound: grpc.StatusCode.NOT_FOUND,
+    errors.NoRegistry: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.RegistryUnavailable: grpc.StatusCode.UNAVAILABLE,
     errors.ExportNotFound: grpc.StatusCode.NOT_FOUND,
     errors.CannotExport: grpc.StatusCode.FAILED_PRECONDITION,
     errors.ExportDeviates: grpc.StatusCode.FAILED_PRECONDITION,
@@ -52,6 +55,7 @@ _MAX_TEXT_BYTES = 400
 
 _JOB_TYPE = f"{ERROR_DOMAIN}/TrainingJob"
 _DATASET_TYPE = f"{ERROR_DOMAIN}/Dataset"
+_MODEL_TYPE = f"{ERROR_DOMAIN}/Model"
 _EXPORT_TYPE = f"{ERROR_DOMAIN}/ModelExport"
 
 
@@ -99,6 +103,12 @@ def _more_details(error: errors.ServiceError) -> Iterator[Message]:
                 type="IN_USE", subject=error.metadata["dataset"], description=_cut(error.message)
             )
             yield failure
+        case errors.ModelNotFound():
+            yield error_details_pb2.ResourceInfo(
+                resource_type=_MODEL_TYPE,
+                resource_name=error.metadata["model"],
+                description=_cut(error.message),
+            )
         case errors.ExportNotFound():
             yield error_details_pb2.ResourceInfo(
                 resource_type=_EXPORT_TYPE,

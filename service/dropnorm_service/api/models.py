@@ -8,13 +8,15 @@ from typing import Any
 import grpc
 
 from dropnorm import wire
+from dropnorm.results import Model
 from dropnorm.spec import DropoutSampling, ExportSettings, Tensor
 from dropnorm.v1 import model_pb2
 from dropnorm.v1 import model_service_pb2 as pb
 from dropnorm.v1.model_service_pb2_grpc import ModelServiceServicer
-from dropnorm_service.api.names import export_ids_of, job_id_of
-from dropnorm_service.jobs.errors import Collector
+from dropnorm_service.api.names import export_ids_of, job_id_of, model_of, version_of
+from dropnorm_service.jobs.errors import Collector, InvalidRequest
 from dropnorm_service.jobs.models import ModelService
+from dropnorm_service.jobs.registered import check_alias, check_model_id
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -24,12 +26,13 @@ class ModelServicer(ModelServiceServicer):
 
     def __init__(self, models: ModelService) -> None:
         self._models = models
+        self._registered = models.registered
 
     async def Predict(self, request: pb.PredictRequest, context: Context) -> Any:
         wrong = Collector()
         sampling = None
         with wrong:
-            model = job_id_of(request.model, "model")
+            model = model_of(request.model, "model")
         with wrong:
             inputs = wire.from_message(request.inputs, Tensor, path="inputs")
         with wrong:
@@ -42,7 +45,7 @@ class ModelServicer(ModelServiceServicer):
     async def ExportModel(self, request: pb.ExportModelRequest, context: Context) -> Any:
         wrong = Collector()
         with wrong:
-            model = job_id_of(request.model, "model")
+            model = model_of(request.model, "model")
         with wrong:
             settings = wire.from_message(request.settings, ExportSettings, path="settings")
         wrong.settle()
@@ -59,3 +62,46 @@ class ModelServicer(ModelServiceServicer):
         ids = export_ids_of(request.name)
         async for offset, data in self._models.download(*ids, request.offset):
             yield pb.DownloadModelExportResponse(offset=offset, data=data)
+
+    async def RegisterModel(self, request: pb.RegisterModelRequest, context: Context) -> Any:
+        wrong = Collector()
+        with wrong:
+            check_model_id(request.model_id)
+        with wrong:
+            job_id = job_id_of(request.training_job, "training_job")
+        with wrong:
+            check_alias(request.alias, required=False)
+        wrong.settle()
+        version = await self._registered.register(request.model_id, job_id, request.alias)
+        return wire.to_message(version, model_pb2.ModelVersion)
+
+    async def GetModel(self, request: pb.GetModelRequest, context: Context) -> Any:
+        asked = version_of(request.name)
+        if asked.version or asked.alias:
+            text = "a registered model's name is models/{id}, without a version"
+            raise InvalidRequest.of("name", text)
+        return _message(await self._registered.get(asked.model_id))
+
+    async def ListModels(self, request: pb.ListModelsRequest, context: Context) -> Any:
+        page = await self._registered.list(request.page_size, request.page_token)
+        models = map(_message, page.models)
+        return pb.ListModelsResponse(models=models, next_page_token=page.next_page_token)
+
+    async def SetModelAlias(self, request: pb.SetModelAliasRequest, context: Context) -> Any:
+        wrong = Collector()
+        with wrong:
+            asked = version_of(request.name)
+        with wrong:
+            check_alias(request.alias, required=True)
+        wrong.settle()
+        return _message(await self._registered.set_alias(asked, request.alias))
+
+    async def DeleteModelAlias(self, request: pb.DeleteModelAliasRequest, context: Context) -> Any:
+        asked = version_of(request.name)
+        if not asked.alias:
+            raise InvalidRequest.of("name", "name the alias, models/{id}@{alias}")
+        return _message(await self._registered.delete_alias(asked.model_id, asked.alias))
+
+
+def _message(model: Model) -> model_pb2.Model:
+    return wire.to_message(model, model_pb2.Model)

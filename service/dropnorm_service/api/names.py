@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 
 from dropnorm_service.jobs.errors import InvalidRequest
+from dropnorm_service.jobs.registered import Registered
 
 _ID = r"([a-z](?:[a-z0-9-]{0,61}[a-z0-9])?)"
 _JOB = re.compile(f"trainingJobs/{_ID}")
+_MODEL = re.compile(f"models/{_ID}")
+_VERSION = re.compile(f"models/{_ID}@(?:([1-9][0-9]{{0,8}})|{_ID})")
 _EXPORT = re.compile(f"trainingJobs/{_ID}/exports/{_ID}")
 
 
@@ -34,3 +37,31 @@ def export_ids_of(name: str) -> tuple[str, str]:
         text = f"an export's name is trainingJobs/{{id}}/exports/{{export}}, not {name[:80]!r}"
         raise InvalidRequest.of("name", text)
     return match[1], match[2]
+
+
+def model_of(name: str, field: str = "name") -> str | Registered:
+    """The id of the job, or the registered model, that a model's name means.
+
+    Raises:
+        InvalidRequest: it is no model's name.
+    """
+    if match := _JOB.fullmatch(name):
+        return match[1]
+    return version_of(name, field)
+
+
+def version_of(name: str, field: str = "name") -> Registered:
+    """A version of a registered model by its number or an alias, or the newest.
+
+    Raises:
+        InvalidRequest: it is no registered model's name.
+    """
+    if match := _MODEL.fullmatch(name):
+        return Registered(match[1])
+    if match := _VERSION.fullmatch(name):
+        return Registered(match[1], int(match[2]) if match[2] else None, match[3] or "")
+    text = (
+        "a model's name is trainingJobs/{id}, models/{id} or models/{id}@{version}, with a number or an alias, "
+        f"not {name[:80]!r}"
+    )
+    raise InvalidRequest.of(field, text)

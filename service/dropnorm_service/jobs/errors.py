@@ -9,12 +9,15 @@ ServiceError
 +-- JobAlreadyExists
 +-- WrongState              the job's state does not allow it
 +-- ModelUnusable           the job's model is not there, or damaged
++-- ModelNotFound           no registered model, version or alias of that name
++-- NoRegistry              the service runs without MLflow
 +-- ExportNotFound
 +-- CannotExport            the model does not go into that form
 |   +-- ExportDeviates      it does, but not exactly enough
 +-- PlannerUnavailable
 +-- PredictorUnavailable
 +-- ExporterUnavailable
++-- RegistryUnavailable
 +-- StoreUnavailable
 +-- ShuttingDown
 """
@@ -193,6 +196,27 @@ class ModelUnusable(ServiceError):
         )
 
 
+class ModelNotFound(ServiceError):
+    """There is no registered model, version or alias of that name."""
+
+    reason = "MODEL_NOT_FOUND"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"There is no registered model {name}.", {"model": name})
+
+
+class NoRegistry(ServiceError):
+    """The service runs without MLflow, whose registry has the registered models."""
+
+    reason = "NO_REGISTRY"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This service mirrors nothing to MLflow, so it has no registered models; name a model by its job, "
+            "trainingJobs/{id}, or start the service with tracking."
+        )
+
+
 class ExportNotFound(ServiceError):
     """There is no such export."""
 
@@ -238,6 +262,12 @@ class ExporterUnavailable(ServiceError):
     reason = "EXPORTER_UNAVAILABLE"
 
 
+class RegistryUnavailable(ServiceError):
+    """MLflow's registry does not answer, or does not have a job's model yet."""
+
+    reason = "REGISTRY_UNAVAILABLE"
+
+
 class StoreUnavailable(ServiceError):
     """The database does not answer, or cannot write."""
 
@@ -262,12 +292,15 @@ SERVICE_ERRORS: tuple[type[ServiceError], ...] = (
     WrongState,
     RequestIdReused,
     ModelUnusable,
+    ModelNotFound,
+    NoRegistry,
     ExportNotFound,
     CannotExport,
     ExportDeviates,
     PlannerUnavailable,
     PredictorUnavailable,
     ExporterUnavailable,
+    RegistryUnavailable,
     StoreUnavailable,
     ShuttingDown,
 )

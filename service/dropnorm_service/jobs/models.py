@@ -6,10 +6,11 @@ import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-from dropnorm.results import ModelExport, Prediction, State, TrainingJob
+from dropnorm.results import ModelExport, Prediction
 from dropnorm.spec import DropoutSampling, ExportSettings, Tensor
-from dropnorm_service.jobs.errors import ExportNotFound, InvalidRequest, WrongState
+from dropnorm_service.jobs.errors import ExportNotFound, InvalidRequest
 from dropnorm_service.jobs.ports import EXPORTS, MODEL, Exporter, Predictor
+from dropnorm_service.jobs.registered import Registered, RegisteredModels, trained
 from dropnorm_service.jobs.service import JobService
 
 _PIECE_BYTES = 2**20
@@ -19,45 +20,63 @@ _FACTS = "export.json"
 class ModelService:
     """Runs trained models, and gives them out in other forms.
 
-    A model is given by the id of its job. An export lives in its job's folder, and goes with it.
+    A model is given by the id of its job, or as a registered one. An export lives in its job's folder, and
+    goes with it.
 
     Args:
         jobs: what trained them.
         predictor: what runs them.
         exporter: what writes them.
+        registered: the registered ones.
     """
 
-    def __init__(self, jobs: JobService, predictor: Predictor, exporter: Exporter) -> None:
+    def __init__(
+        self,
+        jobs: JobService,
+        predictor: Predictor,
+        exporter: Exporter,
+        registered: RegisteredModels,
+    ) -> None:
+        self.registered = registered
         self._jobs = jobs
         self._predictor = predictor
         self._exporter = exporter
 
     async def predict(
-        self, job_id: str, inputs: Tensor, sampling: DropoutSampling | None = None
+        self, model: str | Registered, inputs: Tensor, sampling: DropoutSampling | None = None
     ) -> Prediction:
-        """What the model of a job says of raw inputs.
+        """What a model says of raw inputs.
 
         Raises:
-            JobNotFound: there is no such job.
+            JobNotFound, ModelNotFound: there is no such job, or no such registered model.
             WrongState: it has not succeeded, so there is no model.
             InvalidSpecError: the inputs are not what the model takes, or it drops nothing.
             ModelUnusable: its files are damaged.
             PredictorUnavailable: no answer within the limit.
         """
-        job = await self._trained(job_id)
-        folder = self._jobs.folder_of(job_id) / MODEL
-        return await self._predictor.predict(job.name, folder, inputs, sampling)
+        if isinstance(model, Registered):
+            version = await self.registered.find(model)
+            name, folder = version.training_job, self.registered.folder_of(version)
+        else:
+            name = (await trained(self._jobs, model)).name
+            folder = self._jobs.folder_of(model) / MODEL
+        return await self._predictor.predict(name, folder, inputs, sampling)
 
-    async def export(self, job_id: str, settings: ExportSettings) -> ModelExport:
-        """Write the model of a job in another form, with proof; the same form's last export is replaced.
+    async def export(self, model: str | Registered, settings: ExportSettings) -> ModelExport:
+        """Write a model in another form, with proof; the same form's last export is replaced.
 
         Raises:
-            JobNotFound, WrongState, ModelUnusable: as in `predict`.
+            JobNotFound: the job is not there any more, and a proof needs its data.
+            ModelNotFound, WrongState, ModelUnusable: as in `predict`.
             CannotExport: the model does not go into that form.
             ExportDeviates: it does, but not exactly enough.
             ExporterUnavailable: no answer within the limit.
         """
-        job = await self._trained(job_id)
+        job_id = model
+        if isinstance(model, Registered):
+            job_id = (await self.registered.find(model)).training_job.rpartition("/")[2]
+        assert isinstance(job_id, str)
+        job = await trained(self._jobs, job_id)
         export_id = settings.format + ("-folded" if settings.fold_batch_norm else "")
         return await self._exporter.export(
             job.name,
@@ -109,13 +128,3 @@ class ModelService:
 
     def _folder(self, job_id: str, export_id: str) -> Path:
         return self._jobs.folder_of(job_id) / EXPORTS / export_id
-
-    async def _trained(self, job_id: str) -> TrainingJob:
-        job = await self._jobs.get(job_id)
-        if job.state is not State.SUCCEEDED:
-            raise WrongState(
-                job.name,
-                job.state,
-                f"{job.name} is {job.state.name}, and only a job that has SUCCEEDED has a model.",
-            )
-        return job

@@ -11,7 +11,9 @@ from typing import Literal, Protocol
 from dropnorm.results import (
     Event,
     JobError,
+    Model,
     ModelExport,
+    ModelVersion,
     Payload,
     Plan,
     Prediction,
@@ -159,6 +161,57 @@ class Exporter(Protocol):
             ModelUnusable: the model is not there, or damaged.
             CannotExport: it does not go into that form, or not exactly enough.
             ExporterUnavailable: no answer within the limit.
+        """
+
+
+@dataclass(frozen=True)
+class ModelPage:
+    """Registered models, and the token of the next page; only an empty one ends."""
+
+    models: tuple[Model, ...] = ()
+    next_page_token: str = ""
+
+
+class Registry(Protocol):
+    """Registered models: versions and aliases. Every method may raise RegistryUnavailable."""
+
+    async def register(
+        self, model_id: str, job: TrainingJob, *, sha256: str, alias: str
+    ) -> ModelVersion | None:
+        """Make a job's model a version, unless it is one already; None: it is not there yet, ask again.
+
+        Args:
+            model_id: the registered model, made when it is missing.
+            job: its run is known.
+            sha256: of the weights.
+            alias: means the version from then on; empty: none does.
+
+        Raises:
+            ModelUnusable: there will be no such model.
+        """
+
+    async def get(self, model_id: str) -> Model:
+        """A registered model with its versions, the newest first.
+
+        Raises:
+            ModelNotFound: there is none.
+        """
+
+    async def list(self, page_size: int, page_token: str) -> ModelPage:
+        """A page of registered models, by name."""
+
+    async def set_alias(self, model_id: str, alias: str, version: int) -> Model:
+        """Let an alias mean a version, and no other.
+
+        Raises:
+            ModelNotFound: there is no such version.
+        """
+
+    async def delete_alias(self, model_id: str, alias: str) -> Model:
+        """Take an alias away.
+
+        Raises:
+            ModelNotFound: there is none.
         """
 
 

@@ -2,6 +2,7 @@
 
 from dropnorm_service.tracking.config import TrackingConfig
 from dropnorm_service.tracking.errors import UnsupportedTrackingUri
+from dropnorm_service.tracking.registry import MlflowRegistry
 from dropnorm_service.tracking.tracker import Tracker
 
-__all__ = ["Tracker", "TrackingConfig", "UnsupportedTrackingUri"]
+__all__ = ["MlflowRegistry", "Tracker", "TrackingConfig", "UnsupportedTrackingUri"]

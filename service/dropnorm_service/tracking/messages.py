@@ -8,7 +8,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from dropnorm.results import Event, TrainingJob
+from dropnorm.results import Event, Model, TrainingJob
 from dropnorm_service.tracking.config import TrackingConfig
 
 
@@ -19,6 +19,8 @@ class Role(StrEnum):
     """Runs, parameters, metrics, tags, data sets: everything that goes to the tracking store, in milliseconds."""
     ARTIFACTS = "artifacts"
     """Files, pictures and the model of an ended job, which take seconds and go to the artifact store."""
+    REGISTRY = "registry"
+    """Registered models: versions and aliases, as they are asked for."""
 
     @property
     def cursor(self) -> str:
@@ -72,6 +74,80 @@ class Batch(Message):
     """Processes have died of it. Nothing of it is to be written but that it is missing."""
 
 
+class Register(Message):
+    """Make the model of a job a version of a registered model."""
+
+    kind: Literal["register"] = "register"
+    model_id: str
+    training_job: str
+    """Name of the job."""
+    run_id: str
+    """MLflow's id of its run."""
+    sha256: str
+    """SHA-256 (hex) of the weights; a model with the same ones is this version already."""
+    alias: str
+    """Means the version from then on; empty: none does."""
+
+
+class FindModel(Message):
+    """Look a registered model up."""
+
+    kind: Literal["find"] = "find"
+    model_id: str
+
+
+class ListRegistered(Message):
+    """List registered models by name."""
+
+    kind: Literal["list"] = "list"
+    page_size: int
+    page_token: str
+
+
+class SetAlias(Message):
+    """Let an alias mean a version."""
+
+    kind: Literal["set_alias"] = "set_alias"
+    model_id: str
+    alias: str
+    version: int
+
+
+class DeleteAlias(Message):
+    """Take an alias away."""
+
+    kind: Literal["delete_alias"] = "delete_alias"
+    model_id: str
+    alias: str
+
+
+RegistryRequest: TypeAlias = Register | FindModel | ListRegistered | SetAlias | DeleteAlias
+registry_requests: TypeAdapter[RegistryRequest] = TypeAdapter(
+    Annotated[RegistryRequest, Field(discriminator="kind")]
+)
+
+
+class RegistryPage(Message):
+    """Registered models: the one that was spoken of, or a page of all."""
+
+    kind: Literal["models"] = "models"
+    models: tuple[Model, ...]
+    next_page_token: str = ""
+
+
+class Pending(Message):
+    """MLflow does not have the model of the job yet."""
+
+    kind: Literal["pending"] = "pending"
+
+
+class Missing(Message):
+    """The registry has nothing of that name."""
+
+    kind: Literal["missing"] = "missing"
+    reason: str
+
+
 class Ready(Message):
     """The store can be used."""
 
@@ -108,5 +184,7 @@ class LogRecord(Message):
     message: str
 
 
-Reply: TypeAlias = Ready | RunMade | Done | Unavailable | LogRecord
+Reply: TypeAlias = (
+    Ready | RunMade | Done | Unavailable | LogRecord | RegistryPage | Pending | Missing
+)
 replies: TypeAdapter[Reply] = TypeAdapter(Annotated[Reply, Field(discriminator="kind")])

@@ -22,6 +22,7 @@ from dropnorm_service.tracking.messages import (
 )
 
 _REPLY_TIMEOUT = 900.0
+_LONGEST_LINE = 2**26  # a page of registered models, each with its versions
 
 CLOSING_TIME = 5.0
 """Seconds in which a process may finish what it does."""
@@ -72,6 +73,7 @@ class MirrorProcess:
                 "dropnorm_service.tracking.mirror",
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
+                limit=_LONGEST_LINE,
                 # Nothing leaves the machine but what goes to the tracking store.
                 env=os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"},
             )
@@ -90,6 +92,17 @@ class MirrorProcess:
         assert self._process is not None
         await self._exchange(self._process, batch)
 
+    async def ask(self, request: Message) -> Reply:
+        """What the process answers to a request.
+
+        Raises:
+            MlflowUnavailable: MLflow cannot be reached.
+            ProcessEnded: the process died.
+        """
+        await self.prepare()
+        assert self._process is not None
+        return await self._exchange(self._process, request)
+
     async def close(self, within: float = CLOSING_TIME) -> None:
         """Let the process end: it may finish what it does now, for some seconds, and is then killed."""
         process, self._process, self._ready = self._process, None, False
@@ -103,10 +116,10 @@ class MirrorProcess:
         except TimeoutError:
             await _kill(process)
 
-    async def _exchange(self, process: asyncio.subprocess.Process, message: Message) -> None:
+    async def _exchange(self, process: asyncio.subprocess.Process, message: Message) -> Reply:
         try:
             async with asyncio.timeout(_REPLY_TIMEOUT) as limit:
-                await self._converse(process, message)
+                return await self._converse(process, message)
         except MlflowUnavailable:
             raise
         except Exception as error:
@@ -117,7 +130,7 @@ class MirrorProcess:
                 raise ProcessEnded("killed, since it did not answer") from error
             raise
 
-    async def _converse(self, process: asyncio.subprocess.Process, message: Message) -> None:
+    async def _converse(self, process: asyncio.subprocess.Process, message: Message) -> Reply:
         await _send(process, message)
         while True:
             reply = await _receive(process)
@@ -128,7 +141,7 @@ class MirrorProcess:
             elif isinstance(reply, Unavailable):
                 raise MlflowUnavailable(reply.reason)
             else:
-                return
+                return reply
 
 
 async def _send(process: asyncio.subprocess.Process, message: Message) -> None:

@@ -14,6 +14,7 @@ from dropnorm.v1.model_service_pb2_grpc import ModelServiceStub
 from dropnorm.v1.training_service_pb2_grpc import TrainingServiceStub
 from dropnorm_service.api.server import ApiServer
 from dropnorm_service.jobs.models import ModelService
+from dropnorm_service.jobs.registered import RegisteredModels
 
 __all__ = ["bench", "channel", "models", "store", "stub"]
 
@@ -21,7 +22,12 @@ __all__ = ["bench", "channel", "models", "store", "stub"]
 @pytest.fixture
 async def channel(bench: Bench, tmp_path: Path) -> AsyncIterator[grpc.aio.Channel]:
     """A connection to the service."""
-    models = ModelService(bench.service, BenchPredictor(), BenchExporter())
+    models = ModelService(
+        bench.service,
+        BenchPredictor(),
+        BenchExporter(),
+        RegisteredModels(bench.service, None, tmp_path / "models"),
+    )
     server = ApiServer(bench.service, Folder(tmp_path / "uploads").service, models)
     address = await server.start("127.0.0.1", 0)
     async with grpc.aio.insecure_channel(address) as channel:

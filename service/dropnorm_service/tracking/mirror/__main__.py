@@ -9,7 +9,8 @@ import signal
 import sys
 import threading
 import warnings
-from functools import cache
+from collections.abc import Callable
+from functools import cache, partial
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -23,6 +24,7 @@ from dropnorm_service.tracking.messages import (
     Role,
     Setup,
     Unavailable,
+    registry_requests,
 )
 
 _NICENESS = 10  # training comes first
@@ -51,6 +53,10 @@ class Recorder(Protocol):
         Raises:
             MlflowUnavailable: the batch is to be recorded again later.
         """
+
+
+Answer = Callable[[bytes], Message]
+"""A line from the server -> the reply."""
 
 
 class Replies(logging.Handler):
@@ -94,20 +100,19 @@ def main() -> None:
 
 
 def _serve(lines: BinaryIO, replies: Replies) -> None:
-    recorder: Recorder | None = None
+    answer: Answer | None = None
     for line in lines:
         try:
-            if recorder is None:
-                recorder = _open(Setup.model_validate_json(line), replies)
+            if answer is None:
+                answer = _open(Setup.model_validate_json(line), replies)
                 replies.send(Ready())
             else:
-                recorder.record(Batch.model_validate_json(line))
-                replies.send(Done())
+                replies.send(answer(line))
         except MlflowUnavailable as error:
             replies.send(Unavailable(reason=str(error)[:_MAX_TEXT_LENGTH]))
 
 
-def _open(setup: Setup, replies: Replies) -> Recorder:
+def _open(setup: Setup, replies: Replies) -> Answer:
     # MLflow is imported only here, once the environment tells it how to behave.
     _wait_for_predecessor(setup.lock_file)
     if setup.role is Role.ARTIFACTS:
@@ -118,12 +123,23 @@ def _open(setup: Setup, replies: Replies) -> Recorder:
     if setup.role is Role.ARTIFACTS:
         from dropnorm_service.tracking.mirror.artifacts import ArtifactRecorder
 
-        return ArtifactRecorder(client)
+        return partial(_record, ArtifactRecorder(client))
+
+    if setup.role is Role.REGISTRY:
+        from dropnorm_service.tracking.mirror.registry import Registry
+
+        registry = Registry(client)
+        return lambda line: registry.answer(registry_requests.validate_json(line))
 
     from dropnorm_service.tracking.mirror.runs import RunRecorder
 
     os.nice(_NICENESS)  # not sooner: the first job's run waits for it
-    return RunRecorder(client, setup.artifact_root, replies.send)
+    return partial(_record, RunRecorder(client, setup.artifact_root, replies.send))
+
+
+def _record(recorder: Recorder, line: bytes) -> Message:
+    recorder.record(Batch.model_validate_json(line))
+    return Done()
 
 
 @cache  # a store is opened again after a failure, and a second lock would wait for the first

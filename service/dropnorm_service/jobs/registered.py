@@ -1,0 +1,213 @@
+"""Registered models: models of jobs under a name, with versions and aliases, in MLflow's registry.
+
+The registry says what there is; the files of each version are kept here under the SHA-256 of their
+weights, so that a version outlives its job and is the same model whatever becomes of a job's id.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from dropnorm.results import Model, ModelVersion, State, TrainingJob
+from dropnorm_service.jobs.errors import (
+    InvalidRequest,
+    ModelNotFound,
+    ModelUnusable,
+    NoRegistry,
+    RegistryUnavailable,
+    WrongState,
+)
+from dropnorm_service.jobs.ports import MODEL, ModelPage, Registry
+from dropnorm_service.jobs.service import JobService
+
+_ID = re.compile(r"[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?")
+_MLFLOWS_OWN = re.compile(r"latest|v[0-9]+")
+_PAGE_SIZE = 50
+_MAX_PAGE_SIZE = 1000
+_POLL = 0.5
+_PATIENCE = 100.0  # less than a client waits by itself
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A registered model: a version by its number, or by an alias, or the newest.
+
+    Attributes:
+        model_id: last part of its name.
+        version: number of the version; None: the alias says.
+        alias: stands for a version; empty: the newest.
+    """
+
+    model_id: str
+    version: int | None = None
+    alias: str = ""
+
+    @property
+    def name(self) -> str:
+        """As it is written."""
+        what = self.version or self.alias
+        return f"models/{self.model_id}" + (f"@{what}" if what else "")
+
+
+class RegisteredModels:
+    """Makes versions of jobs' models, finds them, and moves aliases.
+
+    Every method may raise NoRegistry and RegistryUnavailable.
+
+    Args:
+        jobs: what made the models.
+        registry: where versions and aliases are; None: there is none.
+        folder: where the files of versions are kept.
+    """
+
+    def __init__(self, jobs: JobService, registry: Registry | None, folder: Path) -> None:
+        self._jobs = jobs
+        self._there = registry
+        self._folder = folder
+
+    async def register(self, model_id: str, job_id: str, alias: str = "") -> ModelVersion:
+        """Make the model of a job a version, or find that it is one, and give it an alias.
+
+        Raises:
+            JobNotFound: there is no such job.
+            WrongState: it has not succeeded.
+            ModelUnusable: its files are gone, or MLflow could not take its model.
+            RegistryUnavailable: MLflow does not have its model yet.
+        """
+        registry = self._registry
+        job = await trained(self._jobs, job_id)
+        sha256 = await asyncio.to_thread(self._keep, job)
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                while True:
+                    job = await self._jobs.get(job_id)
+                    if job.mlflow_run_id is not None:
+                        version = await registry.register(model_id, job, sha256=sha256, alias=alias)
+                        if version is not None:
+                            return version
+                    await asyncio.sleep(_POLL)
+        except TimeoutError:
+            raise RegistryUnavailable(
+                f"MLflow does not have the model of {job.name} yet, which takes seconds after its end; try again."
+            ) from None
+
+    async def get(self, model_id: str) -> Model:
+        """A registered model.
+
+        Raises:
+            ModelNotFound: there is none.
+        """
+        return await self._registry.get(model_id)
+
+    async def list(self, page_size: int, page_token: str) -> ModelPage:
+        """A page of registered models.
+
+        Raises:
+            InvalidRequest: the page's size is negative.
+        """
+        if page_size < 0:
+            raise InvalidRequest.of("page_size", f"must be 0 or more, not {page_size}")
+        return await self._registry.list(min(page_size or _PAGE_SIZE, _MAX_PAGE_SIZE), page_token)
+
+    async def set_alias(self, asked: Registered, alias: str) -> Model:
+        """Let an alias mean a version.
+
+        Raises:
+            ModelNotFound: there is no such version.
+        """
+        version = await self.find(asked)
+        return await self._registry.set_alias(asked.model_id, alias, version.version)
+
+    async def delete_alias(self, model_id: str, alias: str) -> Model:
+        """Take an alias away.
+
+        Raises:
+            ModelNotFound: there is none.
+        """
+        return await self._registry.delete_alias(model_id, alias)
+
+    async def find(self, asked: Registered) -> ModelVersion:
+        """A version as the registry has it now.
+
+        Raises:
+            ModelNotFound: there is none.
+        """
+        for each in (await self._registry.get(asked.model_id)).versions:
+            newest = asked.version is None and not asked.alias
+            if newest or each.version == asked.version or asked.alias in each.aliases:
+                return each
+        raise ModelNotFound(asked.name)
+
+    def folder_of(self, version: ModelVersion) -> Path:
+        """Where the files of a version are."""
+        return self._folder / version.sha256
+
+    @property
+    def _registry(self) -> Registry:
+        if self._there is None:
+            raise NoRegistry
+        return self._there
+
+    def _keep(self, job: TrainingJob) -> str:
+        """Keep the files of a job's model; the SHA-256 of its weights."""
+        source = self._jobs.folder_of(job.id) / MODEL
+        try:
+            sha256 = str(json.loads((source / "model.json").read_text(encoding="utf-8"))["sha256"])
+            target = self._folder / sha256
+            if target.exists():
+                return sha256
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=self._folder, prefix=".") as draft:
+                # Links cost no space, and files of models are replaced, never changed.
+                shutil.copytree(source, Path(draft) / MODEL, copy_function=os.link)
+                (Path(draft) / MODEL).rename(target)
+        except FileNotFoundError:
+            raise ModelUnusable(job.name, "its files are gone; train it again") from None
+        return sha256
+
+
+async def trained(jobs: JobService, job_id: str) -> TrainingJob:
+    """A job that has a model.
+
+    Raises:
+        JobNotFound: there is no such job.
+        WrongState: it has not succeeded, so there is no model.
+    """
+    job = await jobs.get(job_id)
+    if job.state is not State.SUCCEEDED:
+        raise WrongState(
+            job.name,
+            job.state,
+            f"{job.name} is {job.state.name}, and only a job that has SUCCEEDED has a model.",
+        )
+    return job
+
+
+def check_model_id(model_id: str) -> None:
+    """Check the id of a registered model.
+
+    Raises:
+        InvalidRequest: it is malformed.
+    """
+    if _ID.fullmatch(model_id) is None:
+        raise InvalidRequest.of("model_id", "an id is [a-z]([a-z0-9-]{0,61}[a-z0-9])?")
+
+
+def check_alias(alias: str, *, required: bool) -> None:
+    """Check an alias.
+
+    Raises:
+        InvalidRequest: it is malformed, or is one that MLflow keeps to itself.
+    """
+    if not alias and not required:
+        return
+    if _ID.fullmatch(alias) is None or _MLFLOWS_OWN.fullmatch(alias):
+        text = "an alias is [a-z]([a-z0-9-]{0,61}[a-z0-9])?, but not `latest`, and not `v` and a number"
+        raise InvalidRequest.of("alias", text)
