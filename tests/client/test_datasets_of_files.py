@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import struct
 import zipfile
@@ -19,7 +20,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from safetensors.numpy import load_file
 
-from dropnorm.datasets import InvalidData, arrays, files, write_bundle
+from dropnorm.datasets import InvalidData, _requests, arrays, files, write_bundle
 from dropnorm.datasets.arrays import from_arrays
 from dropnorm.datasets.files import from_files, read_idx
 from dropnorm.datasets.tables import from_frame
@@ -107,11 +108,41 @@ class TestArrays:
             (np.array([object()] * 6), Y, "give numbers"),
             (X + 1j, Y, "give numbers"),
             ([[1, 2], [3]], Y, "X is no array"),
+            (X, np.arange(6) // 2 * 1.5 + np.nan, "y, row 0"),
+            (X, ["", "b", "", "b", "b", "b"], r"class_names\[0\]"),
+            (X, ["a" * 201, "b", "b", "b", "b", "b"], r"class_names\[0\]"),
         ],
     )
     def test_what_is_wrong_is_named(self, x: Any, y: Any, message: str) -> None:
         with pytest.raises(InvalidData, match=message):
             from_arrays(x, y)
+
+    @pytest.mark.parametrize(
+        ("y", "test", "message"),
+        [
+            (Y, (X[:, :1], Y), r"A sample of X is float32 \[2\], and of test X float32 \[1\]"),
+            (Y, (X.astype(np.uint8), Y), r"of test X uint8 \[2\]"),
+            (X, (X, X[:, :1]), "not as many targets"),
+        ],
+    )
+    def test_a_test_split_is_like_the_rest(self, y: Any, test: Any, message: str) -> None:
+        with pytest.raises(InvalidData, match=message):
+            from_arrays(X, y, test=test)
+
+    def test_whole_numbers_that_are_hardly_classes(self) -> None:
+        x, prices = np.zeros((100, 1)), np.arange(100) % 60
+        with pytest.raises(InvalidData, match=r"60 different whole numbers.*task='regression'"):
+            from_arrays(x, prices)
+        assert from_arrays(x, prices, task="regression").manifest.task == "regression"
+        assert len(from_arrays(x, prices, task="classification").manifest.class_names) == 60
+
+    def test_class_names_are_text_in_classification(self) -> None:
+        numbers = [0, 1, 0, 1, 0, 0]
+        assert from_arrays(X, numbers, class_names=(7, 8)).manifest.class_names == ("7", "8")  # type: ignore[arg-type]
+        with pytest.raises(InvalidData, match="stands there twice"):
+            from_arrays(X, numbers, class_names=("a", "a"))
+        with pytest.raises(InvalidData, match="this is regression"):
+            from_arrays(X, X, class_names=("a", "b"))
 
     def test_numbers_that_are_no_classes(self) -> None:
         with pytest.raises(InvalidData, match=r"y, row 1 is 0\.5"):
@@ -177,6 +208,67 @@ class TestTables:
         with pytest.raises(InvalidData, match="no column 'price'"):
             from_frame(self.FRAME, target="price")
 
+    def test_a_test_table_is_encoded_as_the_table_was(self) -> None:
+        test = pd.DataFrame(
+            {
+                "age": [None, 20],
+                "member": [False, None],  # missing here, and never there: no feature says so
+                "city": ["Paris", "Oslo"],  # Paris was never there
+                "count": [9, 8],
+                "label": ["y", "x"],
+            }
+        ).astype({"member": "boolean"})
+        bundle = from_frame(self.FRAME, target="label", test=(test, None))
+        names = bundle.manifest.feature_names
+        found = dict(zip(names, bundle.arrays["test_x"].T.tolist(), strict=True))
+        assert found == {
+            "age": [40, 20],
+            "age is missing": [1, 0],
+            "member": [0, 1],
+            "city=Oslo": [0, 1],
+            "city=Rome": [0, 0],
+            "count": [9, 8],
+        }
+        assert bundle.arrays["test_y"].tolist() == [1, 0]
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            (lambda table: table.drop(columns="city"), "'city' is in one of"),
+            (lambda table: table.assign(more=1), "'more' is in one of"),
+            (lambda table: table.assign(age="old"), "'age' is of numbers"),
+            (lambda table: table[:0], "The test table is empty"),
+            (lambda table: table.to_numpy(), "no pandas frame"),
+        ],
+    )
+    def test_a_test_table_of_another_form(self, change: Any, message: str) -> None:
+        with pytest.raises(InvalidData, match=message):
+            from_frame(self.FRAME, target="label", test=(change(self.FRAME), None))
+
+    @pytest.mark.parametrize("names", [["a", "a", "y"], ["a", "y", "y"]])
+    def test_two_columns_of_one_name(self, names: list[str]) -> None:
+        with pytest.raises(InvalidData, match="two columns"):
+            from_frame(pd.DataFrame([[1, 2, 0], [3, 4, 1]], columns=names), target="y")
+
+    def test_a_slip_in_a_column_of_numbers_is_found(self, tmp_path: Path) -> None:
+        path = tmp_path / "table.csv"
+        rows = [f"{n}x,0" if n == 1500 else f"{n},1" for n in range(2000)]
+        path.write_text("\n".join(["amount,label", *rows]))
+        with pytest.raises(
+            InvalidData, match=r"'amount' has 2,000 categories.*row 1500 is '1500x'"
+        ):
+            from_files([path])
+
+    def test_a_small_file_of_a_huge_table(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        path = tmp_path / "table.parquet"
+        pd.DataFrame({"a": np.zeros(10_000), "b": 0}).to_parquet(path)
+        assert path.stat().st_size < 5_000
+        monkeypatch.setattr("dropnorm.datasets.tables.MAX_VALUES", 19_999)
+        with pytest.raises(InvalidData, match="10,000 rows of 2 columns"):
+            from_files([path])
+
     @pytest.mark.parametrize("suffix", ["csv", "parquet"])
     def test_files(self, tmp_path: Path, suffix: str) -> None:
         path = tmp_path / f"table.{suffix}"
@@ -234,6 +326,36 @@ class TestFiles:
         with pytest.raises(InvalidData, match="unfolds to 10,000,000 bytes"):
             from_files([path])
 
+    def test_an_npz_that_promises_more_than_it_has(self, tmp_path: Path) -> None:
+        path, header = tmp_path / "data.npz", io.BytesIO()
+        facts = {"descr": "<f8", "fortran_order": False, "shape": (10**14,)}
+        np.lib.format.write_array_header_1_0(header, facts)
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("X.npy", header.getvalue())
+        with pytest.raises(InvalidData, match="no npz file of plain arrays; X: "):
+            from_files([path])
+
+    @given(st.data())
+    @settings(
+        max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
+    )
+    def test_a_damaged_file_is_a_clear_error(self, tmp_path: Path, data: st.DataObject) -> None:
+        suffix = data.draw(st.sampled_from(["npz", "parquet", "idx.gz", "csv"]))
+        path = tmp_path / f"damaged.{suffix}"
+        if suffix == "npz":
+            np.savez_compressed(path, X=X, y=Y)
+        elif suffix == "idx.gz":
+            path.write_bytes(gzip.compress(idx(self.IMAGES)))
+        else:
+            frame = TestTables.FRAME
+            frame.to_csv(path) if suffix == "csv" else frame.to_parquet(path)
+        content = bytearray(path.read_bytes())
+        start = data.draw(st.integers(0, len(content) - 1))
+        content[start : start + data.draw(st.integers(0, 9))] = data.draw(st.binary(max_size=9))
+        path.write_bytes(content)
+        with suppress(InvalidData):
+            from_files([path, path] if suffix == "idx.gz" else [path])
+
     @pytest.mark.parametrize("gzipped", [False, True])
     def test_idx(self, tmp_path: Path, gzipped: bool) -> None:
         names = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte")
@@ -251,6 +373,7 @@ class TestFiles:
             (b"\0\1\x08\x01", "byte 1"),
             (b"\0\0\x07\x01", "byte 2"),
             (b"\0\0\x08\x02\0\0\0\1", "within its header"),
+            (b"\0\0\x08\x64" + b"\0\0\0\1" * 100 + b"a", "100 dimensions at byte 3"),
             (b"\0\0\x08\x01\0\0\0\x09abc", "has 11 bytes and its header says 17"),
         ],
     )
@@ -326,6 +449,19 @@ class TestImages:
         with pytest.raises(InvalidData, match="'empty'"):
             from_files([root])
 
+    def test_more_bits_than_a_byte_are_not_cut_off(self, tmp_path: Path) -> None:
+        root = self.folder(tmp_path)
+        Image.new("I;16", (5, 4), 5000).save(root / "dog" / "9.png")
+        with pytest.raises(InvalidData, match="more than 8 bits"):
+            from_files([root])
+
+    def test_images_of_too_many_bytes_together(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("dropnorm.datasets.images.MAX_BYTES", 79)
+        with pytest.raises(InvalidData, match=r"up to .*dog/1\.png unfold to more than 79"):
+            from_files([self.folder(tmp_path)])
+
     def test_an_image_of_too_many_pixels(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -342,6 +478,12 @@ class TestTexts:
         assert bundle.manifest.vocabulary == ("a", "b", "c")
         assert bundle.arrays["x"].tolist() == [[1, 5, 6, 7]] * 3
         assert bundle.arrays["y"].shape == (3, 0)
+
+    def test_only_line_feeds_end_lines(self, tmp_path: Path) -> None:
+        (tmp_path / "s.txt").write_text("a\u2028b\x0cc\nd\n")
+        (tmp_path / "t.txt").write_text("x\ny")
+        bundle = from_files([tmp_path / "s.txt", tmp_path / "t.txt"])
+        assert [len(bundle.arrays[name]) for name in "xy"] == [2, 2]
 
     def test_pairs_of_lines(self, tmp_path: Path) -> None:
         (tmp_path / "en.txt").write_text("good day\nday\n")
@@ -368,6 +510,11 @@ class TestTexts:
         (tmp_path / "t.txt").write_bytes(target)
         with pytest.raises(InvalidData, match=message):
             from_files([tmp_path / "s.txt", tmp_path / "t.txt"])
+
+
+def test_a_target_column_is_for_frames() -> None:
+    with pytest.raises(InvalidData, match="column of a pandas frame"):
+        _requests.bundle_of(X, Y, "label", None, None, None)
 
 
 def test_numpy_is_asked_for_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:

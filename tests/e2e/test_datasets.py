@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +100,65 @@ def test_an_upload_goes_on_after_the_server_was_killed(
         dataset = client.datasets.upload_file("large", path, sha256)
     assert dataset.samples == 3000
     assert dataset.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+class Line:
+    """A connection to a server that breaks whenever so many bytes have gone to it, the first few times."""
+
+    def __init__(self, port: int, *, bytes_each: int, breaks: int) -> None:
+        self.sent, self.breaks = 0, breaks
+        self._port, self._bytes = port, bytes_each
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                near = self._listener.accept()[0]
+                far = socket.create_connection(("127.0.0.1", self._port))
+                threading.Thread(target=self._carry, args=(near, far), daemon=True).start()
+                threading.Thread(target=self._bring, args=(far, near), daemon=True).start()
+
+    def _carry(self, near: socket.socket, far: socket.socket) -> None:
+        carried = 0
+        with near, far, suppress(OSError):
+            while data := near.recv(65536):
+                far.sendall(data)
+                carried += len(data)
+                self.sent += len(data)
+                if self.breaks and carried > self._bytes:
+                    self.breaks -= 1
+                    for end in (near, far):
+                        end.shutdown(socket.SHUT_RDWR)
+
+    def _bring(self, far: socket.socket, near: socket.socket) -> None:
+        with suppress(OSError):
+            while data := far.recv(65536):
+                near.sendall(data)
+
+    def close(self) -> None:
+        self._listener.close()
+
+
+async def test_an_upload_goes_on_over_a_line_that_breaks(tracked: Server) -> None:
+    def images(seed: int) -> Any:
+        return np.random.default_rng(seed).integers(0, 255, (2000, 1, 50, 50), dtype=np.uint8)
+
+    labels = np.arange(2000) % 7
+    for kind in ("sync", "async"):
+        line = Line(tracked.port, bytes_each=2_200_000, breaks=2)
+        if kind == "sync":
+            with dn.Client(line.address) as client:
+                dataset = client.datasets.upload("broken-sync", images(1), labels)
+        else:
+            async with dn.AsyncClient(line.address) as other:
+                dataset = await other.datasets.upload("broken-async", images(2), labels)
+        line.close()
+        assert dataset.samples == 2000
+        assert line.breaks == 0
+        # At every break a part of 1 MiB and what was under way may be lost, but not what has come before.
+        assert line.sent < dataset.size_bytes + 2 * 3 * 2**20
 
 
 def test_limits_are_told_by_the_service(make_server: Callable[..., Server]) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import grpc
+
 from dropnorm import wire
 from dropnorm._arguments import request
-from dropnorm._calls import Call, Page
+from dropnorm._calls import Attempts, Call, Page, backoff
 from dropnorm.datasets.bundle import Bundle
+from dropnorm.datasets.errors import InvalidData
 from dropnorm.results import Dataset
 from dropnorm.v1 import dataset_pb2
 from dropnorm.v1 import dataset_service_pb2 as pb
@@ -32,7 +36,9 @@ def bundle_of(
     if hasattr(x, "columns"):  # a pandas frame
         from dropnorm.datasets.tables import from_frame
 
-        return from_frame(x, y, target=target, task=task)
+        return from_frame(x, y, target=target, test=test, task=task, class_names=class_names)
+    if target is not None:
+        raise InvalidData("target names a column of a pandas frame; give arrays as X and y.")
     from dropnorm.datasets.arrays import from_arrays
 
     return from_arrays(x, y, test=test, task=task, class_names=class_names)
@@ -56,6 +62,42 @@ def _header(name: str, path: Path, sha256: str, offset: int) -> pb.UploadDataset
         offset=offset,
     )
     return pb.UploadDatasetRequest(header=header)
+
+
+class UploadAttempts(Attempts):
+    """Attempts at an upload: one that got further than those before counts as the first, and patience is longer.
+
+    A connection that broke may be known to the client before the service knows, which then says that the file is being
+    uploaded; that is waited for too.
+    """
+
+    PATIENCE = 120.0
+    """Seconds to go on without a byte further, once the service was there."""
+
+    def __init__(self, *, address: str, timeout: float | None) -> None:
+        super().__init__(upload(), address=address, timeout=limit(timeout))
+        self._received = -1
+        self._patient_until = 0.0
+
+    def begin_at(self, received: int) -> None:
+        """Say how many bytes the service has."""
+        if received > self._received:
+            self._received, self._made = received, 0
+            self._patient_until = time.monotonic() + self.PATIENCE
+
+    def pause_after(self, error: grpc.RpcError) -> float:
+        """Seconds to wait before the next attempt.
+
+        Raises:
+            DropnormError: there is no next attempt.
+        """
+        passing = error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.ABORTED)
+        left = self.timeout
+        now = time.monotonic()
+        if passing and now < self._patient_until and (left is None or left > self.LONGEST_PAUSE):
+            self._made += 1
+            return backoff(self._made, first=self.FIRST_PAUSE, longest=self.LONGEST_PAUSE)
+        return super().pause_after(error)
 
 
 def limit(timeout: float | None) -> float:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from dropnorm._calls import Attempts
 from dropnorm.datasets import _requests
 from dropnorm.datasets.bundle import Bundle, write_bundle
 from dropnorm.results import Dataset
@@ -59,12 +58,18 @@ class AsyncDatasets:
     ) -> Dataset:
         """Upload a data set's file; see `Datasets.upload_file`."""
         client, call = self._client, _requests.upload()
-        attempts = Attempts(call, address=client.address, timeout=_requests.limit(timeout))
+        asked = _requests.query(sha256)
+        attempts = _requests.UploadAttempts(address=client.address, timeout=timeout)
         while True:
-            received = await client._call(_requests.query(sha256), timeout)
-            parts = _async_parts(name, path, sha256, received)
             try:
+                answer = await client._method(asked.method)(asked.request, timeout=attempts.timeout)
+                received = asked.read(answer)
+                attempts.begin_at(received)
+                parts = _async_parts(name, path, sha256, received)
                 reply = await client._method(call.method)(parts, timeout=attempts.timeout)
+            except asyncio.CancelledError:
+                client._check_cancelled()
+                raise
             except grpc.RpcError as error:
                 client._check_open()
                 await asyncio.sleep(attempts.pause_after(error))
@@ -73,7 +78,7 @@ class AsyncDatasets:
 
     async def import_file(self, name: str, path: str, *, timeout: float | None = None) -> Dataset:
         """Make a data set of a file on the service's machine; see `Datasets.import_file`."""
-        return await self._client._call(_requests.import_file(name, path), timeout)
+        return await self._client._call(_requests.import_file(name, path), _requests.limit(timeout))
 
     async def get(self, name: str, *, timeout: float | None = None) -> Dataset:
         """A data set by its id or resource name; see `Datasets.get`."""

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from dropnorm.datasets.bundle import Bundle
+from dropnorm.datasets.bundle import Bundle, manifest_of
 from dropnorm.datasets.errors import InvalidData, needs
-from dropnorm.spec import DatasetManifest
 
 if TYPE_CHECKING:
     from dropnorm.datasets.bundle import Array
@@ -45,20 +44,49 @@ def from_arrays(
     numpy = _numpy()
     inputs, targets = _inputs("X", x), _array("y", y)
     if task is None:
-        numbers = targets.dtype.kind == "f"
-        task = "regression" if numbers else "classification"
+        task = _task(targets, class_names)
     arrays: dict[str, Array] = {"x": inputs}
     tests = None if test is None else (_inputs("test X", test[0]), _array("test y", test[1]))
+    if tests and (tests[0].shape[1:], tests[0].dtype) != (inputs.shape[1:], inputs.dtype):
+        raise InvalidData(
+            f"A sample of X is {_told(inputs)}, and of test X {_told(tests[0])}; give both the same."
+        )
     if task == "classification":
         names, arrays["y"] = _classes(targets, class_names)
         if tests:
             arrays |= {"test_x": tests[0], "test_y": _numbered("test y", tests[1], targets, names)}
     else:
+        if class_names is not None:
+            raise InvalidData("class_names are for classification, and this is regression.")
         names, arrays["y"] = (), _targets("y", targets)
         if tests:
             arrays |= {"test_x": tests[0], "test_y": _targets("test y", tests[1])}
-    manifest = DatasetManifest(task=task, class_names=names, feature_names=tuple(feature_names))
+            if arrays["test_y"].shape[1] != arrays["y"].shape[1]:
+                raise InvalidData("y and test y have not as many targets; give both the same.")
+    manifest = manifest_of(task=task, class_names=names, feature_names=tuple(feature_names))
     return Bundle(manifest, {name: numpy.ascontiguousarray(each) for name, each in arrays.items()})
+
+
+def _task(targets: Array, class_names: Sequence[str] | None) -> Task:
+    """What the type of the targets says.
+
+    Raises:
+        InvalidData: it says nothing: whole numbers, as good as each another one, may be either.
+    """
+    if targets.dtype.kind == "f":
+        return "regression"
+    if targets.dtype.kind in "iu" and class_names is None:
+        different = len(_numpy().unique(targets))
+        if different > max(50, targets.size // 10):
+            raise InvalidData(
+                f"y has {different:,} different whole numbers in {len(targets):,} rows; say task='regression', or "
+                "task='classification' if each is a class."
+            )
+    return "classification"
+
+
+def _told(array: Array) -> str:
+    return f"{array.dtype} {list(array.shape[1:])}"
 
 
 def _array(name: str, values: Any) -> Array:
@@ -133,7 +161,8 @@ def _classes(array: Array, names: Sequence[str] | None) -> tuple[tuple[str, ...]
     if names is None:
         found, numbers = numpy.unique(array, return_inverse=True)
         return tuple(str(each) for each in found.tolist()), numbers.reshape(-1).astype(numpy.int64)
-    return tuple(names), _numbered("y", array, array, tuple(names))
+    given = tuple(map(str, names))
+    return given, _numbered("y", array, array, given)
 
 
 def _numbered(name: str, array: Array, reference: Array, names: tuple[str, ...]) -> Array:

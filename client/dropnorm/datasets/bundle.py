@@ -11,10 +11,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
 
 from dropnorm.datasets.errors import InvalidData
 from dropnorm.spec import DatasetManifest
+from dropnorm.spec._base import problems_of
 
 if TYPE_CHECKING:
     import numpy
@@ -24,6 +27,19 @@ if TYPE_CHECKING:
 
 _TYPES = {"float32": "F32", "uint8": "U8", "int64": "I64"}
 _ALIGNMENT = 8
+
+
+def manifest_of(**fields: Any) -> DatasetManifest:
+    """A manifest of fields that come from a user.
+
+    Raises:
+        InvalidData: a name is empty, too long, or stands there twice.
+    """
+    try:
+        return DatasetManifest(**fields)
+    except ValidationError as error:
+        text = "; ".join(f"{field}: {message}" for field, message in problems_of(error)[:3])
+        raise InvalidData(f"{text}.") from error
 
 
 @dataclass(frozen=True)
@@ -67,7 +83,7 @@ def write_bundle(bundle: Bundle, path: Path) -> str:
     text += b" " * (-len(text) % _ALIGNMENT)
     digest = hashlib.sha256()
     with path.open("wb") as file:
-        contents = (array.tobytes() for _, array in ordered)
+        contents = (array.reshape(-1).view("uint8").data for _, array in ordered)
         for part in (len(text).to_bytes(8, "little"), text, *contents):
             file.write(part)
             digest.update(part)

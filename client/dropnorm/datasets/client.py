@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from dropnorm._calls import Attempts
 from dropnorm.datasets import _requests
 from dropnorm.datasets.bundle import Bundle, write_bundle
 from dropnorm.results import Dataset
@@ -72,11 +71,14 @@ class Datasets:
     ) -> Dataset:
         """Upload a data set's file, from where an upload of the same file broke off; see `upload`."""
         client, call = self._client, _requests.upload()
-        attempts = Attempts(call, address=client.address, timeout=_requests.limit(timeout))
+        asked = _requests.query(sha256)
+        attempts = _requests.UploadAttempts(address=client.address, timeout=timeout)
         while True:
-            received = client._call(_requests.query(sha256), timeout)
-            parts = _requests.parts(name, path, sha256, received)
             try:
+                answer = client._method(asked.method)(asked.request, timeout=attempts.timeout)
+                received = asked.read(answer)
+                attempts.begin_at(received)
+                parts = _requests.parts(name, path, sha256, received)
                 reply = client._method(call.method)(parts, timeout=attempts.timeout)
             except grpc.RpcError as error:
                 client._check_open()
@@ -90,7 +92,7 @@ class Datasets:
         Raises:
             PermissionDenied: there is no such file in one of those folders.
         """
-        return self._client._call(_requests.import_file(name, path), timeout)
+        return self._client._call(_requests.import_file(name, path), _requests.limit(timeout))
 
     def get(self, name: str, *, timeout: float | None = None) -> Dataset:
         """A data set by its id or resource name.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -24,6 +25,17 @@ Tokens = Literal["characters", "words"]
 MAX_BYTES = 16 * 2**30
 """Bytes that a compressed file may unfold to."""
 
+_UNREADABLE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+    MemoryError,  # a header that promises more values than there are bytes
+    NotImplementedError,  # a compression that Python does not know
+    OSError,
+    RuntimeError,  # a password
+    ValueError,
+)
+_MAX_DIMENSIONS = 4
 _IDX_TYPES = {8: "u1", 9: "i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
 
 
@@ -106,15 +118,19 @@ def _alone(paths: Sequence[Path], what: str) -> None:
 def _from_npz(path: Path, task: Task | None) -> Bundle:
     import numpy
 
+    name, found = "its directory", {}
     try:
         with zipfile.ZipFile(path) as archive:
             unfolded = sum(each.file_size for each in archive.infolist())
         if unfolded > MAX_BYTES:
             raise InvalidData(f"{path} unfolds to {unfolded:,} bytes, more than {MAX_BYTES:,}.")
         with numpy.load(path, allow_pickle=False) as arrays:
-            found = {name.lower(): arrays[name] for name in arrays.files}
-    except (zipfile.BadZipFile, EOFError, ValueError, OSError) as error:
-        raise InvalidData(f"{path} is no npz file of plain arrays: {error}") from error
+            for name in arrays.files:
+                found[name.lower()] = arrays[name]
+    except InvalidData:
+        raise
+    except _UNREADABLE as error:
+        raise InvalidData(f"{path} is no npz file of plain arrays; {name}: {error}") from error
     if not {"x", "y"} <= set(found):
         raise InvalidData(
             f"{path} has the arrays {', '.join(sorted(found)) or 'none'}; call them X and y."
@@ -146,6 +162,10 @@ def read_idx(path: Path) -> Array:
         raise InvalidData(
             f"{path} is no IDX file: byte {_first_wrong(data)} is not what it should be."
         )
+    if data[3] > _MAX_DIMENSIONS:
+        raise InvalidData(
+            f"{path} has {data[3]} dimensions at byte 3, more than {_MAX_DIMENSIONS}."
+        )
     start = 4 + 4 * data[3]
     if len(data) < start:
         raise InvalidData(f"{path} ends at byte {len(data)}, within its header.")
@@ -170,7 +190,7 @@ def _unfolded(path: Path) -> bytes:
     try:
         with gzip.open(path) as file:
             data = file.read(MAX_BYTES + 1)
-    except (gzip.BadGzipFile, EOFError, OSError) as error:
+    except (EOFError, OSError, zlib.error) as error:
         raise InvalidData(f"{path} is damaged: {error}") from error
     if len(data) > MAX_BYTES:
         raise InvalidData(f"{path} unfolds to more than {MAX_BYTES:,} bytes.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from dropnorm.datasets.bundle import Array
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
+MAX_BYTES = 16 * 2**30
+"""Bytes that all images may unfold to."""
 MAX_PIXELS = 2**24
 """Pixels of one image, before it is brought to another size."""
 
@@ -45,7 +48,7 @@ def from_folder(folder: Path, *, size: tuple[int, int] | None = None) -> Bundle:
         raise InvalidData(
             f"Class {empty[0]!r} in {folder} has no images; remove its folder, or fill it."
         )
-    pixels = [_read(path, size) for path, _ in files]
+    pixels = list(_all(files, size))
     odd = next((n for n, each in enumerate(pixels) if each.shape[:2] != pixels[0].shape[:2]), None)
     if odd is not None:
         raise InvalidData(
@@ -59,7 +62,8 @@ def from_folder(folder: Path, *, size: tuple[int, int] | None = None) -> Bundle:
     else:
         stacked = numpy.stack(pixels)[:, None]
     labels = numpy.array([index for _, index in files])
-    return from_arrays(stacked, labels, class_names=[each.name for each in classes])
+    names = [each.name for each in classes]
+    return from_arrays(stacked, labels, task="classification", class_names=names)
 
 
 def _images(folder: Path, root: Path) -> list[Path]:
@@ -69,6 +73,19 @@ def _images(folder: Path, root: Path) -> list[Path]:
         if not path.resolve().is_relative_to(inside):
             raise InvalidData(f"{path} is a link out of {root}; copy the image there.")
     return found
+
+
+def _all(files: Sequence[tuple[Path, int]], size: tuple[int, int] | None) -> Iterator[Array]:
+    unfolded = 0
+    for path, _ in files:
+        image = _read(path, size)
+        unfolded += image.nbytes
+        if unfolded > MAX_BYTES:
+            raise InvalidData(
+                f"The images up to {path} unfold to more than {MAX_BYTES:,} bytes; give a smaller size, or "
+                "fewer images."
+            )
+        yield image
 
 
 def _read(path: Path, size: tuple[int, int] | None) -> Array:
@@ -84,7 +101,11 @@ def _read(path: Path, size: tuple[int, int] | None) -> Array:
                     raise InvalidData(
                         f"{path} has {image.width * image.height:,} pixels, more than {MAX_PIXELS:,}; make it smaller."
                     )
-                shown = image.convert("L" if image.mode in ("1", "L", "I;16", "LA") else "RGB")
+                if image.mode.startswith(("I", "F")):
+                    raise InvalidData(
+                        f"{path} has more than 8 bits per value ({image.mode}); save it with 8, or upload arrays."
+                    )
+                shown = image.convert("L" if image.mode in ("1", "L", "LA") else "RGB")
                 if size is not None:
                     shown = shown.resize((size[1], size[0]), image_library.Resampling.BILINEAR)
                 return numpy.asarray(shown)

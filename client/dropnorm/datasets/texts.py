@@ -7,9 +7,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from dropnorm.datasets.bundle import Bundle
+from dropnorm.datasets.bundle import Bundle, manifest_of
 from dropnorm.datasets.errors import InvalidData, needs
-from dropnorm.spec import DatasetManifest
 
 if TYPE_CHECKING:
     from dropnorm.datasets.bundle import Array
@@ -40,7 +39,7 @@ def from_text(path: Path, *, tokens: Literal["characters", "words"], length: int
         raise InvalidData(f"{path} has {len(parts)} tokens, too few for three pieces of {length}.")
     numbers = _numbers(parts, words)[: pieces * (length - 1)].reshape(pieces, length - 1)
     x = numpy.concatenate([numpy.full((pieces, 1), _BOS), numbers], axis=1).astype(numpy.int64)
-    manifest = DatasetManifest(
+    manifest = manifest_of(
         task="masked_language_modelling", vocabulary=words, separator=_separator(tokens)
     )
     return Bundle(manifest, {"x": x, "y": numpy.empty((pieces, 0), numpy.int64)})
@@ -54,7 +53,7 @@ def from_pairs(source: Path, target: Path, *, tokens: Literal["characters", "wor
     """
     sides = []
     for path in (source, target):
-        lines = _read(path).splitlines()
+        lines = _read(path).removesuffix("\n").split("\n")  # no other end of a line counts
         for number, line in enumerate(lines, start=1):
             if not line.strip():
                 raise InvalidData(f"{path}, line {number} is empty; every line is a sample.")
@@ -71,7 +70,7 @@ def from_pairs(source: Path, target: Path, *, tokens: Literal["characters", "wor
             )
     vocabularies = [_vocabulary(side) for side in sides]
     x, y = (_padded(side, words) for side, words in zip(sides, vocabularies, strict=True))
-    manifest = DatasetManifest(
+    manifest = manifest_of(
         task="sequence_to_sequence",
         vocabulary=vocabularies[0],
         target_vocabulary=vocabularies[1],
