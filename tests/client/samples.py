@@ -163,6 +163,7 @@ def shifted(layer: str, ratio: float, **rates: tuple[float, ...]) -> VarianceShi
         eval_variance=2.0 * ratio,
         running_variance=2.1,
         ratio=ratio,
+        dropout_ratio=ratio,
         **rates,
     )
 

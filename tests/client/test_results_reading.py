@@ -170,7 +170,7 @@ def test_what_was_measured_stands_beside_the_splits_and_below_them():
     assert any(line.startswith("temperature 1.5000: NLL") for line in lines)
     assert (
         "variance shift at 3 batch norms: evaluation has 50.0% of training's variance where it is largest "
-        "(hidden.0.norm)" in lines
+        "(hidden.0.norm), 50.0% by dropout alone" in lines
     )
     assert "mean accuracy under corruption 0.7500, 0.8250 with batch norm adapted to it" in lines
     assert (
@@ -214,8 +214,8 @@ def test_what_was_measured_has_panels_and_pictures_of_its_own():
     heights = [[bar.get_height() for bar in bars] for bars in calibration.containers]
     assert heights == [[0.25, 0.1, 0.05], [0.4, 0.15, 0.03], [0.5, 0.2, 0.1]]
     (shift,) = charts["variance_shift"].axes
-    ratios = {bar.get_y() + 0.35: bar.get_width() for bars in shift.containers for bar in bars}
-    assert [ratios[place] for place in (0, 1, 2)] == pytest.approx([1.0, 0.5, 0.9])
+    for bars in shift.containers:
+        assert [bar.get_width() for bar in bars] == pytest.approx([1.0, 0.5, 0.9])
     (norms,) = charts["gradient_norms"].axes
     assert [line.get_label() for line in norms.get_lines()] == ["epoch 2", "epoch 3"]
     assert np.asarray(norms.get_lines()[0].get_ydata()) == pytest.approx([0.5, 2.0])

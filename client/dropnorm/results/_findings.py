@@ -60,7 +60,7 @@ def _variance_shift(found: Sequence[VarianceShift]) -> str:
     worst = max(found, key=lambda layer: abs(math.log(layer.ratio)) if layer.ratio > 0.0 else 0.0)
     return (
         f"variance shift at {len(found)} batch norms: evaluation has {worst.ratio:.1%} of training's variance where it "
-        f"is largest ({worst.layer})"
+        f"is largest ({worst.layer}), {worst.dropout_ratio:.1%} by dropout alone"
     )
 
 

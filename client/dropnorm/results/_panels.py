@@ -72,18 +72,17 @@ def _grouped_bars(axes: Axes, groups: Sequence[str], values: Mapping[str, Sequen
 
 
 def _draw_variance_shift(axes: Axes, evaluation: Evaluation) -> None:
-    """A bar per batch norm, in another colour where dropout reaches it without weights in between."""
+    """Two bars per batch norm: the whole shift, and that by dropout alone."""
     found = evaluation.variance_shift
-    for color, label, direct in (
-        (COLORS[1], "dropout right ahead", True),
-        (COLORS[2], "dropout further ahead, or none", False),
+    for color, label, offset, attribute in (
+        (COLORS[2], "evaluation / training", -0.2, "ratio"),
+        (COLORS[1], "dropout off / on", 0.2, "dropout_ratio"),
     ):
-        places = [place for place, layer in enumerate(found) if bool(layer.direct_rates) == direct]
-        if places:
-            ratios = [found[place].ratio for place in places]
-            axes.barh(places, ratios, 0.7, color=color, label=label)
+        places = [place + offset for place in range(len(found))]
+        ratios = [getattr(layer, attribute) for layer in found]
+        axes.barh(places, ratios, 0.38, color=color, label=label)
     axes.axvline(1.0, color=INK, linewidth=1.2)
-    axes.set_xlabel("variance in evaluation / in training", color=INK)
+    axes.set_xlabel("ratio of variances", color=INK)
     _name_norms(axes, [layer.layer for layer in found])
 
 
@@ -129,7 +128,12 @@ def _name_norms(axes: Axes, names: Sequence[str]) -> None:
         axes.set_ylabel("number of the batch norm", color=INK)
     # Bars fill the panel, so it stands below them.
     axes.legend(
-        frameon=False, labelcolor=INK, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.12)
+        frameon=False,
+        labelcolor=INK,
+        fontsize=8,
+        loc="upper center",
+        bbox_to_anchor=(0.5, -0.12),
+        ncols=2,
     )
 
 

@@ -22,6 +22,8 @@ class VarianceShift(ResultModel):
     """The running variance, by which evaluation divides."""
     ratio: float
     """Variance in evaluation over that in training; 1: none, below 1: evaluation has less than the norm has learned."""
+    dropout_ratio: float
+    """Likewise with batch norms ahead by batch in both: what dropout does by itself, without running statistics."""
     direct_rates: tuple[float, ...] = ()
     """The different rates of dropout that reaches the norm without weights in between."""
     upstream_rates: tuple[float, ...] = ()

@@ -32,6 +32,7 @@ class VarianceShift(google.protobuf.message.Message):
     EVAL_VARIANCE_FIELD_NUMBER: builtins.int
     RUNNING_VARIANCE_FIELD_NUMBER: builtins.int
     RATIO_FIELD_NUMBER: builtins.int
+    DROPOUT_RATIO_FIELD_NUMBER: builtins.int
     DIRECT_RATES_FIELD_NUMBER: builtins.int
     UPSTREAM_RATES_FIELD_NUMBER: builtins.int
     layer: builtins.str
@@ -45,6 +46,10 @@ class VarianceShift(google.protobuf.message.Message):
     ratio: builtins.float
     """Variance in evaluation over that in training; 1: none, below 1: evaluation has less than
     the norm has learned.
+    """
+    dropout_ratio: builtins.float
+    """Likewise with batch norms ahead by batch in both: what dropout does by itself, without
+    running statistics.
     """
     @property
     def direct_rates(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.float]:
@@ -62,10 +67,11 @@ class VarianceShift(google.protobuf.message.Message):
         eval_variance: builtins.float = ...,
         running_variance: builtins.float = ...,
         ratio: builtins.float = ...,
+        dropout_ratio: builtins.float = ...,
         direct_rates: collections.abc.Iterable[builtins.float] | None = ...,
         upstream_rates: collections.abc.Iterable[builtins.float] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["direct_rates", b"direct_rates", "eval_variance", b"eval_variance", "layer", b"layer", "ratio", b"ratio", "running_variance", b"running_variance", "train_variance", b"train_variance", "upstream_rates", b"upstream_rates"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["direct_rates", b"direct_rates", "dropout_ratio", b"dropout_ratio", "eval_variance", b"eval_variance", "layer", b"layer", "ratio", b"ratio", "running_variance", b"running_variance", "train_variance", b"train_variance", "upstream_rates", b"upstream_rates"]) -> None: ...
 
 Global___VarianceShift: typing_extensions.TypeAlias = VarianceShift
 

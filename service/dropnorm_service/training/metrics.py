@@ -25,7 +25,7 @@ def classification_metrics(
     probabilities, labels = log_probabilities.exp(), labels.cpu()
     confidence, predicted = probabilities.max(dim=1)
     correct = predicted == labels
-    nll = -log_likelihood(log_probabilities, labels)
+    nll = negative_log_likelihood(log_probabilities, labels)
     classes = class_metrics(confusion_matrix(labels, predicted, len(class_names)), class_names)
     return Metrics(
         samples=len(labels),
@@ -80,9 +80,9 @@ def class_metrics(confusion: Tensor, class_names: Sequence[str]) -> tuple[ClassM
     )
 
 
-def log_likelihood(log_probabilities: Tensor, labels: Tensor) -> float:
-    """Mean log probability of the true classes, `[samples]`, under `[samples, classes]`, in nats."""
-    return log_probabilities.gather(1, labels.unsqueeze(1)).mean().item()
+def negative_log_likelihood(log_probabilities: Tensor, labels: Tensor) -> float:
+    """Mean of minus the log probability of the true classes, `[samples]`, under `[samples, classes]`, in nats."""
+    return 0.0 - log_probabilities.gather(1, labels.unsqueeze(1)).mean().item()
 
 
 def brier_score(probabilities: Tensor, labels: Tensor) -> float:

@@ -39,7 +39,8 @@ def test_dropout_right_ahead_shifts_by_the_formula() -> None:
     assert found.layer == "layers.1.norm"
     assert found.eval_variance == pytest.approx(v.mean().item(), rel=1e-4)
     assert found.train_variance == pytest.approx(training.mean().item(), rel=0.03)
-    assert found.ratio == pytest.approx((v / training).mean().item(), rel=0.03)
+    exact = pytest.approx((v / training).mean().item(), rel=0.03)
+    assert found.ratio == found.dropout_ratio == exact
     assert (found.direct_rates, found.upstream_rates) == ((rate,), ())
 
 
@@ -70,6 +71,22 @@ def test_without_dropout_there_is_none() -> None:
     spec = mlp(8, optimization=STILL, evaluation=MEASURED, regularization=regularization)
     (found,) = fit(spec, split_of(spec, classification(6))).evaluation.variance_shift
     assert found.ratio == pytest.approx(1.0, abs=1e-6)
+    assert found.dropout_ratio == pytest.approx(1.0, abs=1e-6)
+
+
+def test_dropout_alone_is_told_from_running_statistics_that_lag() -> None:
+    """After one step running statistics are far from those of the batches, and what they scale shifts as well."""
+    spec = mlp(
+        8,
+        8,
+        optimization=dn.Optimization(epochs=1, batch_size=1000),
+        regularization=dn.Regularization(batch_norm=dn.BatchNorm(momentum=0.01)),
+        evaluation=MEASURED,
+    )
+    first, second = fit(spec, split_of(spec, classification(6))).evaluation.variance_shift
+    assert first.ratio == pytest.approx(1.0, abs=1e-6)
+    assert abs(second.ratio - 1.0) > 0.1
+    assert second.dropout_ratio == pytest.approx(1.0, abs=1e-6)
 
 
 def both(**parts: Any) -> dn.TrainingSpec:

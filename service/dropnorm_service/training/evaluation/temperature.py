@@ -12,7 +12,7 @@ from dropnorm_service.training.inference import Inference
 from dropnorm_service.training.metrics import (
     brier_score,
     expected_calibration_error,
-    log_likelihood,
+    negative_log_likelihood,
 )
 
 LIMITS = (0.01, 100.0)
@@ -82,7 +82,7 @@ def calibration(logits: Tensor, labels: Tensor, bins: int) -> Calibration:
     probabilities = log_probabilities.exp()
     confidence, predicted = probabilities.max(dim=1)
     return Calibration(
-        nll=-log_likelihood(log_probabilities, labels),
+        nll=negative_log_likelihood(log_probabilities, labels),
         brier=brier_score(probabilities, labels),
         ece=expected_calibration_error(confidence, predicted == labels, bins),
     )

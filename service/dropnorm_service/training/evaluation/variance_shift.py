@@ -6,7 +6,7 @@ behind it learns that variance, and in evaluation divides by it what has less.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -24,25 +24,38 @@ from dropnorm_service.training.recalibration import Population, known, parts_of
 def variance_shift(trained: Trained) -> tuple[VarianceShift, ...]:
     """The variance at each batch norm that keeps running statistics, as in training and as in evaluation.
 
-    Both are over the training split in the same batches. In training mode dropout acts and batch norms ahead
+    All is over the training split in the same batches. In training mode dropout acts and batch norms ahead
     normalise by their batches; what that does to running statistics is undone. Norms of auxiliary heads, which
     take no part in evaluation, are left out.
     """
     network = trained.inference.network
+
+    def without_dropout() -> None:
+        trained.train_mode()
+        for module in network.modules():
+            if isinstance(module, Drops):
+                module.training = False
+
     with buffers_kept(network):
-        training = _populations(trained, as_trained=True)
-    evaluation = _populations(trained, as_trained=False)
+        training = _populations(trained, trained.train_mode)
+        undropped = _populations(trained, without_dropout)
+    evaluation = _populations(trained, network.eval)
     ahead = _rates_ahead(trained)
     return tuple(
-        _shift(name, norm, training[name], evaluation[name], *ahead.get(name, ((), ())))
+        _shift(
+            name,
+            norm,
+            (training[name], evaluation[name], undropped[name]),
+            ahead.get(name, ((), ())),
+        )
         for name, norm in tracking_norms(network)
         if training[name].count and evaluation[name].count
     )
 
 
 @torch.inference_mode()
-def _populations(trained: Trained, *, as_trained: bool) -> dict[str, Population]:
-    """What reaches each norm in one pass over the training split."""
+def _populations(trained: Trained, enter_mode: Callable[[], object]) -> dict[str, Population]:
+    """What reaches each norm in one pass over the training split, the network in a mode."""
     inference, train, seed = trained.inference, trained.data.train, trained.spec.seed
     device = train.x.device
     generator = torch.Generator().manual_seed(derived_seed(seed, "variance_shift"))
@@ -51,8 +64,7 @@ def _populations(trained: Trained, *, as_trained: bool) -> dict[str, Population]
         for index, part in enumerate(parts_of(order, trained.spec, trained.batching)):
             drawn = derived_seed(seed, "variance_shift", index)
             with inference.evaluating() as network, seeded(drawn, device):
-                if as_trained:
-                    trained.train_mode()
+                enter_mode()
                 network(train.x.index_select(0, part))
             network.eval()
             inference.between_batches()
@@ -75,22 +87,23 @@ def _listening(trained: Trained) -> Iterator[dict[str, Population]]:
 def _shift(
     name: str,
     norm: _BatchNorm,
-    training: Population,
-    evaluation: Population,
-    direct: tuple[float, ...],
-    upstream: tuple[float, ...],
+    populations: tuple[Population, Population, Population],
+    ahead: tuple[tuple[float, ...], tuple[float, ...]],
 ) -> VarianceShift:
-    # What eps adds is what both are seen through; a channel that is always zero has not shifted.
-    ratio = (evaluation.variance + norm.eps) / (training.variance + norm.eps)
+    training, evaluation, undropped = (each.variance for each in populations)
+    # What eps adds is what all are seen through; a channel that is always zero has not shifted.
+    ratios = [(each + norm.eps) / (training + norm.eps) for each in (evaluation, undropped)]
     running = known(norm.running_var).double()
-    means = torch.stack([training.variance, evaluation.variance, running, ratio]).mean(dim=1)
-    train_variance, eval_variance, running_variance, mean_ratio = means.tolist()
+    means = torch.stack([training, evaluation, running, *ratios]).mean(dim=1).tolist()
+    train_variance, eval_variance, running_variance, ratio, dropout_ratio = means
+    direct, upstream = ahead
     return VarianceShift(
         layer=name,
         train_variance=train_variance,
         eval_variance=eval_variance,
         running_variance=running_variance,
-        ratio=mean_ratio,
+        ratio=ratio,
+        dropout_ratio=dropout_ratio,
         direct_rates=direct,
         upstream_rates=upstream,
     )
