@@ -83,8 +83,16 @@ def write_bundle(bundle: Bundle, path: Path) -> str:
     text += b" " * (-len(text) % _ALIGNMENT)
     digest = hashlib.sha256()
     with path.open("wb") as file:
-        contents = (array.reshape(-1).view("uint8").data for _, array in ordered)
-        for part in (len(text).to_bytes(8, "little"), text, *contents):
+        contents = (_bytes(array) for _, array in ordered)
+        parts: tuple[bytes | memoryview, ...] = (len(text).to_bytes(8, "little"), text, *contents)
+        for part in parts:
             file.write(part)
             digest.update(part)
     return digest.hexdigest()
+
+
+def _bytes(array: Array) -> memoryview:
+    """An array's values as they stand in memory, in C order."""
+    import numpy
+
+    return numpy.ascontiguousarray(array).reshape(-1).view(numpy.uint8).data
