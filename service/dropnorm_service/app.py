@@ -165,8 +165,12 @@ def _datasets(
 async def _open_models(
     settings: Settings, forks: ForkServer, jobs: JobService, stack: AsyncExitStack
 ) -> ModelService:
-    predictor = await stack.enter_async_context(ProcessPredictor(forks))
-    exporter = ProcessExporter(forks, data=_data_settings(settings))
+    predictor = await stack.enter_async_context(
+        ProcessPredictor(forks, timeout=settings.predict_timeout)
+    )
+    exporter = ProcessExporter(
+        forks, data=_data_settings(settings), timeout=settings.export_timeout
+    )
     registry: MlflowRegistry | None = None
     if settings.tracking:
         config = TrackingConfig.resolve(settings.data_dir, settings.mlflow_tracking_uri)

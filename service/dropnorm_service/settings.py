@@ -90,6 +90,10 @@ class Settings(BaseSettings):
     """Attempts lost in a row, without a step further, after which a job fails."""
     plan_timeout: Seconds = 30.0
     """Seconds a plan may take."""
+    predict_timeout: Seconds = 60.0
+    """Seconds a prediction may take, with its time in the queue."""
+    export_timeout: Seconds = 900.0
+    """Seconds an export may take, with its time in the queue."""
 
     datasets_dir: Folder | None = None
     """Folder with data sets in their original formats, one subfolder each: mnist, fashion_mnist, cifar10."""

@@ -167,10 +167,18 @@ class RegisteredModels:
             with tempfile.TemporaryDirectory(dir=self._folder, prefix=".") as draft:
                 # Links cost no space, and files of models are replaced, never changed.
                 shutil.copytree(source, Path(draft) / MODEL, copy_function=os.link)
-                (Path(draft) / MODEL).rename(target)
+                _move(Path(draft) / MODEL, target)
         except FileNotFoundError:
             raise ModelUnusable(job.name, "its files are gone; train it again") from None
         return sha256
+
+
+def _move(folder: Path, target: Path) -> None:
+    try:
+        folder.rename(target)
+    except OSError:
+        if not target.exists():  # else another call for the same model was quicker
+            raise
 
 
 async def trained(jobs: JobService, job_id: str) -> TrainingJob:

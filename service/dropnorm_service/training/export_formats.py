@@ -6,6 +6,7 @@ import json
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -121,8 +122,6 @@ def _open_onnx(path: Path) -> Run:
 
 
 def _need(*libraries: str) -> None:
-    from importlib.util import find_spec
-
     missing = [name for name in libraries if find_spec(name) is None]
     if missing:
         raise CannotExport(

@@ -1,0 +1,91 @@
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+
+from dropnorm.spec import (
+    MLP,
+    BatchNorm,
+    Data,
+    ExportSettings,
+    Optimization,
+    Regularization,
+    TrainingSpec,
+)
+from dropnorm_service.jobs.errors import ExportDeviates, ExporterUnavailable, ModelUnusable
+from dropnorm_service.training import DatasetCache, fit, load_data, save_model
+from dropnorm_service.workers import DataSettings, ForkServer, ProcessExporter
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+JOB = "trainingJobs/made"
+NAME = f"{JOB}/exports/safetensors-folded"
+FOLDED = ExportSettings(format="safetensors", fold_batch_norm=True)
+
+
+@pytest.fixture(scope="module")
+def model(data: DataSettings, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    spec = TrainingSpec(
+        architecture=MLP(hidden=(4,)),
+        regularization=Regularization(batch_norm=BatchNorm()),
+        data=Data(dataset="iris"),
+        optimization=Optimization(epochs=1),
+    )
+    loaded = load_data(spec, DatasetCache(data.cache), torch.device("cpu"))
+    folder = tmp_path_factory.mktemp("job") / "model"
+    save_model(folder, spec, loaded, fit(spec, loaded).model)
+    return folder
+
+
+def children(forks: ForkServer) -> list[int]:
+    return [child.pid for child in psutil.Process(forks.pid).children()]
+
+
+async def test_a_model_is_exported_by_a_process_that_then_ends(
+    forks: ForkServer, data: DataSettings, model: Path, tmp_path: Path
+) -> None:
+    before = children(forks)
+    exporter = ProcessExporter(forks, data=data)
+    export = await exporter.export(JOB, model, FOLDED, name=NAME, folder=tmp_path / "out")
+
+    assert (export.name, export.folded_norms) == (NAME, 1)
+    assert export.proof.samples == 30
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "export.json",
+        "model.safetensors",
+    }
+    assert children(forks) == before
+
+
+async def test_what_cannot_be_exported_is_said(
+    forks: ForkServer, data: DataSettings, model: Path, tmp_path: Path
+) -> None:
+    exporter = ProcessExporter(forks, data=data)
+    exact = FOLDED.model_copy(update={"tolerance": 1e-15})
+    with pytest.raises(ExportDeviates, match="and the tolerance allows"):
+        await exporter.export(JOB, model, exact, name=NAME, folder=tmp_path / "out")
+    with pytest.raises(ModelUnusable, match="its files are gone"):
+        await exporter.export(JOB, tmp_path, FOLDED, name=NAME, folder=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+async def test_one_that_does_not_end_is_given_up_with_its_process(
+    forks: ForkServer, data: DataSettings, model: Path, tmp_path: Path
+) -> None:
+    before = set(children(forks))
+    exporter = ProcessExporter(forks, data=data, timeout=1.5)
+
+    async def stop() -> None:
+        while not (new := set(children(forks)) - before):  # noqa: ASYNC110 - the kernel tells nobody
+            await asyncio.sleep(0.002)
+        os.kill(new.pop(), signal.SIGSTOP)
+
+    stopping = asyncio.create_task(stop())
+    with pytest.raises(ExporterUnavailable, match="Nothing was exported within"):
+        await exporter.export(JOB, model, FOLDED, name=NAME, folder=tmp_path / "out")
+    await stopping
+    assert set(children(forks)) <= before
