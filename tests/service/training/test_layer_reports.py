@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.service.training import test_bert, test_transformer
 from tests.service.training.made import classification, regression, split_of
 from tests.service.training.shorthand import listed, mlp
 from tests.service.training.test_resumption import Stop, asked
@@ -184,3 +185,18 @@ def test_a_list_of_layers_reports_by_its_names() -> None:
         "layers.1.activation",
         "output.linear",
     ]
+
+
+def test_networks_of_tokens_report() -> None:
+    parts = {"optimization": dn.Optimization(epochs=1), "evaluation": reporting()}
+    transformer, masked = (
+        test_transformer.asked(**parts),
+        test_bert.asked().model_copy(update=parts),
+    )
+    for spec, data in (
+        (transformer, test_transformer.data_of(transformer)),
+        (masked, test_bert.data_of(masked)),
+    ):
+        report = fit(spec, data).evaluation.history[0].layers
+        assert any("embedding" in row.layer for row in report)
+        assert sum(row.gradient_norm is not None for row in report) > 10

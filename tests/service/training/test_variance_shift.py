@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.service.training import test_bert
 from tests.service.training.made import classification, regression, split_of
 from tests.service.training.shorthand import listed, mlp
 from tests.service.training.test_resumption import Stop, asked
@@ -124,6 +125,16 @@ def test_auxiliary_heads_take_no_part() -> None:
     }
     assert reached < norms
     assert all(found.eval_variance > 0 for found in result.evaluation.variance_shift)
+
+
+def test_norms_of_tokens_are_measured_as_well() -> None:
+    regularization = dn.Regularization(dropout=dn.Dropout(rate=0.3), batch_norm=dn.BatchNorm())
+    spec = test_bert.asked(regularization=regularization, evaluation=MEASURED)
+    evaluation = fit(spec, test_bert.data_of(spec, labelled=True)).evaluation
+    first, *others = evaluation.variance_shift
+    assert (first.dropout_ratio, first.direct_rates) == (1.0, ())
+    assert all(found.direct_rates == (0.3,) for found in others)
+    assert all(found.dropout_ratio < 1 for found in others)
 
 
 def test_rates_are_those_in_force_in_the_chosen_epoch() -> None:
