@@ -454,3 +454,9 @@ class TestSubmission:
             labels={f"k{number}": "x" * 63 for number in range(64)},
             priority=-1000,
         )
+
+
+def test_a_data_set_is_named_by_its_resource_name_too():
+    assert dn.Data(dataset="datasets/mine") == dn.Data(dataset="mine")
+    with pytest.raises(ValidationError, match="should match pattern"):
+        dn.Data(dataset="datasets/datasets/mine")

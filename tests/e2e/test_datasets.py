@@ -29,7 +29,7 @@ SAMPLES = RANDOM.normal(size=(400, 6)) + 2.0 * (LABELS == "high")[:, None]
 
 def test_a_job_trains_on_what_was_uploaded(client: dn.Client) -> None:
     dataset = client.datasets.upload("made-here", SAMPLES, LABELS)
-    evaluation = client.train(spec("made-here", epochs=10)).result()
+    evaluation = client.train(spec(dataset.name, epochs=10)).result()
 
     assert evaluation.dataset.digest == dataset.digest
     assert [each.name for each in evaluation.test.classes] == ["high", "low"]

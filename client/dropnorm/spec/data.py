@@ -4,11 +4,20 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
-from dropnorm.spec._base import Bool, Float, Int, Name, SpecModel
+from dropnorm.spec._base import Bool, Float, Int, SpecModel, text_of
 from dropnorm.spec.augmentation import Augmentation
 
+# "datasets/mine" is the resource name of "mine"; a spec says the shorter.
+DatasetName = Annotated[
+    str,
+    text_of(
+        r"^(datasets/)?[a-z][a-z0-9_-]{0,62}$",
+        "give small letters, digits, _ and -, at most 63, the first a letter",
+    ),
+    AfterValidator(lambda name: name.removeprefix("datasets/")),
+]
 OpenShare = Annotated[Float, Field(gt=0.0, lt=1.0)]
 
 
@@ -19,9 +28,10 @@ class Data(SpecModel):
     split of its own (mnist, fashion_mnist, cifar10), that one is used.
     """
 
-    dataset: Name
+    dataset: DatasetName
     """Name of the data set: digits, iris, wine, breast_cancer, diabetes, mnist, fashion_mnist, cifar10,
-    python_docs (a text), reversal or addition (pairs of sequences), or that of an uploaded one."""
+    python_docs (a text), reversal or addition (pairs of sequences), or that of an uploaded one, also
+    written `datasets/NAME`."""
     validation_share: OpenShare = 0.15
     """Share of the samples that are not test samples held out for validation, above 0 to below 1."""
     test_share: OpenShare | None = None

@@ -66,7 +66,7 @@ class Data(google.protobuf.message.Message):
     dataset: builtins.str
     """Name of the data set: digits, iris, wine, breast_cancer, diabetes, mnist, fashion_mnist,
     cifar10, python_docs (a text), reversal or addition (pairs of sequences), or that of an uploaded
-    one. Limits: `[a-z][a-z0-9_-]{0,62}`. Required.
+    one, also written `datasets/NAME`. Limits: `(datasets/)?[a-z][a-z0-9_-]{0,62}`. Required.
     """
     validation_share: builtins.float
     """Share of the samples that are not test samples held out for validation. Limits: above 0 to
