@@ -25,9 +25,9 @@ class EvaluationSettings(SpecModel):
     split in batches as in training, with dropout off or on (Wu & Johnson 2021); what it changes is reported. Frozen
     ones stay. Absent: not at all."""
     mc_dropout_passes: Annotated[Int, Field(ge=2, le=10_000)] | None = None
-    """Predict the test split so often with dropout on and batch norm in eval mode, 2 to 10,000, and report what the
-    mean prediction is worth and how far the passes differ (Gal & Ghahramani 2016); in classification and regression.
-    Absent: not at all."""
+    """Predict the test split so often with dropout on, at the rates of the best epoch, and batch norm in eval mode, 2
+    to 10,000, and report what the mean prediction is worth and how far the passes differ (Gal & Ghahramani 2016); in
+    classification and regression. Absent: not at all."""
     temperature_scaling: Bool = False
     """Fit a temperature for the logits to the validation split, and report the calibration of the test split before
     and after (Guo et al. 2017); only in classification. The model itself stays as it is."""

@@ -202,9 +202,9 @@ class EvaluationSettings(google.protobuf.message.Message):
     changes is reported; frozen ones stay. Default: not at all.
     """
     mc_dropout_passes: builtins.int
-    """Predict the test split so often with dropout on and batch norm in eval mode, and report what
-    the mean prediction is worth and how far the passes differ (Gal & Ghahramani 2016); in
-    classification and regression. Limits: 2 to 10,000. Default: not at all.
+    """Predict the test split so often with dropout on, at the rates of the best epoch, and batch norm
+    in eval mode, and report what the mean prediction is worth and how far the passes differ (Gal &
+    Ghahramani 2016); in classification and regression. Limits: 2 to 10,000. Default: not at all.
     """
     temperature_scaling: builtins.bool
     """Fit a temperature for the logits to the validation split, and report the calibration of the

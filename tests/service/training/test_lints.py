@@ -466,6 +466,12 @@ def test_passes_of_dropout_where_there_is_none() -> None:
     field = "evaluation.mc_dropout_passes"
     assert lints(mlp(8, evaluation=evaluation)) == {"EVALUATION_WITHOUT_EFFECT": field}
     assert lints(mlp(8, evaluation=evaluation, regularization=dropout)) == {}
+    for schedule, found in (
+        (dn.OffAfterDropoutSchedule(epochs=2), {"EVALUATION_WITHOUT_EFFECT": field}),
+        (dn.LinearDropoutSchedule(end_factor=0.5), {}),
+    ):
+        ending = dn.Regularization(dropout=dn.Dropout(rate=0.5, schedule=schedule))
+        assert lints(mlp(8, evaluation=evaluation, regularization=ending)) == found
 
 
 def test_averages_without_effect() -> None:
