@@ -74,6 +74,22 @@ def idle_recalibration(subject: Subject) -> Iterator[Lint]:
         )
 
 
+def frozen_in_the_end(subject: Subject) -> Iterator[Lint]:
+    """Statistics to be computed anew of norms that stand still."""
+    kept = [norm for _, norm in _batch_norms(subject) if norm.track_running_stats]
+    freezes = [norm.freeze_after for norm in kept if norm.freeze_after is not None]
+    if subject.training.evaluation.recalibrate_batch_norm is None or len(freezes) < len(kept):
+        return
+    last = max(freezes, default=subject.training.optimization.epochs)
+    if last < subject.training.optimization.epochs:
+        yield Lint(
+            code="RECALIBRATION_MAY_NOT_ACT",
+            field="evaluation.recalibrate_batch_norm",
+            message=f"running statistics stand still after {last} epochs and are not computed anew if the best epoch "
+            "comes later; leave this or freeze_after out",
+        )
+
+
 def _batch_norms(subject: Subject) -> Iterator[tuple[Element, spec.BatchNorm]]:
     for layer in subject.paper.walk():
         if isinstance(layer.element.layer, spec.BatchNorm):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -20,6 +20,13 @@ def drops(element: Element) -> bool:
     if isinstance(element.layer, spec.Linear):
         return bool(element.layer.dropconnect_rate)
     return isinstance(element.layer, spec.Dropout | DropsBranch) and element.layer.rate > 0.0
+
+
+def chains(paper: Design) -> Iterator[tuple[DesignedLayer, ...]]:
+    """Layers that follow one another: those of each part, and of each way of a block."""
+    yield from paper.parts
+    for layer in paper.walk():
+        yield from layer.ways
 
 
 @dataclass
@@ -79,6 +86,12 @@ def _in_order(dropouts: _Dropouts) -> list[Element]:
     return sorted(dropouts, key=lambda element: element.dropped_by)
 
 
+def in_one_place(dropout: Element, norm: Element) -> bool:
+    """Whether the regularization put both around one activation, or both at the input or the output."""
+    placed = all(each.field.startswith("regularization.") for each in (dropout, norm))
+    return placed and dropout.name.rpartition(".")[0] == norm.name.rpartition(".")[0]
+
+
 def biases_before_norm(paper: Design) -> list[DesignedLayer]:
     """The linear and convolutional layers whose bias the next batch norm subtracts exactly."""
     found: list[DesignedLayer] = []
@@ -110,10 +123,9 @@ def _follow_biases(
 
 def weights_before_norm(paper: Design) -> list[Element]:
     """The linear and convolutional layers that go straight into a batch norm, which takes their scale away."""
-    chains = [*paper.parts, *(way for layer in paper.walk() for way in layer.ways)]
     return [
         layer.element
-        for chain in chains
+        for chain in chains(paper)
         for layer, following in pairwise(chain)
         if isinstance(layer.element.layer, spec.Linear | spec.Conv)
         and isinstance(following.element.layer, spec.BatchNorm)

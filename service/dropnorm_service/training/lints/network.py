@@ -7,12 +7,12 @@ from collections.abc import Iterator, Mapping
 from dropnorm.results import Lint
 from dropnorm.spec import MLP, Sequential
 from dropnorm.spec import layers as spec
-from dropnorm_service.training.elements import Element
 from dropnorm_service.training.layers import Attend, DropsBranch
 from dropnorm_service.training.layers.blueprints.sequences import Embedding, TiedLinear
 from dropnorm_service.training.lints.flow import (
     biases_before_norm,
     dropout_before_norm,
+    in_one_place,
     weights_before_norm,
 )
 from dropnorm_service.training.lints.subject import Subject, over_fields
@@ -52,7 +52,7 @@ def variance_shift(subject: Subject) -> Iterator[Lint]:
         "DROPOUT_BEFORE_BATCH_NORM",
         [
             "regularization.order"
-            if by_order and _in_one_place(dropout, norm)
+            if by_order and in_one_place(dropout, norm)
             else dropout.dropped_by
             for dropout, norm in found.direct
         ],
@@ -66,12 +66,6 @@ def variance_shift(subject: Subject) -> Iterator[Lint]:
         "only; the wider the layers the less it matters, and dropout after the last batch norm avoids it "
         "(Li et al. 2018)",
     )
-
-
-def _in_one_place(dropout: Element, norm: Element) -> bool:
-    """Whether the regularization put both around one activation, or both at the input or the output."""
-    placed = all(each.field.startswith("regularization.") for each in (dropout, norm))
-    return placed and dropout.name.rpartition(".")[0] == norm.name.rpartition(".")[0]
 
 
 def redundant_bias(subject: Subject) -> Iterator[Lint]:

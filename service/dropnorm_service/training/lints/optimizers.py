@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dropnorm.results import Lint
-from dropnorm.spec import SGD
+from dropnorm.spec import SGD, Muon
+from dropnorm.spec import layers as spec
+from dropnorm_service.training.layers import Upsampling
+from dropnorm_service.training.layers.blueprints.sequences import Embedding, TiedLinear
 from dropnorm_service.training.lints.subject import Subject
+from dropnorm_service.training.placement import NormLayer
 
 _CODE = "WEIGHT_DECAY_WITHOUT_EFFECT"
+_NO_MATRICES = (spec.Conv, Upsampling, NormLayer, Embedding, TiedLinear)
 
 
 def idle_decay(subject: Subject) -> Iterator[Lint]:
@@ -30,4 +35,20 @@ def idle_decay(subject: Subject) -> Iterator[Lint]:
             field=field,
             message="without momentum, decoupled decay and an L2 penalty are the same step (Loshchilov & Hutter 2017, "
             "proposition 1); give a momentum, or leave decoupled out",
+        )
+
+
+def muon_without_matrices(subject: Subject) -> Iterator[Lint]:
+    """Muon in a network that leaves it nothing to move."""
+    if not isinstance(subject.training.optimization.optimizer, Muon):
+        return
+    learned = (layer.element for layer in subject.paper.walk() if layer.blueprint.parameters)
+    if all(
+        isinstance(each.layer, _NO_MATRICES) or "output" in each.name.split(".") for each in learned
+    ):
+        yield Lint(
+            code="MUON_WITHOUT_MATRICES",
+            field="optimization.optimizer.muon",
+            message="the network has no hidden linear layers, so that all is moved by AdamW, and momentum and nesterov "
+            "have no effect; adamw says the same",
         )

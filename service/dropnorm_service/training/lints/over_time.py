@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dropnorm.results import Lint
-from dropnorm.spec import Dropout, LinearDropoutSchedule, OffAfterDropoutSchedule
+from dropnorm.spec import (
+    CurriculumDropoutSchedule,
+    Dropout,
+    LinearDropoutSchedule,
+    OffAfterDropoutSchedule,
+)
 from dropnorm_service.training.dropout_rates import dropout_factor, is_scheduled
 from dropnorm_service.training.lints.subject import Subject
 
@@ -34,6 +39,13 @@ def idle_dropout_schedule(subject: Subject) -> Iterator[Lint]:
             field=f"{_FIELD}.off_after.epochs",
             message=f"dropout would end after {schedule.epochs} epochs, and training ends after {epochs}; give fewer "
             "epochs here or more to the training",
+        )
+    if isinstance(schedule, CurriculumDropoutSchedule) and epochs == 1:
+        yield Lint(
+            code="DROPOUT_SCHEDULE_WITHOUT_EFFECT",
+            field=f"{_FIELD}.curriculum",
+            message="a curriculum begins without dropout, and there is a single epoch, so that none ever acts; train "
+            "longer",
         )
     if isinstance(schedule, LinearDropoutSchedule) and not _ramp_ends(schedule, epochs):
         last = dropout_factor(dropout, epoch=epochs, epochs=epochs)

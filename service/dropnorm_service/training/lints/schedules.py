@@ -56,6 +56,13 @@ def idle_schedule(subject: Subject) -> Iterator[Lint]:
     optimization = subject.training.optimization
     schedule, stopping = optimization.schedule, optimization.early_stopping
     field = f"optimization.schedule.{schedule.kind}"
+    if optimization.warmup and optimization.warmup.start_factor == 1.0:
+        yield Lint(
+            code="SCHEDULE_WITHOUT_EFFECT",
+            field="optimization.warmup.start_factor",
+            message="a warm-up that starts at the full rate does not rise; give a smaller start_factor, or leave the "
+            "warm-up out",
+        )
     stepped = StepSchedule | MultiStepSchedule | ExponentialSchedule | PlateauSchedule
     if isinstance(schedule, stepped) and schedule.gamma == 1.0:
         text = "a gamma of 1 leaves the learning rate as it is; give a smaller one, or a constant schedule"
