@@ -15,33 +15,15 @@ _CODE = "EVALUATION_WITHOUT_EFFECT"
 
 
 def idle_mc_dropout(subject: Subject) -> Iterator[Lint]:
-    """Passes with dropout on in a network without dropout, or with a schedule that takes it away."""
-    field = "evaluation.mc_dropout_passes"
+    """Passes with dropout on in a network without dropout."""
     if subject.training.evaluation.mc_dropout_passes is None:
         return
-    dropping = [layer.element for layer in subject.paper.walk() if drops(layer.element)]
-    if not dropping:
+    if not any(drops(layer.element) for layer in subject.paper.walk()):
         yield Lint(
             code=_CODE,
-            field=field,
+            field="evaluation.mc_dropout_passes",
             message="the network has no dropout, so that all passes are the same; give it some, or leave this out",
         )
-    elif _ends_without(subject) and all(map(is_scheduled, dropping)):
-        yield Lint(
-            code=_CODE,
-            field=field,
-            message="the passes drop at the rates of the best epoch, and the schedule brings all rates to 0 at the "
-            "end; if the best epoch is one of these, all passes are the same",
-        )
-
-
-def _ends_without(subject: Subject) -> bool:
-    """Whether a schedule has turned dropout off by the last epoch."""
-    dropout, epochs = (
-        subject.training.regularization.dropout,
-        subject.training.optimization.epochs,
-    )
-    return dropout is not None and dropout_factor(dropout, epoch=epochs, epochs=epochs) == 0.0
 
 
 def idle_layer_report(subject: Subject) -> Iterator[Lint]:
