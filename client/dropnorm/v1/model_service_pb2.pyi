@@ -62,7 +62,7 @@ class ExportModelRequest(google.protobuf.message.Message):
     MODEL_FIELD_NUMBER: builtins.int
     SETTINGS_FIELD_NUMBER: builtins.int
     model: builtins.str
-    """Name of the model, `trainingJobs/{id}`. Required."""
+    """Name of the model, as in PredictRequest; its job must still be there, whose export it is. Required."""
     @property
     def settings(self) -> dropnorm.v1.model_pb2.ExportSettings:
         """In which form. Required."""

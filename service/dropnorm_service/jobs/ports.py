@@ -157,8 +157,7 @@ class Exporter(Protocol):
             folder: where its file and what is known of it go, in place of what was there.
 
         Raises:
-            InvalidSpecError: the data that it was trained on is not there any more.
-            ModelUnusable: the model is not there, or damaged.
+            ModelUnusable: the model is not there, or damaged, or the data that it was trained on is gone.
             CannotExport: it does not go into that form, or not exactly enough.
             ExporterUnavailable: no answer within the limit.
         """

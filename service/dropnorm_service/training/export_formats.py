@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -96,6 +97,8 @@ def _program(subject: Subject) -> torch.export.ExportedProgram:
 
 def _write_onnx(subject: Subject, path: Path) -> None:
     _need("onnx", "onnxscript", "onnxruntime")
+    # It says of each library that is not there that its operators are not either.
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the converter uses what torch itself has deprecated
         program = torch.onnx.export(

@@ -7,7 +7,7 @@ import logging
 from pathlib import Path
 
 from dropnorm.results import ModelExport
-from dropnorm.spec import ExportSettings, InvalidSpecError
+from dropnorm.spec import ExportSettings
 from dropnorm_service.jobs.errors import (
     CannotExport,
     ExportDeviates,
@@ -93,6 +93,5 @@ def _read(training_job: str, reply: ExportReply) -> ModelExport:
     if reply.refused:
         kind = ExportDeviates if reply.deviates else CannotExport
         raise kind(training_job, reply.refused)
-    if reply.export is None:
-        raise InvalidSpecError(reply.problems)
+    assert reply.export is not None
     return reply.export

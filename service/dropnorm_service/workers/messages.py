@@ -269,7 +269,6 @@ class ExportReply(Message):
     kind: Literal["export_reply"] = "export_reply"
     number: int
     export: ModelExport | None = None
-    problems: tuple[Problem, ...] = ()
     unusable: str = ""
     """Why the model cannot be used, a sentence."""
     refused: str = ""

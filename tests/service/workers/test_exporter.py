@@ -1,5 +1,6 @@
 import asyncio
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -70,6 +71,11 @@ async def test_what_cannot_be_exported_is_said(
         await exporter.export(JOB, model, exact, name=NAME, folder=tmp_path / "out")
     with pytest.raises(ModelUnusable, match="its files are gone"):
         await exporter.export(JOB, tmp_path, FOLDED, name=NAME, folder=tmp_path / "out")
+    shutil.copytree(model, tmp_path / "lost")
+    facts = (model / "model.json").read_text().replace('"dataset": "iris"', '"dataset": "mine"')
+    (tmp_path / "lost" / "model.json").write_text(facts)
+    with pytest.raises(ModelUnusable, match="its test split, which the proof needs"):
+        await exporter.export(JOB, tmp_path / "lost", FOLDED, name=NAME, folder=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 

@@ -40,8 +40,9 @@ def _answer(request: ExportRequest) -> ExportReply:
             saved, dataset, request.settings, name=request.name, folder=request.folder
         )
         return ExportReply(number=number, export=export)
-    except InvalidSpecError as error:
-        return ExportReply(number=number, problems=error.problems)
+    except InvalidSpecError as error:  # it was fine when the job was accepted
+        why = f"its test split, which the proof needs, is not there any more ({error})"
+        return ExportReply(number=number, unusable=why)
     except FileNotFoundError:
         return ExportReply(number=number, unusable="its files are gone; train it again")
     except BadData as error:
