@@ -37,6 +37,7 @@ def test_a_job_trains_on_what_was_uploaded(client: dn.Client) -> None:
     assert evaluation.test.accuracy > 0.9
     assert client.datasets.get("datasets/made-here") == dataset
     assert dataset in list(client.datasets.list())
+    assert list(client.datasets.list(filter="name = datasets/made-here")) == [dataset]
 
 
 def test_a_data_set_in_use_cannot_be_deleted(client: dn.Client) -> None:
@@ -165,6 +166,13 @@ def test_limits_are_told_by_the_service(make_server: Callable[..., Server]) -> N
     server = make_server("--max-dataset-bytes", "1000").start()
     with server.client() as client, pytest.raises(dn.ResourceExhausted, match="max_dataset_bytes"):
         client.datasets.upload("too-large", SAMPLES, LABELS)
+    header = pb.UploadHeader(dataset_id="mine", size_bytes=1000, sha256="0" * 64)
+    parts = [
+        pb.UploadDatasetRequest(header=header),
+        pb.UploadDatasetRequest(chunk=bytes(2**21 + 1)),
+    ]
+    with server.client() as client, pytest.raises(Exception, match="a chunk has at most 2,097,152"):
+        client._method("UploadDataset")(iter(parts))
 
 
 def test_the_command_line(tracked: Server, tmp_path: Path) -> None:

@@ -121,13 +121,19 @@ def import_(
 
 
 @app.command("list")
-def list_datasets(as_json: Json = False, address: Address = DEFAULT_ADDRESS) -> None:
+def list_datasets(
+    filter: Annotated[
+        str, typer.Option(help="As in 'task = classification AND samples >= 1000'.")
+    ] = "",
+    as_json: Json = False,
+    address: Address = DEFAULT_ADDRESS,
+) -> None:
     """List the uploaded data sets.
 
     With --json: one JSON object per data set and line.
     """
     with Client(address) as client:
-        found = list(client.datasets.list())
+        found = list(client.datasets.list(filter=filter))
     if as_json:
         for dataset in found:
             print(dataset.model_dump_json())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -135,10 +135,14 @@ def delete(name: str) -> Call[None]:
     return Call(method="DeleteDataset", request=asked, read=lambda _: None, repeatable=False)
 
 
-def list_page(page_token: str) -> Call[Page[Dataset]]:
-    """ListDatasets: the page behind a token."""
-    asked = request(pb.ListDatasetsRequest, page_token=page_token)
-    return Call(method="ListDatasets", request=asked, read=_read_page)
+def list_datasets(filter: str) -> Callable[[str], Call[Page[Dataset]]]:
+    """ListDatasets: the call for the page behind a token."""
+
+    def call(page_token: str) -> Call[Page[Dataset]]:
+        asked = request(pb.ListDatasetsRequest, page_token=page_token, filter=filter)
+        return Call(method="ListDatasets", request=asked, read=_read_page)
+
+    return call
 
 
 def _read(message: dataset_pb2.Dataset) -> Dataset:

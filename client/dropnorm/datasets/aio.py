@@ -84,9 +84,11 @@ class AsyncDatasets:
         """A data set by its id or resource name; see `Datasets.get`."""
         return await self._client._call(_requests.get(name), timeout)
 
-    async def list(self, *, timeout: float | None = None) -> AsyncIterator[Dataset]:
-        """Every uploaded data set, by id."""
-        async for dataset in self._client._pages(_requests.list_page, timeout):
+    async def list(
+        self, *, filter: str = "", timeout: float | None = None
+    ) -> AsyncIterator[Dataset]:
+        """Every uploaded data set, or those that a filter keeps, by id; see `Datasets.list`."""
+        async for dataset in self._client._pages(_requests.list_datasets(filter), timeout):
             yield dataset
 
     async def delete(self, name: str, *, timeout: float | None = None) -> None:

@@ -102,9 +102,14 @@ class Datasets:
         """
         return self._client._call(_requests.get(name), timeout)
 
-    def list(self, *, timeout: float | None = None) -> Iterator[Dataset]:
-        """Every uploaded data set, by id."""
-        return self._client._pages(_requests.list_page, timeout)
+    def list(self, *, filter: str = "", timeout: float | None = None) -> Iterator[Dataset]:
+        """Every uploaded data set, or those that a filter keeps, by id.
+
+        Args:
+            filter: AIP-160, `task = classification AND samples >= 1000`; empty: all.
+            timeout: seconds for each page.
+        """
+        return self._client._pages(_requests.list_datasets(filter), timeout)
 
     def delete(self, name: str, *, timeout: float | None = None) -> None:
         """Delete a data set.

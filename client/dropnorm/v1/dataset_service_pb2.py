@@ -27,7 +27,7 @@ from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior_
 from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!dropnorm/v1/dataset_service.proto\x12\x0b\x64ropnorm.v1\x1a\x19\x64ropnorm/v1/dataset.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1bgoogle/protobuf/empty.proto\"h\n\x14UploadDatasetRequest\x12\x31\n\x06header\x18\x01 \x01(\x0b\x32\x19.dropnorm.v1.UploadHeaderB\x04\xe2\x41\x01\x01H\x00\x12\x15\n\x05\x63hunk\x18\x02 \x01(\x0c\x42\x04\xe2\x41\x01\x01H\x00\x42\x06\n\x04part\"n\n\x0cUploadHeader\x12\x18\n\ndataset_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x18\n\nsize_bytes\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x02\x12\x14\n\x06sha256\x18\x03 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06offset\x18\x04 \x01(\x03\x42\x04\xe2\x41\x01\x01\"*\n\x12QueryUploadRequest\x12\x14\n\x06sha256\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"3\n\x13QueryUploadResponse\x12\x1c\n\x0ereceived_bytes\x18\x01 \x01(\x03\x42\x04\xe2\x41\x01\x03\"D\n\x14ImportDatasetRequest\x12\x18\n\ndataset_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\x04path\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\"\'\n\x11GetDatasetRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"H\n\x13ListDatasetsRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"c\n\x14ListDatasetsResponse\x12,\n\x08\x64\x61tasets\x18\x01 \x03(\x0b\x32\x14.dropnorm.v1.DatasetB\x04\xe2\x41\x01\x03\x12\x1d\n\x0fnext_page_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\"*\n\x14\x44\x65leteDatasetRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x32\xdd\x03\n\x0e\x44\x61tasetService\x12J\n\rUploadDataset\x12!.dropnorm.v1.UploadDatasetRequest\x1a\x14.dropnorm.v1.Dataset(\x01\x12P\n\x0bQueryUpload\x12\x1f.dropnorm.v1.QueryUploadRequest\x1a .dropnorm.v1.QueryUploadResponse\x12H\n\rImportDataset\x12!.dropnorm.v1.ImportDatasetRequest\x1a\x14.dropnorm.v1.Dataset\x12\x42\n\nGetDataset\x12\x1e.dropnorm.v1.GetDatasetRequest\x1a\x14.dropnorm.v1.Dataset\x12S\n\x0cListDatasets\x12 .dropnorm.v1.ListDatasetsRequest\x1a!.dropnorm.v1.ListDatasetsResponse\x12J\n\rDeleteDataset\x12!.dropnorm.v1.DeleteDatasetRequest\x1a\x16.google.protobuf.Emptyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!dropnorm/v1/dataset_service.proto\x12\x0b\x64ropnorm.v1\x1a\x19\x64ropnorm/v1/dataset.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1bgoogle/protobuf/empty.proto\"h\n\x14UploadDatasetRequest\x12\x31\n\x06header\x18\x01 \x01(\x0b\x32\x19.dropnorm.v1.UploadHeaderB\x04\xe2\x41\x01\x01H\x00\x12\x15\n\x05\x63hunk\x18\x02 \x01(\x0c\x42\x04\xe2\x41\x01\x01H\x00\x42\x06\n\x04part\"n\n\x0cUploadHeader\x12\x18\n\ndataset_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x18\n\nsize_bytes\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x02\x12\x14\n\x06sha256\x18\x03 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06offset\x18\x04 \x01(\x03\x42\x04\xe2\x41\x01\x01\"*\n\x12QueryUploadRequest\x12\x14\n\x06sha256\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"3\n\x13QueryUploadResponse\x12\x1c\n\x0ereceived_bytes\x18\x01 \x01(\x03\x42\x04\xe2\x41\x01\x03\"D\n\x14ImportDatasetRequest\x12\x18\n\ndataset_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\x04path\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\"\'\n\x11GetDatasetRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"^\n\x13ListDatasetsRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x66ilter\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\"c\n\x14ListDatasetsResponse\x12,\n\x08\x64\x61tasets\x18\x01 \x03(\x0b\x32\x14.dropnorm.v1.DatasetB\x04\xe2\x41\x01\x03\x12\x1d\n\x0fnext_page_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\"*\n\x14\x44\x65leteDatasetRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x32\xdd\x03\n\x0e\x44\x61tasetService\x12J\n\rUploadDataset\x12!.dropnorm.v1.UploadDatasetRequest\x1a\x14.dropnorm.v1.Dataset(\x01\x12P\n\x0bQueryUpload\x12\x1f.dropnorm.v1.QueryUploadRequest\x1a .dropnorm.v1.QueryUploadResponse\x12H\n\rImportDataset\x12!.dropnorm.v1.ImportDatasetRequest\x1a\x14.dropnorm.v1.Dataset\x12\x42\n\nGetDataset\x12\x1e.dropnorm.v1.GetDatasetRequest\x1a\x14.dropnorm.v1.Dataset\x12S\n\x0cListDatasets\x12 .dropnorm.v1.ListDatasetsRequest\x1a!.dropnorm.v1.ListDatasetsResponse\x12J\n\rDeleteDataset\x12!.dropnorm.v1.DeleteDatasetRequest\x1a\x16.google.protobuf.Emptyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -60,6 +60,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTDATASETSREQUEST'].fields_by_name['page_size']._serialized_options = b'\342A\001\001'
   _globals['_LISTDATASETSREQUEST'].fields_by_name['page_token']._loaded_options = None
   _globals['_LISTDATASETSREQUEST'].fields_by_name['page_token']._serialized_options = b'\342A\001\001'
+  _globals['_LISTDATASETSREQUEST'].fields_by_name['filter']._loaded_options = None
+  _globals['_LISTDATASETSREQUEST'].fields_by_name['filter']._serialized_options = b'\342A\001\001'
   _globals['_LISTDATASETSRESPONSE'].fields_by_name['datasets']._loaded_options = None
   _globals['_LISTDATASETSRESPONSE'].fields_by_name['datasets']._serialized_options = b'\342A\001\003'
   _globals['_LISTDATASETSRESPONSE'].fields_by_name['next_page_token']._loaded_options = None
@@ -79,11 +81,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETDATASETREQUEST']._serialized_start=524
   _globals['_GETDATASETREQUEST']._serialized_end=563
   _globals['_LISTDATASETSREQUEST']._serialized_start=565
-  _globals['_LISTDATASETSREQUEST']._serialized_end=637
-  _globals['_LISTDATASETSRESPONSE']._serialized_start=639
-  _globals['_LISTDATASETSRESPONSE']._serialized_end=738
-  _globals['_DELETEDATASETREQUEST']._serialized_start=740
-  _globals['_DELETEDATASETREQUEST']._serialized_end=782
-  _globals['_DATASETSERVICE']._serialized_start=785
-  _globals['_DATASETSERVICE']._serialized_end=1262
+  _globals['_LISTDATASETSREQUEST']._serialized_end=659
+  _globals['_LISTDATASETSRESPONSE']._serialized_start=661
+  _globals['_LISTDATASETSRESPONSE']._serialized_end=760
+  _globals['_DELETEDATASETREQUEST']._serialized_start=762
+  _globals['_DELETEDATASETREQUEST']._serialized_end=804
+  _globals['_DATASETSERVICE']._serialized_start=807
+  _globals['_DATASETSERVICE']._serialized_end=1284
 # @@protoc_insertion_point(module_scope)

@@ -163,19 +163,25 @@ class ListDatasetsRequest(google.protobuf.message.Message):
 
     PAGE_SIZE_FIELD_NUMBER: builtins.int
     PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    FILTER_FIELD_NUMBER: builtins.int
     page_size: builtins.int
     """Data sets wanted at most; there may be fewer although more pages follow. Limits: 0 to 1,000;
     more is taken as 1,000, below 0 is INVALID_ARGUMENT. Default: 50.
     """
     page_token: builtins.str
-    """`next_page_token` of the page before. Default: the first page."""
+    """`next_page_token` of the page before; `filter` must be the same then. Default: the first page."""
+    filter: builtins.str
+    """Which data sets, as in AIP-160: `task = classification AND samples >= 1000`. Fields: `name`,
+    `task`, `samples`, `test_samples`, `outputs`, `size_bytes`, `create_time`. Default: all.
+    """
     def __init__(
         self,
         *,
         page_size: builtins.int = ...,
         page_token: builtins.str = ...,
+        filter: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["page_size", b"page_size", "page_token", b"page_token"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["filter", b"filter", "page_size", b"page_size", "page_token", b"page_token"]) -> None: ...
 
 Global___ListDatasetsRequest: typing_extensions.TypeAlias = ListDatasetsRequest
 

@@ -19,6 +19,7 @@ from dropnorm_service.jobs.errors import InvalidRequest
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
+_MAX_CHUNK = 2 * 2**20
 _NAME = re.compile(r"datasets/([a-z][a-z0-9_-]{0,62})")
 
 
@@ -52,7 +53,7 @@ class DatasetServicer(DatasetServiceServicer):
         return _message(self._datasets.get(_dataset_id(request.name)))
 
     async def ListDatasets(self, request: pb.ListDatasetsRequest, context: Context) -> Any:
-        page, token = self._datasets.list(request.page_size, request.page_token)
+        page, token = self._datasets.list(request.page_size, request.page_token, request.filter)
         return pb.ListDatasetsResponse(datasets=map(_message, page), next_page_token=token)
 
     async def DeleteDataset(self, request: pb.DeleteDatasetRequest, context: Context) -> Any:
@@ -64,6 +65,8 @@ async def _chunks(requests: AsyncIterator[pb.UploadDatasetRequest]) -> AsyncIter
     async for request in requests:
         if request.WhichOneof("part") != "chunk":
             raise InvalidRequest.of("chunk", "after the header of an upload there are chunks only")
+        if len(request.chunk) > _MAX_CHUNK:
+            raise InvalidRequest.of("chunk", f"a chunk has at most {_MAX_CHUNK:,} bytes; send more")
         yield request.chunk
 
 

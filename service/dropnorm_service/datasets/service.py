@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
@@ -23,8 +24,10 @@ from dropnorm_service.datasets.errors import (
     UploadTooLarge,
 )
 from dropnorm_service.datasets.files import DatasetFiles, sha256_of
+from dropnorm_service.datasets.filtering import FIELDS, matches
 from dropnorm_service.datasets.limits import Limits
 from dropnorm_service.jobs.errors import Collector, InvalidListRequest, InvalidRequest
+from dropnorm_service.jobs.filtering import parse_filter
 
 _ID = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -151,12 +154,15 @@ class DatasetService:
             raise DatasetNotFound(dataset_id)
         return found
 
-    def list(self, page_size: int, page_token: str) -> tuple[Sequence[Dataset], str]:
-        """Data sets by id from behind the token on, and the token of the next page.
+    def list(
+        self, page_size: int, page_token: str, filter: str = ""
+    ) -> tuple[Sequence[Dataset], str]:
+        """Data sets that pass the filter, by id from behind the token on, and the token of the next page.
 
         Raises:
-            InvalidListRequest: size or token is wrong.
+            InvalidListRequest: size, token or filter is wrong.
         """
+        tree = parse_filter(filter, FIELDS)
         if page_size < 0:
             raise InvalidListRequest.of("page_size", f"must be 0 or more, not {page_size}")
         if page_token and not _ID.fullmatch(page_token):
@@ -164,9 +170,10 @@ class DatasetService:
                 "page_token", "is not one of ours; pass next_page_token on as it came"
             )
         size = min(page_size, _LARGEST_PAGE) or _DEFAULT_PAGE
-        ids = [each for each in self._files.ids() if each > page_token]
-        page = [found for each in ids[:size] if (found := self._files.get(each)) is not None]
-        return page, ids[size - 1] if len(ids) > size else ""
+        behind = (each for each in self._files.ids() if each > page_token)
+        found = (dataset for each in behind if (dataset := self._files.get(each)) is not None)
+        kept = tuple(islice((each for each in found if matches(tree, each)), size + 1))
+        return kept[:size], kept[size - 1].id if len(kept) > size else ""
 
     async def delete(self, dataset_id: str) -> None:
         """Delete a data set; its file goes with its last name.

@@ -85,8 +85,12 @@ class Not:
 Filter = Comparison | IsSet | LabelComparison | HasLabel | And | Or | Not
 
 
-def parse_filter(text: str) -> Filter | None:
-    """The tree of a filter; None for an empty one, which every job passes.
+def parse_filter(text: str, fields: Mapping[str, Kind] | None = None) -> Filter | None:
+    """The tree of a filter; None for an empty one, which everything passes.
+
+    Args:
+        text: the filter.
+        fields: what may be compared, by name; absent: the fields of a job, and its labels.
 
     Raises:
         InvalidListRequest: the filter cannot be understood; the message says where.
@@ -95,11 +99,11 @@ def parse_filter(text: str) -> Filter | None:
         raise InvalidListRequest.of("filter", f"at most {MAX_LENGTH} characters, not {len(text)}")
     if not text.strip():
         return None
-    return _Parser(text).parse()
+    return _Parser(text, fields).parse()
 
 
 @dataclass(frozen=True)
-class _Kind:
+class Kind:
     """A type of field: which operators it takes and how its values are written."""
 
     operators: tuple[Operator, ...]
@@ -135,20 +139,21 @@ def _job_id(text: str) -> str:
     return text.removeprefix("trainingJobs/")
 
 
-_EQUALITY: tuple[Operator, ...] = ("=", "!=")
-_ORDER: tuple[Operator, ...] = (*_EQUALITY, "<", "<=", ">", ">=")
-_TEXT = _Kind((*_EQUALITY, ":"), str)
-_TIME = _Kind((*_ORDER, ":"), _time)
+EQUALITY: tuple[Operator, ...] = ("=", "!=")
+_ORDER: tuple[Operator, ...] = (*EQUALITY, "<", "<=", ">", ">=")
+TEXT = Kind((*EQUALITY, ":"), str)
+TIME = Kind((*_ORDER, ":"), _time)
+NUMBER = Kind(_ORDER, _integer)
 
-_FIELDS: Mapping[str, _Kind] = {
-    "name": _Kind(_EQUALITY, _job_id),
-    "display_name": _TEXT,
-    "experiment": _TEXT,
-    "state": _Kind(_EQUALITY, _state),
-    "priority": _Kind(_ORDER, _integer),
-    "create_time": _TIME,
-    "update_time": _TIME,
-    "end_time": _TIME,
+_FIELDS: Mapping[str, Kind] = {
+    "name": Kind(EQUALITY, _job_id),
+    "display_name": TEXT,
+    "experiment": TEXT,
+    "state": Kind(EQUALITY, _state),
+    "priority": NUMBER,
+    "create_time": TIME,
+    "update_time": TIME,
+    "end_time": TIME,
 }
 
 _SPACE = re.compile(r"\s*")
@@ -162,8 +167,10 @@ _LABEL_KEY = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 class _Parser:
     """Recursive descent: filter = any {AND any}; any = term {OR term}; term = [NOT | -] simple."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, fields: Mapping[str, Kind] | None) -> None:
         self._text = text
+        self._fields = _FIELDS if fields is None else fields
+        self._labels = fields is None
         self._at = 0
         self._comparisons = 0
 
@@ -205,11 +212,11 @@ class _Parser:
         start = self._skip()
         path = self._take(_WORD, "the name of a field")
         root, _, key = path.partition(".")
-        if root == "labels":
+        if root == "labels" and self._labels:
             return self._label(key, start)
-        kind = _FIELDS.get(path)
+        kind = self._fields.get(path)
         if kind is None:
-            known = ", ".join([*_FIELDS, "labels.KEY"])
+            known = ", ".join([*self._fields, *["labels.KEY"] * self._labels])
             self._fail(f"there is no field {path}; the fields are {known}", start)
         operator, at = self._operator()
         if operator not in kind.operators:
@@ -217,7 +224,7 @@ class _Parser:
         value, quoted, at = self._value()
         if operator == ":" and value == "*" and not quoted:
             return IsSet(path)
-        if operator == ":" and kind is _TIME:
+        if operator == ":" and kind is TIME:
             self._fail(f"{path}:* asks whether there is one; compare with = < > otherwise", at)
         try:
             return Comparison(path, operator, kind.read(value))

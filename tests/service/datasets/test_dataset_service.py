@@ -303,6 +303,46 @@ async def test_pages(folder: Folder, data: bytes):
         folder.service.list(0, "../x")
 
 
+@pytest.mark.parametrize(
+    ("filter", "ids"),
+    [
+        ("", "abc"),
+        ("task = regression", "c"),
+        ("task != REGRESSION AND samples > 10", "a"),
+        ("name = datasets/b OR outputs = 3", "bc"),
+        ("name:SETS/A", "a"),
+        ("NOT name:a", ""),
+        ("samples <= 10 AND create_time > 2020-01-01T00:00:00Z AND create_time:*", "bc"),
+        ("size_bytes < 100", ""),
+    ],
+)
+async def test_filters(folder: Folder, data: bytes, tmp_path: Path, filter: str, ids: str):
+    await sent(folder, data, "a")
+    await sent(folder, file_of(tmp_path / "b", from_arrays(X[:10], Y[:10])), "b")
+    await sent(folder, file_of(tmp_path / "c", from_arrays(X[:10], X[:10])), "c")
+    found, end = folder.service.list(0, "", filter)
+    assert ("".join(each.id for each in found), end) == (ids, "")
+    first, token = folder.service.list(1, "", filter)
+    assert bool(token) == (len(ids) > 1)
+    rest = folder.service.list(0, token, filter)[0] if token else ()
+    assert "".join(each.id for each in (*first, *rest)) == ids
+
+
+@pytest.mark.parametrize(
+    ("filter", "message"),
+    [
+        ("state = RUNNING", "there is no field state; the fields are name, task"),
+        ("labels.team = x", "there is no field labels.team"),
+        ("task = flowers", "a task is one of classification"),
+        ("samples = many", "expected a whole number"),
+        ("samples >", "expected a value"),
+    ],
+)
+async def test_filters_that_are_none(folder: Folder, filter: str, message: str):
+    with pytest.raises(InvalidListRequest, match=message):
+        folder.service.list(0, "", filter)
+
+
 async def test_imports_stay_in_their_folders(tmp_path: Path, data: bytes):
     allowed, outside = tmp_path / "allowed", tmp_path / "outside"
     allowed.mkdir()
