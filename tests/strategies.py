@@ -131,6 +131,7 @@ def architectures() -> SearchStrategy[dn.Architecture]:
         image_families(),
         generative_families(),
         transformers(),
+        recurrent_families(),
     )
 
 
@@ -214,6 +215,20 @@ def transformers() -> SearchStrategy[dn.Architecture]:
     )
 
 
+def recurrent_families() -> SearchStrategy[dn.Architecture]:
+    widths = st.integers(1, 2**20)
+    return st.one_of(
+        made(
+            dn.Seq2Seq,
+            layers=st.integers(1, 128),
+            width=widths,
+            embedding_width=widths,
+            reverse_source=BOOLS,
+        ),
+        made(dn.RNNEncoderDecoder, width=widths, embedding_width=widths, maxout_units=widths),
+    )
+
+
 def dropout_schedules() -> SearchStrategy[dn.DropoutSchedule]:
     return st.one_of(
         made(
@@ -236,6 +251,7 @@ def regularizations() -> SearchStrategy[dn.Regularization]:
         output_rate=RATES,
         stochastic_depth_rate=RATES,
         embedding_rate=st.none() | RATES,
+        recurrent_rate=RATES,
         attention_rate=st.none() | RATES,
         residual_rate=st.none() | RATES,
         dropconnect_rate=RATES,

@@ -311,6 +311,7 @@ class TestJsonSchema:
             *("alexnet", "vgg", "googlenet", "resnet", "densenet"),
             *("vae", "gan"),
             *("transformer", "bert"),
+            *("seq2seq", "rnn_encoder_decoder"),
         }
 
     def test_unknown_fields_are_refused_by_it_too(self):

@@ -49,6 +49,7 @@ from dropnorm.spec.optimizers import (
     RMSprop,
 )
 from dropnorm.spec.prediction import DropoutSampling, Tensor
+from dropnorm.spec.recurrent import RNNEncoderDecoder, Seq2Seq
 from dropnorm.spec.regularization import Regularization
 from dropnorm.spec.schedules import (
     ConstantSchedule,
@@ -134,9 +135,11 @@ __all__ = [
     "RAdam",
     "RMSNorm",
     "RMSprop",
+    "RNNEncoderDecoder",
     "Regularization",
     "ResNet",
     "Schedule",
+    "Seq2Seq",
     "Sequential",
     "Shift",
     "SpecModel",

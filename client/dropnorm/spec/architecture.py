@@ -11,6 +11,7 @@ from dropnorm.spec._base import Bool, Problem, SpecModel, Width
 from dropnorm.spec.families import VGG, AlexNet, DenseNet, GoogLeNet, ResNet
 from dropnorm.spec.generative import GAN, VAE
 from dropnorm.spec.layers import MAX_LAYERS, MAX_NESTING, ActivationFunction, Layer, walk
+from dropnorm.spec.recurrent import RNNEncoderDecoder, Seq2Seq
 from dropnorm.spec.transformers import BERT, Transformer
 
 
@@ -70,6 +71,8 @@ Architecture = Annotated[
     | VAE
     | GAN
     | Transformer
-    | BERT,
+    | BERT
+    | Seq2Seq
+    | RNNEncoderDecoder,
     Field(discriminator="kind"),
 ]

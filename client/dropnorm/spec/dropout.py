@@ -36,9 +36,9 @@ class DropoutSettings(SpecModel):
     it; a resolved spec carries `rate` alone."""
     method: Literal["unit", "spatial", "gaussian", "alpha"] = "unit"
     """What is dropped: `unit`, single values (Srivastava et al. 2014); `spatial`, whole channels of an image (Tompson
-    et al. 2015), of a feature vector single values; `gaussian`, nothing, but values are multiplied by noise of mean 1
-    and variance `rate / (1 - rate)` (Srivastava et al. 2014, section 10); `alpha`, values go to the negative
-    saturation of SELU (Klambauer et al. 2017)."""
+    et al. 2015), of a sequence features over all its tokens (Gal & Ghahramani 2016), of a feature vector single values;
+    `gaussian`, nothing, but values are multiplied by noise of mean 1 and variance `rate / (1 - rate)` (Srivastava et
+    al. 2014, section 10); `alpha`, values go to the negative saturation of SELU (Klambauer et al. 2017)."""
     rescaling: Literal["inverted", "at_inference", "l2_norm"] = "inverted"
     """What makes up for the dropped units: `inverted` divides the kept ones by `1 - rate` in training;
     `at_inference` leaves training alone and multiplies by `1 - rate` afterwards (Srivastava et al. 2014); `l2_norm`
@@ -141,6 +141,10 @@ class Dropout(DropoutSettings):
     residual_rate: Rate | None = None
     """Share of units dropped at the end of each branch of a transformer, from 0 (off) to below 1; absent: as
     `rate`."""
+    recurrent_rate: Rate = 0.0
+    """Share of the units dropped of what a recurrent layer takes from its last step, from 0 (off) to below 1, singly
+    and inverted whatever `method` and `rescaling` say, the same ones in all steps of a sequence (Gal & Ghahramani
+    2016)."""
     dropconnect_rate: Rate = 0.0
     """Share of the weights dropped in linear layers that an activation follows, from 0 (off) to below 1: one mask for
     a batch, what is kept divided by `1 - rate`, so that evaluation has the mean weights (Wan et al. 2013); biases

@@ -11,10 +11,12 @@ from dropnorm.spec._base import Float, Positive, Problem, SpecModel
 
 
 class Initialization(SpecModel):
-    """Initial values of linear and convolutional weights; batch norm starts at gamma 1 and beta 0 whatever this says.
+    """Initial values of linear, convolutional and recurrent weights; batch norm starts at gamma 1 and beta 0 whatever
+    this says. Of a recurrent layer each gate's weights are drawn by themselves, those of the inputs apart from those
+    of the last output.
 
     Embeddings follow `truncated_normal` alone. Otherwise they start normal with mean 0 and standard deviation 0.02, or
-    one by the root of their width where they are multiplied by it.
+    one by the root of their width where they are multiplied by it; in recurrent networks 1.
 
     Sources: xavier, Glorot & Bengio 2010; kaiming, He et al. 2015; lecun, LeCun et al. 1998; orthogonal, Saxe et al.
     2013.

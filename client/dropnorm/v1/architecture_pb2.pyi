@@ -61,6 +61,8 @@ class Architecture(google.protobuf.message.Message):
     GAN_FIELD_NUMBER: builtins.int
     TRANSFORMER_FIELD_NUMBER: builtins.int
     BERT_FIELD_NUMBER: builtins.int
+    SEQ2SEQ_FIELD_NUMBER: builtins.int
+    RNN_ENCODER_DECODER_FIELD_NUMBER: builtins.int
     @property
     def mlp(self) -> Global___Mlp:
         """A multilayer perceptron: hidden layers of `linear, activation`, then a linear output layer."""
@@ -105,6 +107,14 @@ class Architecture(google.protobuf.message.Message):
     def bert(self) -> Global___Bert:
         """An encoder that sees both sides of each token (Devlin et al. 2018)."""
 
+    @property
+    def seq2seq(self) -> Global___Seq2Seq:
+        """An LSTM that reads and one that tells (Sutskever et al. 2014)."""
+
+    @property
+    def rnn_encoder_decoder(self) -> Global___RnnEncoderDecoder:
+        """Gated recurrent units around one vector (Cho et al. 2014)."""
+
     def __init__(
         self,
         *,
@@ -119,10 +129,12 @@ class Architecture(google.protobuf.message.Message):
         gan: Global___Gan | None = ...,
         transformer: Global___Transformer | None = ...,
         bert: Global___Bert | None = ...,
+        seq2seq: Global___Seq2Seq | None = ...,
+        rnn_encoder_decoder: Global___RnnEncoderDecoder | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["alexnet", b"alexnet", "bert", b"bert", "densenet", b"densenet", "gan", b"gan", "googlenet", b"googlenet", "kind", b"kind", "mlp", b"mlp", "resnet", b"resnet", "sequential", b"sequential", "transformer", b"transformer", "vae", b"vae", "vgg", b"vgg"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["alexnet", b"alexnet", "bert", b"bert", "densenet", b"densenet", "gan", b"gan", "googlenet", b"googlenet", "kind", b"kind", "mlp", b"mlp", "resnet", b"resnet", "sequential", b"sequential", "transformer", b"transformer", "vae", b"vae", "vgg", b"vgg"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["kind", b"kind"]) -> typing.Literal["mlp", "sequential", "alexnet", "vgg", "googlenet", "resnet", "densenet", "vae", "gan", "transformer", "bert"] | None: ...
+    def HasField(self, field_name: typing.Literal["alexnet", b"alexnet", "bert", b"bert", "densenet", b"densenet", "gan", b"gan", "googlenet", b"googlenet", "kind", b"kind", "mlp", b"mlp", "resnet", b"resnet", "rnn_encoder_decoder", b"rnn_encoder_decoder", "seq2seq", b"seq2seq", "sequential", b"sequential", "transformer", b"transformer", "vae", b"vae", "vgg", b"vgg"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["alexnet", b"alexnet", "bert", b"bert", "densenet", b"densenet", "gan", b"gan", "googlenet", b"googlenet", "kind", b"kind", "mlp", b"mlp", "resnet", b"resnet", "rnn_encoder_decoder", b"rnn_encoder_decoder", "seq2seq", b"seq2seq", "sequential", b"sequential", "transformer", b"transformer", "vae", b"vae", "vgg", b"vgg"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["kind", b"kind"]) -> typing.Literal["mlp", "sequential", "alexnet", "vgg", "googlenet", "resnet", "densenet", "vae", "gan", "transformer", "bert", "seq2seq", "rnn_encoder_decoder"] | None: ...
 
 Global___Architecture: typing_extensions.TypeAlias = Architecture
 
@@ -756,3 +768,90 @@ class Bert(google.protobuf.message.Message):
     def WhichOneof(self, oneof_group: typing.Literal["_width", b"_width"]) -> typing.Literal["width"] | None: ...
 
 Global___Bert: typing_extensions.TypeAlias = Bert
+
+@typing.final
+class Seq2Seq(google.protobuf.message.Message):
+    """An LSTM that reads a sequence of tokens and one that tells another from the states it leaves
+    (Sutskever et al. 2014). The vocabularies are the data set's.
+
+    Dropout acts on embedded tokens, after each recurrent layer that another layer follows, where a
+    norm stands too, and on what a recurrent layer takes from its last step.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    LAYERS_FIELD_NUMBER: builtins.int
+    WIDTH_FIELD_NUMBER: builtins.int
+    EMBEDDING_WIDTH_FIELD_NUMBER: builtins.int
+    REVERSE_SOURCE_FIELD_NUMBER: builtins.int
+    layers: builtins.int
+    """Recurrent layers of the encoder and as many of the decoder. Limits: 1 to 128. Default: 4."""
+    width: builtins.int
+    """Units of each recurrent layer. Limits: 1 to 1,048,576. Default: 1000."""
+    embedding_width: builtins.int
+    """Features of an embedded token. Limits: 1 to 1,048,576. Default: 1000."""
+    reverse_source: builtins.bool
+    """Read the source backwards, so that its beginning is near the target's. Default: true."""
+    def __init__(
+        self,
+        *,
+        layers: builtins.int | None = ...,
+        width: builtins.int | None = ...,
+        embedding_width: builtins.int | None = ...,
+        reverse_source: builtins.bool | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_embedding_width", b"_embedding_width", "_layers", b"_layers", "_reverse_source", b"_reverse_source", "_width", b"_width", "embedding_width", b"embedding_width", "layers", b"layers", "reverse_source", b"reverse_source", "width", b"width"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_embedding_width", b"_embedding_width", "_layers", b"_layers", "_reverse_source", b"_reverse_source", "_width", b"_width", "embedding_width", b"embedding_width", "layers", b"layers", "reverse_source", b"reverse_source", "width", b"width"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_embedding_width", b"_embedding_width"]) -> typing.Literal["embedding_width"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_layers", b"_layers"]) -> typing.Literal["layers"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_reverse_source", b"_reverse_source"]) -> typing.Literal["reverse_source"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_width", b"_width"]) -> typing.Literal["width"] | None: ...
+
+Global___Seq2Seq: typing_extensions.TypeAlias = Seq2Seq
+
+@typing.final
+class RnnEncoderDecoder(google.protobuf.message.Message):
+    """A gated recurrent unit that sums a sequence up in one vector, and another that tells a sequence
+    from it, looking at the vector in each step (Cho et al. 2014). The vocabularies are the data
+    set's.
+
+    Its scores come of the state, the last token and the vector by a layer of maxout units and a
+    linear map of rank `embedding_width`, as in the paper's appendix.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    WIDTH_FIELD_NUMBER: builtins.int
+    EMBEDDING_WIDTH_FIELD_NUMBER: builtins.int
+    MAXOUT_UNITS_FIELD_NUMBER: builtins.int
+    width: builtins.int
+    """Units of the encoder, of the decoder and of the vector between them. Limits: 1 to 1,048,576.
+    Default: 1000.
+    """
+    embedding_width: builtins.int
+    """Features of an embedded token. Limits: 1 to 1,048,576. Default: 100."""
+    maxout_units: builtins.int
+    """Maxout units before the scores, each the larger of two linear ones. Limits: 1 to 1,048,576.
+    Default: 500.
+    """
+    def __init__(
+        self,
+        *,
+        width: builtins.int | None = ...,
+        embedding_width: builtins.int | None = ...,
+        maxout_units: builtins.int | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["_embedding_width", b"_embedding_width", "_maxout_units", b"_maxout_units", "_width", b"_width", "embedding_width", b"embedding_width", "maxout_units", b"maxout_units", "width", b"width"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_embedding_width", b"_embedding_width", "_maxout_units", b"_maxout_units", "_width", b"_width", "embedding_width", b"embedding_width", "maxout_units", b"maxout_units", "width", b"width"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_embedding_width", b"_embedding_width"]) -> typing.Literal["embedding_width"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_maxout_units", b"_maxout_units"]) -> typing.Literal["maxout_units"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_width", b"_width"]) -> typing.Literal["width"] | None: ...
+
+Global___RnnEncoderDecoder: typing_extensions.TypeAlias = RnnEncoderDecoder

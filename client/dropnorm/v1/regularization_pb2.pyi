@@ -243,6 +243,7 @@ class Dropout(google.protobuf.message.Message):
     ATTENTION_RATE_FIELD_NUMBER: builtins.int
     RESIDUAL_RATE_FIELD_NUMBER: builtins.int
     DROPCONNECT_RATE_FIELD_NUMBER: builtins.int
+    RECURRENT_RATE_FIELD_NUMBER: builtins.int
     rate: builtins.float
     """Share of units dropped in training after each activation; 0 is off. Limits: 0 to below 1.
     Default: 0.5.
@@ -284,6 +285,11 @@ class Dropout(google.protobuf.message.Message):
     """Share of the weights dropped in linear layers that an activation follows; 0 is off. One mask for
     a batch, what is kept divided by `1 - rate` (Wan et al. 2013). Limits: 0 to below 1. Default: 0.
     """
+    recurrent_rate: builtins.float
+    """Share of the units dropped of what a recurrent layer takes from its last step, singly and
+    inverted whatever `method` and `rescaling` say; 0 is off. The same ones in all steps of a
+    sequence (Gal & Ghahramani 2016). Limits: 0 to below 1. Default: 0.
+    """
     @property
     def schedule(self) -> Global___DropoutSchedule:
         """How all these rates change from epoch to epoch, as a factor of 0 to 1 on each. Default: not at
@@ -306,9 +312,10 @@ class Dropout(google.protobuf.message.Message):
         attention_rate: builtins.float | None = ...,
         residual_rate: builtins.float | None = ...,
         dropconnect_rate: builtins.float | None = ...,
+        recurrent_rate: builtins.float | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_attention_rate", b"_attention_rate", "_conv_rate", b"_conv_rate", "_dropconnect_rate", b"_dropconnect_rate", "_embedding_rate", b"_embedding_rate", "_input_rate", b"_input_rate", "_keep_prob", b"_keep_prob", "_method", b"_method", "_output_rate", b"_output_rate", "_rate", b"_rate", "_rescaling", b"_rescaling", "_residual_rate", b"_residual_rate", "_stochastic_depth_rate", b"_stochastic_depth_rate", "attention_rate", b"attention_rate", "conv_rate", b"conv_rate", "dropconnect_rate", b"dropconnect_rate", "embedding_rate", b"embedding_rate", "input_rate", b"input_rate", "keep_prob", b"keep_prob", "method", b"method", "output_rate", b"output_rate", "rate", b"rate", "rescaling", b"rescaling", "residual_rate", b"residual_rate", "schedule", b"schedule", "stochastic_depth_rate", b"stochastic_depth_rate"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_attention_rate", b"_attention_rate", "_conv_rate", b"_conv_rate", "_dropconnect_rate", b"_dropconnect_rate", "_embedding_rate", b"_embedding_rate", "_input_rate", b"_input_rate", "_keep_prob", b"_keep_prob", "_method", b"_method", "_output_rate", b"_output_rate", "_rate", b"_rate", "_rescaling", b"_rescaling", "_residual_rate", b"_residual_rate", "_stochastic_depth_rate", b"_stochastic_depth_rate", "attention_rate", b"attention_rate", "conv_rate", b"conv_rate", "dropconnect_rate", b"dropconnect_rate", "embedding_rate", b"embedding_rate", "input_rate", b"input_rate", "keep_prob", b"keep_prob", "method", b"method", "output_rate", b"output_rate", "rate", b"rate", "rescaling", b"rescaling", "residual_rate", b"residual_rate", "schedule", b"schedule", "stochastic_depth_rate", b"stochastic_depth_rate"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_attention_rate", b"_attention_rate", "_conv_rate", b"_conv_rate", "_dropconnect_rate", b"_dropconnect_rate", "_embedding_rate", b"_embedding_rate", "_input_rate", b"_input_rate", "_keep_prob", b"_keep_prob", "_method", b"_method", "_output_rate", b"_output_rate", "_rate", b"_rate", "_recurrent_rate", b"_recurrent_rate", "_rescaling", b"_rescaling", "_residual_rate", b"_residual_rate", "_stochastic_depth_rate", b"_stochastic_depth_rate", "attention_rate", b"attention_rate", "conv_rate", b"conv_rate", "dropconnect_rate", b"dropconnect_rate", "embedding_rate", b"embedding_rate", "input_rate", b"input_rate", "keep_prob", b"keep_prob", "method", b"method", "output_rate", b"output_rate", "rate", b"rate", "recurrent_rate", b"recurrent_rate", "rescaling", b"rescaling", "residual_rate", b"residual_rate", "schedule", b"schedule", "stochastic_depth_rate", b"stochastic_depth_rate"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_attention_rate", b"_attention_rate", "_conv_rate", b"_conv_rate", "_dropconnect_rate", b"_dropconnect_rate", "_embedding_rate", b"_embedding_rate", "_input_rate", b"_input_rate", "_keep_prob", b"_keep_prob", "_method", b"_method", "_output_rate", b"_output_rate", "_rate", b"_rate", "_recurrent_rate", b"_recurrent_rate", "_rescaling", b"_rescaling", "_residual_rate", b"_residual_rate", "_stochastic_depth_rate", b"_stochastic_depth_rate", "attention_rate", b"attention_rate", "conv_rate", b"conv_rate", "dropconnect_rate", b"dropconnect_rate", "embedding_rate", b"embedding_rate", "input_rate", b"input_rate", "keep_prob", b"keep_prob", "method", b"method", "output_rate", b"output_rate", "rate", b"rate", "recurrent_rate", b"recurrent_rate", "rescaling", b"rescaling", "residual_rate", b"residual_rate", "schedule", b"schedule", "stochastic_depth_rate", b"stochastic_depth_rate"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_attention_rate", b"_attention_rate"]) -> typing.Literal["attention_rate"] | None: ...
     @typing.overload
@@ -327,6 +334,8 @@ class Dropout(google.protobuf.message.Message):
     def WhichOneof(self, oneof_group: typing.Literal["_output_rate", b"_output_rate"]) -> typing.Literal["output_rate"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_rate", b"_rate"]) -> typing.Literal["rate"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_recurrent_rate", b"_recurrent_rate"]) -> typing.Literal["recurrent_rate"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_rescaling", b"_rescaling"]) -> typing.Literal["rescaling"] | None: ...
     @typing.overload

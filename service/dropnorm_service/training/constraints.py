@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from dropnorm_service.training.layers.recurrent import Recurrent
+
 
 class L1Penalty:
     """Adds the gradient of `strength * sum |w|` over a network's weights, biases and norms left out.
@@ -30,8 +32,8 @@ class L1Penalty:
 class MaxNorm:
     """Keeps the weights that come into each unit within a ball (Srivastava et al. 2014, section 5.1).
 
-    A unit is an output of a linear layer or an output channel of a convolution, transposed or not; its vector
-    is of all weights that its value is made with, bias left out.
+    A unit is an output of a linear layer, a gate of a recurrent unit, or an output channel of a convolution,
+    transposed or not; its vector is of all weights that its value is made with, bias left out.
     """
 
     def __init__(self, network: nn.Module, limit: float) -> None:
@@ -52,7 +54,7 @@ class MaxNorm:
 
 def incoming_weights(module: nn.Module) -> tuple[Tensor, tuple[int, ...]] | None:
     """A view of a layer's weights, and the axes over which those of one unit lie; None: it has no such units."""
-    if isinstance(module, nn.Linear | nn.Conv2d):
+    if isinstance(module, nn.Linear | nn.Conv2d | Recurrent):
         return module.weight.detach(), tuple(range(1, module.weight.ndim))
     if isinstance(module, nn.ConvTranspose2d):
         # [inputs, outputs of a group, height, width]: the inputs of one group after those of another.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -41,6 +42,21 @@ class EncoderDecoder(Network):
     def decode(self, given: Tensor, context: Context) -> Tensor:
         """Scores of the token after each of those given, int64 `[batch, steps]`: `[batch, steps, vocabulary]`."""
 
+    def step(self, last: Tensor, context: Context) -> tuple[Tensor, Context]:
+        """Scores of the next token, and the context in which the step after it is taken.
+
+        A decoder with states goes on from them; another looks at all that has been told.
+
+        Args:
+            last: the tokens told last, int64 `[batch, 1]`.
+            context: of `encode`, or of the step before; it stays as it is.
+
+        Returns:
+            `[batch, vocabulary]`, and the context.
+        """
+        told = last if context.told is None else torch.cat([context.told, last], dim=1)
+        return self.decode(told, context)[:, -1], replace(context, told=told)
+
     def forward(self, source: Tensor, given: Tensor | None = None) -> Tensor:
         """Scores of the tokens after those given; or, where none are, the target that the network tells by itself.
 
@@ -63,14 +79,14 @@ def greedy(network: EncoderDecoder, source: Tensor) -> Tensor:
     the device and the loop can be exported.
     """
     context = network.encode(source)
-    told = torch.full_like(source[:, :1], BOS)
-    ended = torch.zeros_like(told, dtype=torch.bool)
+    told = [torch.full_like(source[:, :1], BOS)]
+    ended = torch.zeros_like(told[0], dtype=torch.bool)
     for _ in range(network.target_length - 1):
-        likeliest = network.decode(told, context)[:, -1:].argmax(dim=2)
-        likeliest = likeliest.masked_fill(ended, PAD)
-        told = torch.cat([told, likeliest], dim=1)
+        scores, context = network.step(told[-1], context)
+        likeliest = scores.argmax(dim=1, keepdim=True).masked_fill(ended, PAD)
+        told.append(likeliest)
         ended = ended | (likeliest == EOS)
-    return told
+    return torch.cat(told, dim=1)
 
 
 def beam_search(network: EncoderDecoder, source: Tensor, width: int) -> Tensor:
@@ -80,14 +96,15 @@ def beam_search(network: EncoderDecoder, source: Tensor, width: int) -> Tensor:
     less likely (Wu et al. 2016, section 7; Vaswani et al. 2017). A beginning that has ended keeps its place.
     """
     samples = len(source)
-    context = network.encode(source).repeated(width)
+    first = width * torch.arange(samples, device=source.device).unsqueeze(1)
+    context = network.encode(source).of((first // width).expand(-1, width).flatten())
     told = source.new_full((samples * width, 1), BOS)
     # At first all beginnings are the same, and one of them stands for all.
     scores = torch.full((samples, width), float("-inf"), device=source.device)
     scores[:, 0] = 0.0
-    first = width * torch.arange(samples, device=source.device).unsqueeze(1)
     for _ in range(network.target_length - 1):
-        following = network.decode(told, context)[:, -1].float().log_softmax(dim=1)
+        following, context = network.step(told[:, -1:], context)
+        following = following.float().log_softmax(dim=1)
         ended = (told == EOS).any(dim=1, keepdim=True)
         padding = torch.arange(following.shape[1], device=source.device) == PAD
         following = following.where(~ended, torch.where(padding, 0.0, float("-inf")))
@@ -95,6 +112,7 @@ def beam_search(network: EncoderDecoder, source: Tensor, width: int) -> Tensor:
         scores, best = total.flatten(1).topk(width, dim=1)
         parents = (first + best // following.shape[1]).flatten()
         told = torch.cat([told[parents], best.view(-1, 1) % following.shape[1]], dim=1)
+        context = context.of(parents)
     lengths = (told != PAD).sum(dim=1).view(samples, width) - 1
     likeliest = (scores / ((5.0 + lengths) / 6.0) ** _LENGTH_PENALTY).argmax(dim=1)
     return told.view(samples, width, -1)[torch.arange(samples, device=source.device), likeliest]

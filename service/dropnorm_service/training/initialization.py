@@ -8,6 +8,7 @@ from math import prod, sqrt
 from torch import Tensor, nn
 
 from dropnorm.spec import Initialization
+from dropnorm_service.training.layers.recurrent import Recurrent
 
 
 def xavier(weight: Tensor, settings: Initialization, gain: float) -> None:
@@ -62,6 +63,16 @@ def initialize(
     SCHEMES[settings.scheme](module.weight, settings, gain)
     if module.bias is not None:
         nn.init.constant_(module.bias, settings.bias)
+
+
+def initialize_recurrent(module: Recurrent, settings: Initialization) -> None:
+    """Likewise of each gate by itself, its weights of inputs and those of the last output apart, at a gain of 1."""
+    if settings.scheme == "default" or module.weight.is_meta:
+        return
+    gain = 1.0 if settings.gain is None else settings.gain
+    for weight in module.gate_weights():
+        SCHEMES[settings.scheme](weight.detach(), settings, gain)
+    nn.init.constant_(module.bias, settings.bias)
 
 
 def initialize_embedding(module: nn.Embedding, settings: Initialization) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from dropnorm.results import SequenceSummary
-from dropnorm.spec import Regularization
+from dropnorm.spec import InvalidSpecError, Problem, Regularization
 from dropnorm_service.training.elements import Element
 from dropnorm_service.training.layers import Shape
 from dropnorm_service.training.network import FeedForward, Network
@@ -67,3 +67,17 @@ class Layout:
     parts: tuple[Part, ...]
     inputs: tuple[Input, ...]
     network: Callable[[nn.Sequential, Mapping[str, str]], Network] = FeedForward
+
+
+def pairs(frame: Frame, kind: str) -> SequenceSummary:
+    """What is known of a frame's tokens.
+
+    Raises:
+        InvalidSpecError: the data has no targets that are sequences.
+    """
+    sequences = frame.sequences
+    assert sequences is not None  # whoever takes tokens has been given some
+    if not sequences.target_length:
+        text = f"{kind} makes one sequence of another and the data has no pairs; choose bert, or other data"
+        raise InvalidSpecError([Problem(f"architecture.{kind}", text)])
+    return sequences

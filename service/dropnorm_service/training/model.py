@@ -7,8 +7,13 @@ from torch import nn
 from dropnorm.results import SequenceSummary
 from dropnorm.spec import Initialization, TrainingSpec
 from dropnorm_service.training.design import Design, design
-from dropnorm_service.training.initialization import initialize, initialize_embedding
+from dropnorm_service.training.initialization import (
+    initialize,
+    initialize_embedding,
+    initialize_recurrent,
+)
 from dropnorm_service.training.layers import ACTIVATIONS, Shape, nest
+from dropnorm_service.training.layers.recurrent import Recurrent
 from dropnorm_service.training.network import Network
 
 
@@ -46,6 +51,8 @@ def model_of(paper: Design, initialization: Initialization) -> Network:
         module, following = network.get_submodule(layer.element.name), layer.element.following
         if isinstance(module, nn.Embedding):
             initialize_embedding(module, initialization)
+        elif isinstance(module, Recurrent):
+            initialize_recurrent(module, initialization)
         elif isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
             gain = ACTIVATIONS[following].gain if following else 1.0
             initialize(module, initialization, gain)

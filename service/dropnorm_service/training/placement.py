@@ -85,6 +85,12 @@ def dropout_at(settings: Dropout | None, field: str, prefix: str) -> list[Elemen
     return [Element(f"{prefix}dropout", layer, f"regularization.dropout.{field}")]
 
 
+def recurrent_rate(settings: Dropout | None) -> tuple[float, str]:
+    """What recurrent layers drop of their last step, and the field that asks for it; empty: none does."""
+    rate = settings.recurrent_rate if settings else 0.0
+    return rate, "regularization.dropout.recurrent_rate" if rate else ""
+
+
 def with_stochastic_depth(elements: Sequence[Element], last_rate: float) -> tuple[Element, ...]:
     """The same elements, with the first way of each residual block dropped for a share of the samples.
 

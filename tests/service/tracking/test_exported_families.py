@@ -6,7 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.service.training import test_bert, test_families, test_generative, test_transformer
+from tests.service.training import (
+    test_bert,
+    test_families,
+    test_generative,
+    test_recurrent_families,
+    test_transformer,
+)
 from tests.service.training.made import classification, pairs, split_of, text
 from tests.service.training.test_families import spec
 
@@ -47,8 +53,12 @@ def test_a_trained_family_is_exported(name: str, tmp_path: Path) -> None:
         (test_bert.asked(epochs=1, regularization=REGULARIZATION), text(), "float32"),
         (test_bert.asked(epochs=1, regularization=REGULARIZATION), text(labelled=True), "float32"),
         (test_transformer.fitted(1, regularization=REGULARIZATION), pairs(), "int64"),
+        *(
+            (test_recurrent_families.fitted(each, regularization=REGULARIZATION), pairs(), "int64")
+            for each in test_recurrent_families.BOTH
+        ),
     ],
-    ids=["bert", "bert, labelled", "transformer"],
+    ids=["bert", "bert, labelled", "transformer", "seq2seq", "rnn_encoder_decoder"],
 )
 def test_a_trained_model_of_tokens_is_exported(
     training: dn.TrainingSpec, dataset: Dataset, output: str, tmp_path: Path

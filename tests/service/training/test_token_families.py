@@ -45,6 +45,10 @@ SMALL: dict[str, Case] = {
     "bert": Case(_BERT, made.text()),
     "bert, labelled": Case(_BERT, made.text(labelled=True)),
     "transformer": Case(_TRANSFORMER, made.pairs()),
+    "seq2seq": Case(dn.Seq2Seq(layers=2, width=16, embedding_width=8), made.pairs()),
+    "rnn_encoder_decoder": Case(
+        dn.RNNEncoderDecoder(width=16, embedding_width=8, maxout_units=12), made.pairs()
+    ),
 }
 BOTH = dn.Regularization(dropout=dn.Dropout(rate=0.1), batch_norm=dn.BatchNorm())
 

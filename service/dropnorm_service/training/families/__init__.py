@@ -13,6 +13,8 @@ from dropnorm_service.training.families.gan import gan
 from dropnorm_service.training.families.googlenet import googlenet
 from dropnorm_service.training.families.mlp import mlp
 from dropnorm_service.training.families.resnet import resnet
+from dropnorm_service.training.families.rnn_encoder_decoder import rnn_encoder_decoder
+from dropnorm_service.training.families.seq2seq import seq2seq
 from dropnorm_service.training.families.sequential import sequential
 from dropnorm_service.training.families.transformer import transformer
 from dropnorm_service.training.families.vae import vae
@@ -35,10 +37,12 @@ COMPOSITES: Mapping[str, Callable[[Any, Frame], Layout]] = {
     "gan": gan,
     "transformer": transformer,
     "bert": bert,
+    "seq2seq": seq2seq,
+    "rnn_encoder_decoder": rnn_encoder_decoder,
 }
 """Kind of architecture of several parts, or of tokens -> its layout."""
 
-TAKES_TOKENS: frozenset[str] = frozenset({"transformer", "bert"})
+TAKES_TOKENS: frozenset[str] = frozenset({"transformer", "bert", "seq2seq", "rnn_encoder_decoder"})
 """Kinds of architectures whose samples are sequences of tokens."""
 
 __all__ = ["COMPOSITES", "FAMILIES", "TAKES_TOKENS"]

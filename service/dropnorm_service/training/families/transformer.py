@@ -9,8 +9,7 @@ from math import sqrt
 import torch
 from torch import Tensor
 
-from dropnorm.results import SequenceSummary
-from dropnorm.spec import InvalidSpecError, Problem, Transformer
+from dropnorm.spec import Transformer
 from dropnorm.spec import layers as spec
 from dropnorm_service.training.data.tokens import PAD
 from dropnorm_service.training.decoding import EncoderDecoder
@@ -24,7 +23,7 @@ from dropnorm_service.training.layers.blueprints.sequences import (
     SinusoidalPositions,
     TiedLinear,
 )
-from dropnorm_service.training.layout import Frame, Input, Layout, Part
+from dropnorm_service.training.layout import Frame, Input, Layout, Part, pairs
 from dropnorm_service.training.placement import regularized, with_stochastic_depth
 
 _PATH = "architecture.transformer"
@@ -36,7 +35,7 @@ def transformer(settings: Transformer, frame: Frame) -> Layout:
     44,140,544 parameters at the paper's widths with final norms, without embeddings and the scores of tokens. The
     decoder reads a target without its last token.
     """
-    sequences = _pairs(frame)
+    sequences = pairs(frame, "transformer")
     (source,), width = frame.input_shape, settings.width
     target = sequences.target_length - 1
     layers = Attending(
@@ -74,15 +73,6 @@ def transformer(settings: Transformer, frame: Frame) -> Layout:
         inputs=(Input((source,), torch.int64), Input((target,), torch.int64)),
         network=partial(AttendingPair, target_length=sequences.target_length),
     )
-
-
-def _pairs(frame: Frame) -> SequenceSummary:
-    sequences = frame.sequences
-    assert sequences is not None  # whoever takes tokens has been given some
-    if not sequences.target_length:
-        text = "transformer makes one sequence of another and the data has no pairs; choose bert, or other data"
-        raise InvalidSpecError([Problem(_PATH, text)])
-    return sequences
 
 
 def _stacks(

@@ -22,7 +22,7 @@ from dropnorm_service.training.layers.blueprints import (
     shortcut,
 )
 from dropnorm_service.training.layers.branches import Branches, Meeting, Side
-from dropnorm_service.training.layers.context import Context, Contextual, pass_on
+from dropnorm_service.training.layers.context import Context, Contextual, RecurrentState, pass_on
 from dropnorm_service.training.layers.dropout import Dropout, StochasticDepth, dropout
 from dropnorm_service.training.layers.nesting import Series, nest
 from dropnorm_service.training.layers.pooling import GlobalAveragePool
@@ -42,6 +42,7 @@ __all__ = [
     "GlobalAveragePool",
     "InnerLayer",
     "Meeting",
+    "RecurrentState",
     "Reshape",
     "Series",
     "Shape",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.init import calculate_gain
 
 from dropnorm.spec import ActivationFunction
@@ -36,3 +36,11 @@ ACTIVATIONS: Mapping[ActivationFunction, Nonlinearity] = {
     "tanh": Nonlinearity(nn.Tanh, calculate_gain("tanh")),
     "sigmoid": Nonlinearity(nn.Sigmoid, calculate_gain("sigmoid")),
 }
+
+
+class Maxout(nn.Module):
+    """The larger of each two neighbouring features (Goodfellow et al. 2013): `[..., 2 * units]` -> `[..., units]`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        pairs: Tensor = x.unflatten(-1, (-1, 2))
+        return pairs.amax(dim=-1)

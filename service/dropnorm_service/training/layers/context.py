@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Self
 
 from torch import Tensor, nn
+
+RecurrentState = tuple[Tensor, ...]
+"""What a recurrent layer hands to its next step, `[batch, units]` each; the first is its output."""
 
 
 @dataclass
@@ -13,26 +17,36 @@ class Context:
 
     Attributes:
         padding: bool `[batch, length]`, true where there is no token; None: there is one everywhere.
-        memory: what the encoder made of the source, `[batch, source length, features]`; None: there is no encoder.
+        memory: what the encoder made of the source, `[batch, source length, features]`, or one vector that sums it up,
+            `[batch, 1, features]`; None: there is none.
         memory_padding: `padding` of the source.
         embedding: weights of the embedding, `[tokens, features]`, where an output layer shares them; None: none does.
+        told: the target so far, int64 `[batch, steps]`, where a decoder looks back at it; None: it does not.
+        states: those of recurrent layers, by their depth. A layer starts from what stands here and leaves its last.
     """
 
     padding: Tensor | None = None
     memory: Tensor | None = None
     memory_padding: Tensor | None = None
     embedding: Tensor | None = None
+    told: Tensor | None = None
+    states: dict[int, RecurrentState] = field(default_factory=dict)
 
-    def repeated(self, times: int) -> Context:
-        """The facts of a batch in which each sample stands so many times, one copy after the other."""
-        batched = ("padding", "memory", "memory_padding")
-        given = {name: getattr(self, name) for name in batched}
+    def of(self, rows: Tensor) -> Self:
+        """What belongs to some of the batch, int64 `[rows]`; the same one may be taken more than once."""
+
+        def taken(value: Tensor | None) -> Tensor | None:
+            return None if value is None else value.index_select(0, rows)
+
         return replace(
             self,
-            **{
-                name: value.repeat_interleave(times, dim=0)
-                for name, value in given.items()
-                if value is not None
+            padding=taken(self.padding),
+            memory=taken(self.memory),
+            memory_padding=taken(self.memory_padding),
+            told=taken(self.told),
+            states={
+                depth: tuple(each.index_select(0, rows) for each in state)
+                for depth, state in self.states.items()
             },
         )
 

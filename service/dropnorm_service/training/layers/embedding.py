@@ -120,6 +120,22 @@ class FirstToken(nn.Module):
         return x[:, 0]
 
 
+class LastToken(nn.Module):
+    """What has become of the last token: `[batch, length, features]` -> `[batch, features]`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[:, -1]
+
+
+class AtEachToken(Contextual):
+    """The context's memory, one vector, at each token: `[batch, length, ...]` -> `[batch, length, features]`."""
+
+    def forward(self, x: Tensor, context: Context | None = None) -> Tensor:
+        assert context is not None  # networks that sum their source up hand it down
+        assert context.memory is not None
+        return context.memory.expand(-1, x.shape[1], -1)
+
+
 def _per_sample(table: Tensor, tokens: Tensor) -> Tensor:
     samples, length = tokens.shape
     return table[:length].expand(samples, -1, -1)

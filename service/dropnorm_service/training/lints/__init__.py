@@ -40,6 +40,7 @@ RULES: Sequence[Rule] = (
     batch_norms.frozen_in_the_end,
     tokens.regularized_tokens,
     tokens.order_in_a_branch,
+    tokens.position_without_activation,
     optimizers.idle_decay,
     optimizers.muon_without_matrices,
     training.last_batch_of_one,

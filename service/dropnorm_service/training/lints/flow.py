@@ -10,6 +10,7 @@ from dropnorm.spec import layers as spec
 from dropnorm_service.training.design import Design, DesignedLayer
 from dropnorm_service.training.elements import Element, Meet
 from dropnorm_service.training.layers import Attend, DropsBranch, InnerLayer, Upsampling
+from dropnorm_service.training.layers.blueprints.recurrent import Recurrent
 
 _Dropouts = frozenset[Element]
 _NOTHING: _Dropouts = frozenset()
@@ -19,7 +20,10 @@ def drops(element: Element) -> bool:
     """Whether it drops units, weights or branches in training."""
     if isinstance(element.layer, spec.Linear):
         return bool(element.layer.dropconnect_rate)
-    return isinstance(element.layer, spec.Dropout | DropsBranch) and element.layer.rate > 0.0
+    return (
+        isinstance(element.layer, spec.Dropout | DropsBranch | Recurrent)
+        and element.layer.rate > 0.0
+    )
 
 
 def chains(paper: Design) -> Iterator[tuple[DesignedLayer, ...]]:
@@ -67,8 +71,10 @@ def _follow_dropout(
             if kind.track_running_stats:
                 found.direct += [(dropout, element) for dropout in _in_order(direct)]
                 found.upstream += [(dropout, element) for dropout in _in_order(upstream)]
-        elif isinstance(kind, spec.Linear | spec.Conv | Upsampling):
+        elif isinstance(kind, spec.Linear | spec.Conv | Upsampling | Recurrent):
             direct, upstream = _NOTHING, upstream | direct
+            if isinstance(kind, Recurrent) and kind.rate:
+                direct = frozenset({element})  # what it drops changes the variance of what it gives
             if isinstance(kind, spec.Linear) and kind.dropconnect_rate:
                 direct = frozenset(
                     {element}

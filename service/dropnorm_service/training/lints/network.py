@@ -8,6 +8,7 @@ from dropnorm.results import Lint
 from dropnorm.spec import MLP, Sequential
 from dropnorm.spec import layers as spec
 from dropnorm_service.training.layers import Attend, DropsBranch
+from dropnorm_service.training.layers.blueprints.recurrent import Recurrent
 from dropnorm_service.training.layers.blueprints.sequences import Embedding, TiedLinear
 from dropnorm_service.training.lints.flow import (
     biases_before_norm,
@@ -39,6 +40,10 @@ _PLACES: Mapping[str, tuple[type, str]] = {
     ),
     "attention_rate": (Attend, "this acts on the weights of attention, and the network has none"),
     "residual_rate": (Attend, "this acts on the branches of transformers, and the network is none"),
+    "recurrent_rate": (
+        Recurrent,
+        "this acts between the steps of recurrent layers, and the network has none",
+    ),
 }
 """Rate -> the layers that it needs, and what is said where there are none."""
 
@@ -123,6 +128,8 @@ def high_rate(subject: Subject) -> Iterator[Lint]:
     for element in (layer.element for layer in subject.paper.walk()):
         if isinstance(element.layer, spec.Dropout):
             rates[element.setting("rate")] = element.layer.rate, f"units; {_USUAL_OF_UNITS}"
+        elif isinstance(element.layer, Recurrent):
+            rates[element.dropped_by] = element.layer.rate, f"units; {_USUAL_OF_UNITS}"
         elif isinstance(element.layer, spec.Linear):
             rates[element.dropped_by] = (
                 element.layer.dropconnect_rate or 0.0,
@@ -156,7 +163,8 @@ def nothing_to_regularize(subject: Subject) -> Iterator[Lint]:
     """Hidden dropout or batch norm in a network without an activation, and rates for places that are not there."""
     yield from _missing_places(subject)
     yield from _missing_weights(subject)
-    if any(isinstance(layer.element.layer, spec.Activation) for layer in subject.paper.walk()):
+    places = (spec.Activation, Recurrent)
+    if any(isinstance(layer.element.layer, places) for layer in subject.paper.walk()):
         return
     dropout = subject.training.regularization.dropout
     norm = subject.training.regularization.norm
@@ -215,7 +223,7 @@ def _at_the_end(subject: Subject, kind: type[spec.Dropout] | type[spec.BatchNorm
     """The fields of the layers of a kind that have no weights behind them."""
     fields: list[str] = []
     for layer in subject.paper.walk():
-        if isinstance(layer.element.layer, spec.Linear | spec.Conv | TiedLinear):
+        if isinstance(layer.element.layer, spec.Linear | spec.Conv | TiedLinear | Recurrent):
             fields = []
         elif isinstance(layer.element.layer, kind):
             fields.append(layer.element.field)

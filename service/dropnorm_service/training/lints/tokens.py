@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dropnorm.results import Lint
+from dropnorm.spec import layers as spec
 from dropnorm_service.training.layers import Attend
+from dropnorm_service.training.layers.blueprints.recurrent import Maxout, Recurrent
 from dropnorm_service.training.lints.subject import Subject
 
 
@@ -22,6 +24,23 @@ def regularized_tokens(subject: Subject) -> Iterator[Lint]:
             field=field,
             message="this acts on the features of the input, and tokens have none; embedding_rate drops of what they "
             "are embedded as",
+        )
+
+
+def position_without_activation(subject: Subject) -> Iterator[Lint]:
+    """Where a norm stands around an activation, in a network of recurrent layers that has none."""
+    kinds = [layer.element.layer for layer in subject.paper.walk()]
+    if not any(isinstance(kind, Recurrent) for kind in kinds):
+        return
+    norm = subject.training.regularization.norm
+    if any(isinstance(kind, spec.Activation | Maxout) for kind in kinds) or not norm:
+        return
+    if norm[1].position != "before_activation":
+        yield Lint(
+            code="REGULARIZATION_WITHOUT_EFFECT",
+            field=f"regularization.{norm[0]}.position",
+            message="the norms of this network stand after its recurrent layers, whose activations are inside; leave "
+            "the position out",
         )
 
 

@@ -14,6 +14,7 @@ from dropnorm_service.training.layers.blueprints import (
     dropout,
     norms,
     plain,
+    recurrent,
     sequences,
     upsampling,
     weights,
@@ -21,6 +22,7 @@ from dropnorm_service.training.layers.blueprints import (
 from dropnorm_service.training.layers.blueprints.dropout import DropsBranch
 from dropnorm_service.training.layers.blueprints.paper import Blueprint, DoesNotFit, Shape, describe
 from dropnorm_service.training.layers.blueprints.plain import meeting_shape
+from dropnorm_service.training.layers.blueprints.recurrent import RecurrentLayer
 from dropnorm_service.training.layers.blueprints.sequences import Attend, SequenceLayer, attend
 from dropnorm_service.training.layers.blueprints.upsampling import Reshape, Upsampling
 from dropnorm_service.training.layers.blueprints.weights import shortcut
@@ -47,10 +49,14 @@ BLUEPRINTS: Mapping[str, Callable[[Any, Shape], Blueprint]] = {
     "memory": sequences.memory,
     "tied_linear": sequences.tied_linear,
     "first_token": sequences.first_token,
+    "recurrent": recurrent.recurrent,
+    "last_token": recurrent.last_token,
+    "summary": recurrent.summary,
+    "maxout": recurrent.maxout,
 }
 """Kind of layer, of the spec or placed by a family -> its blueprint. Blocks are no layers but places for them."""
 
-InnerLayer = DropsBranch | Reshape | Upsampling | SequenceLayer
+InnerLayer = DropsBranch | Reshape | Upsampling | SequenceLayer | RecurrentLayer
 """Layers that no spec lists."""
 
 __all__ = [
