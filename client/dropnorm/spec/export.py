@@ -19,7 +19,7 @@ class ExportSettings(SpecModel):
     torch alone; `onnx`: a graph for ONNX Runtime and others."""
     fold_batch_norm: Bool = False
     """Fold each batch norm that directly follows a linear layer or a convolution into that layer, and take dropout
-    out: the model predicts the same, faster, and is not for training any more."""
+    out: the model predicts the same with fewer layers, and is not for training any more."""
     tolerance: Annotated[Float, Field(gt=0.0, le=1.0)] = 1e-4
     """Largest deviation of an output from the original's on the test split, as a share of the largest output (of 1
     where all are smaller), above 0 to 1; an export beyond it is refused."""

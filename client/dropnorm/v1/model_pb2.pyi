@@ -222,7 +222,7 @@ class ExportSettings(google.protobuf.message.Message):
     """Kind of file. Required."""
     fold_batch_norm: builtins.bool
     """Fold each batch norm that directly follows a linear layer or a convolution into that layer, and take
-    dropout out: the model predicts the same, faster, and is not for training any more. Default: false.
+    dropout out: the model predicts the same with fewer layers, and is not for training any more. Default: false.
     """
     tolerance: builtins.float
     """Largest deviation of an output from the original's on the test split, as a share of the largest output
