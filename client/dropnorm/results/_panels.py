@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from matplotlib.ticker import AutoLocator
-
-from dropnorm.results._style import COLORS, INK, style
+from dropnorm.results._style import COLORS, INK, AutoLocator, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

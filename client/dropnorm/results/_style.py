@@ -7,6 +7,7 @@ import io
 try:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.ticker import AutoLocator as AutoLocator
     from matplotlib.ticker import MaxNLocator
 except ImportError as error:
     raise ImportError(

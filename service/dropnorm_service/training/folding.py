@@ -16,8 +16,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.parametrize import is_parametrized
 
-from dropnorm_service.training.dropout_rates import Drops
-from dropnorm_service.training.layers.dropout import DropConnect, Dropout
+from dropnorm_service.training.layers.dropout import DropConnect, Dropout, StochasticDepth
 
 _Weighted = nn.Linear | nn.Conv2d | nn.ConvTranspose2d
 
@@ -72,7 +71,7 @@ def _remove_dropout(network: nn.Module) -> int:
         _Spot(parent, name, module)
         for parent in network.modules()
         for name, module in parent.named_children()
-        if isinstance(module, Drops)
+        if isinstance(module, Dropout | DropConnect | StochasticDepth)
     ]
     removed = 0
     for spot in spots:
@@ -87,7 +86,7 @@ def _remove_dropout(network: nn.Module) -> int:
 
 
 def _lets_through(module: nn.Module) -> bool:
-    """Whether evaluation leaves a module's input as it is."""
+    """Whether evaluation leaves a dropout's input as it is."""
     if not isinstance(module, Dropout) or module.rate == 0.0:
         return True
     return module.method in ("alpha", "gaussian") or module.rescaling == "inverted"

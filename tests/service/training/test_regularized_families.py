@@ -33,8 +33,11 @@ ARCHITECTURES: dict[str, dn.Architecture] = {
     **test_generative.SMALL,
     "transformer": test_transformer.SMALL,
     "bert": test_bert.SMALL,
+    "seq2seq": dn.Seq2Seq(layers=2, width=16, embedding_width=8),
+    "rnn_encoder_decoder": dn.RNNEncoderDecoder(width=16, embedding_width=8, maxout_units=12),
 }
-WITH_NORMS = [name for name in ARCHITECTURES if name not in ("transformer", "bert")]
+PAIRS = ("transformer", "seq2seq", "rnn_encoder_decoder")
+WITH_NORMS = [name for name in ARCHITECTURES if name not in (*PAIRS, "bert")]
 EVERY_RATE = dn.Dropout(
     rate=0.5,
     conv_rate=0.4,
@@ -45,6 +48,7 @@ EVERY_RATE = dn.Dropout(
     embedding_rate=0.25,
     attention_rate=0.35,
     residual_rate=0.45,
+    recurrent_rate=0.15,
     schedule=dn.LinearDropoutSchedule(start_factor=0.5),
 )
 
@@ -56,7 +60,7 @@ def asked(name: str, **parts: object) -> dn.TrainingSpec:
 
 def sizes(name: str) -> tuple[Shape, int, SequenceSummary | None]:
     """Shape of a sample, outputs, and what is known of its tokens."""
-    if name == "transformer":
+    if name in PAIRS:
         summary = test_transformer.SEQUENCES
         return (test_transformer.SOURCE,), summary.target_vocabulary, summary
     if name == "bert":
@@ -129,7 +133,7 @@ def test_limits_averages_and_changed_samples(name: str, averaging: dn.Averaging)
         optimization=dn.Optimization(epochs=2, batch_size=24, averaging=averaging),
         data={"dataset": "made", "augmentation": None if tokens else settings},
     )
-    datasets = {"transformer": made.pairs, "bert": made.text}
+    datasets = {"bert": made.text} | dict.fromkeys(PAIRS, made.pairs)
     image = classification(*sizes(name)[0], samples=80)
     data = split_of(training, datasets[name]() if tokens else image)
     result = fit(training, data)
