@@ -207,7 +207,7 @@ def varint(value: int) -> bytes:
 
 
 def test_a_message_beyond_the_size_limit(send: Send, tracked: Server):
-    request = pb.ListTrainingJobsRequest(filter="a" * 5_000_000)
+    request = pb.ListTrainingJobsRequest(filter="a" * 70_000_000)
     with grpc.insecure_channel(tracked.address) as channel:
         call: Any = channel.unary_unary("/dropnorm.v1.TrainingService/ListTrainingJobs")
         with pytest.raises(grpc.RpcError) as error:
