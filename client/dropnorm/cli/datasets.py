@@ -11,7 +11,7 @@ import typer
 from dropnorm.cli.options import DEFAULT_ADDRESS, Address, Json
 from dropnorm.cli.render import datasets_table, stderr, stdout
 from dropnorm.client import Client
-from dropnorm.datasets import write_bundle
+from dropnorm.datasets import Bundle, write_bundle
 from dropnorm.results import Dataset
 
 app = typer.Typer(help="Upload, list, show and delete data sets.", no_args_is_help=True)
@@ -68,16 +68,7 @@ def upload(
     address: Address = DEFAULT_ADDRESS,
 ) -> None:
     """Upload a data set; run it again after a broken connection, and it goes on where it was."""
-    from dropnorm.datasets.files import from_files
-
-    bundle = from_files(
-        files,
-        target=target,
-        task=task.value if task else None,
-        tokens=tokens.value,
-        length=length,
-        size=_size(size),
-    )
+    bundle = _bundle(files, target, task, tokens, length, size)
     with Client(address) as client:
         _show(client.datasets.upload_bundle(name, bundle), as_json)
 
@@ -93,16 +84,7 @@ def pack(
     size: Size = None,
 ) -> None:
     """Write a data set's file without uploading it, for a folder that the service imports from."""
-    from dropnorm.datasets.files import from_files
-
-    bundle = from_files(
-        files,
-        target=target,
-        task=task.value if task else None,
-        tokens=tokens.value,
-        length=length,
-        size=_size(size),
-    )
+    bundle = _bundle(files, target, task, tokens, length, size)
     stderr.print(f"[bold]{output}[/] is written, SHA-256 {write_bundle(bundle, output)}")
 
 
@@ -154,6 +136,26 @@ def delete(dataset: DatasetId, address: Address = DEFAULT_ADDRESS) -> None:
     with Client(address) as client:
         client.datasets.delete(dataset)
     stderr.print(f"[bold]{dataset}[/] is deleted")
+
+
+def _bundle(
+    files: list[Path],
+    target: str | None,
+    task: Task | None,
+    tokens: Tokens,
+    length: int,
+    size: str | None,
+) -> Bundle:
+    from dropnorm.datasets.files import from_files  # numpy, which other commands need not wait for
+
+    return from_files(
+        files,
+        target=target,
+        task=task.value if task else None,
+        tokens=tokens.value,
+        length=length,
+        size=_size(size),
+    )
 
 
 def _show(dataset: Dataset, as_json: bool) -> None:

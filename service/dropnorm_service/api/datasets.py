@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -14,13 +13,13 @@ from dropnorm.results import Dataset
 from dropnorm.v1 import dataset_pb2
 from dropnorm.v1 import dataset_service_pb2 as pb
 from dropnorm.v1.dataset_service_pb2_grpc import DatasetServiceServicer
+from dropnorm_service.api.names import dataset_id_of
 from dropnorm_service.datasets.service import DatasetService, Header
 from dropnorm_service.jobs.errors import InvalidRequest
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
 _MAX_CHUNK = 2 * 2**20
-_NAME = re.compile(r"datasets/([a-z][a-z0-9_-]{0,62})")
 
 
 class DatasetServicer(DatasetServiceServicer):
@@ -50,14 +49,14 @@ class DatasetServicer(DatasetServiceServicer):
         return _message(await self._datasets.import_file(request.dataset_id, request.path))
 
     async def GetDataset(self, request: pb.GetDatasetRequest, context: Context) -> Any:
-        return _message(self._datasets.get(_dataset_id(request.name)))
+        return _message(self._datasets.get(dataset_id_of(request.name)))
 
     async def ListDatasets(self, request: pb.ListDatasetsRequest, context: Context) -> Any:
         page, token = self._datasets.list(request.page_size, request.page_token, request.filter)
         return pb.ListDatasetsResponse(datasets=map(_message, page), next_page_token=token)
 
     async def DeleteDataset(self, request: pb.DeleteDatasetRequest, context: Context) -> Any:
-        await self._datasets.delete(_dataset_id(request.name))
+        await self._datasets.delete(dataset_id_of(request.name))
         return empty_pb2.Empty()
 
 
@@ -72,10 +71,3 @@ async def _chunks(requests: AsyncIterator[pb.UploadDatasetRequest]) -> AsyncIter
 
 def _message(dataset: Dataset) -> dataset_pb2.Dataset:
     return wire.to_message(dataset, dataset_pb2.Dataset)
-
-
-def _dataset_id(name: str) -> str:
-    match = _NAME.fullmatch(name)
-    if match is None:
-        raise InvalidRequest.of("name", f"a data set's name is datasets/{{id}}, not {name[:80]!r}")
-    return match[1]

@@ -7,7 +7,7 @@ INTERNAL and tells the caller nothing but the request id under which the log has
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import grpc
 from google.protobuf import any_pb2
@@ -53,10 +53,24 @@ STATUS: dict[type[errors.ServiceError], grpc.StatusCode] = {
 _MAX_DETAIL_BYTES = 4096
 _MAX_TEXT_BYTES = 400
 
-_JOB_TYPE = f"{ERROR_DOMAIN}/TrainingJob"
-_DATASET_TYPE = f"{ERROR_DOMAIN}/Dataset"
-_MODEL_TYPE = f"{ERROR_DOMAIN}/Model"
-_EXPORT_TYPE = f"{ERROR_DOMAIN}/ModelExport"
+_RESOURCES: Mapping[type[errors.ServiceError], tuple[str, str]] = {
+    errors.JobNotFound: ("TrainingJob", "training_job"),
+    errors.JobAlreadyExists: ("TrainingJob", "training_job"),
+    errors.ModelNotFound: ("Model", "model"),
+    errors.ExportNotFound: ("ModelExport", "export"),
+    datasets.DatasetNotFound: ("Dataset", "dataset"),
+    datasets.DatasetAlreadyExists: ("Dataset", "dataset"),
+}
+"""Errors about a thing that is not there or whose id is taken -> its type, and which metadata names it."""
+
+_VIOLATIONS: Mapping[type[errors.ServiceError], tuple[str, str]] = {
+    errors.WrongState: ("STATE", "training_job"),
+    errors.ModelUnusable: ("MODEL", "training_job"),
+    errors.CannotExport: ("MODEL", "training_job"),
+    errors.ExportDeviates: ("MODEL", "training_job"),
+    datasets.DatasetInUse: ("IN_USE", "dataset"),
+}
+"""Errors about a state that does not allow what is asked -> the violation's type, and which metadata is its subject."""
 
 
 def to_status(error: Exception, request_id: str) -> status_pb2.Status:
@@ -82,47 +96,22 @@ def to_status(error: Exception, request_id: str) -> status_pb2.Status:
 
 def _more_details(error: errors.ServiceError) -> Iterator[Message]:
     """What the standard details of the error's kind say, besides the ErrorInfo."""
-    match error:
-        case errors.InvalidRequest():
-            yield _bad_request(error.problems)
-        case errors.JobNotFound() | errors.JobAlreadyExists():
-            yield error_details_pb2.ResourceInfo(
-                resource_type=_JOB_TYPE,
-                resource_name=error.metadata["training_job"],
-                description=_cut(error.message),
-            )
-        case datasets.DatasetNotFound() | datasets.DatasetAlreadyExists():
-            yield error_details_pb2.ResourceInfo(
-                resource_type=_DATASET_TYPE,
-                resource_name=error.metadata["dataset"],
-                description=_cut(error.message),
-            )
-        case datasets.DatasetInUse():
-            failure = error_details_pb2.PreconditionFailure()
-            failure.violations.add(
-                type="IN_USE", subject=error.metadata["dataset"], description=_cut(error.message)
-            )
-            yield failure
-        case errors.ModelNotFound():
-            yield error_details_pb2.ResourceInfo(
-                resource_type=_MODEL_TYPE,
-                resource_name=error.metadata["model"],
-                description=_cut(error.message),
-            )
-        case errors.ExportNotFound():
-            yield error_details_pb2.ResourceInfo(
-                resource_type=_EXPORT_TYPE,
-                resource_name=error.metadata["export"],
-                description=_cut(error.message),
-            )
-        case errors.WrongState() | errors.ModelUnusable() | errors.CannotExport():
-            failure = error_details_pb2.PreconditionFailure()
-            failure.violations.add(
-                type="STATE" if isinstance(error, errors.WrongState) else "MODEL",
-                subject=error.metadata["training_job"],
-                description=_cut(error.message),
-            )
-            yield failure
+    if isinstance(error, errors.InvalidRequest):
+        yield _bad_request(error.problems)
+    if resource := _RESOURCES.get(type(error)):
+        kind, key = resource
+        yield error_details_pb2.ResourceInfo(
+            resource_type=f"{ERROR_DOMAIN}/{kind}",
+            resource_name=error.metadata[key],
+            description=_cut(error.message),
+        )
+    if violation := _VIOLATIONS.get(type(error)):
+        kind, key = violation
+        failure = error_details_pb2.PreconditionFailure()
+        failure.violations.add(
+            type=kind, subject=error.metadata[key], description=_cut(error.message)
+        )
+        yield failure
 
 
 def _bad_request(problems: Sequence[Problem]) -> error_details_pb2.BadRequest:

@@ -11,6 +11,7 @@ _ID = r"([a-z](?:[a-z0-9-]{0,61}[a-z0-9])?)"
 _JOB = re.compile(f"trainingJobs/{_ID}")
 _MODEL = re.compile(f"models/{_ID}")
 _VERSION = re.compile(f"models/{_ID}@(?:([1-9][0-9]{{0,8}})|{_ID})")
+_DATASET = re.compile(r"datasets/([a-z][a-z0-9_-]{0,62})")
 _EXPORT = re.compile(f"trainingJobs/{_ID}/exports/{_ID}")
 
 
@@ -37,6 +38,18 @@ def export_ids_of(name: str) -> tuple[str, str]:
         text = f"an export's name is trainingJobs/{{id}}/exports/{{export}}, not {name[:80]!r}"
         raise InvalidRequest.of("name", text)
     return match[1], match[2]
+
+
+def dataset_id_of(name: str) -> str:
+    """The id of an uploaded data set.
+
+    Raises:
+        InvalidRequest: it is no data set's name.
+    """
+    match = _DATASET.fullmatch(name)
+    if match is None:
+        raise InvalidRequest.of("name", f"a data set's name is datasets/{{id}}, not {name[:80]!r}")
+    return match[1]
 
 
 def model_of(name: str, field: str = "name") -> str | Registered:

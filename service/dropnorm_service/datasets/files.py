@@ -10,14 +10,11 @@ a file without a name, which the next start removes.
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections.abc import Container, Iterator
 from pathlib import Path
 
 from dropnorm.results import Dataset
-
-_BLOCK = 1 << 20
+from dropnorm_service.durable import sync
 
 
 class DatasetFiles:
@@ -112,10 +109,10 @@ class DatasetFiles:
 
     def adopt(self, path: Path, sha256: str) -> Path:
         """Make a whole file that lies in `partial` one of the stored files, durably."""
-        _sync(path)
+        sync(path)
         target = self._file(sha256)
         path.replace(target)
-        _sync(target.parent)
+        sync(target.parent)
         return target
 
     def name(self, dataset: Dataset) -> None:
@@ -123,14 +120,14 @@ class DatasetFiles:
         path = self._name(dataset.id)
         temporary = path.with_name(f".{path.name}")
         temporary.write_text(dataset.model_dump_json(), "utf-8")
-        _sync(temporary)
+        sync(temporary)
         temporary.replace(path)
-        _sync(path.parent)
+        sync(path.parent)
 
     def unname(self, dataset_id: str) -> None:
         """Take a name away, durably."""
         self._name(dataset_id).unlink(missing_ok=True)
-        _sync(self._names)
+        sync(self._names)
 
     def drop_unnamed(self, sha256: str) -> None:
         """Remove a file that no name refers to."""
@@ -142,20 +139,3 @@ class DatasetFiles:
 
     def _file(self, sha256: str) -> Path:
         return self._files / f"{sha256}.safetensors"
-
-
-def sha256_of(path: Path) -> str:
-    """SHA-256 (hex) of a file's bytes."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

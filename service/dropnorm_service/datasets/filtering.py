@@ -6,13 +6,13 @@ name:flowers OR create_time > 2026-01-31T00:00:00Z
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Mapping
 from typing import Any, get_args
 
 from dropnorm.results import Dataset
 from dropnorm.results.evaluation import Task
 from dropnorm_service.jobs.filtering import (
+    COMPARE,
     EQUALITY,
     NUMBER,
     TEXT,
@@ -46,12 +46,7 @@ FIELDS: Mapping[str, Kind] = {
 """What a filter may compare."""
 
 _OPERATORS: Mapping[str, Callable[[Any, Any], bool]] = {
-    "=": operator.eq,
-    "!=": operator.ne,
-    "<": operator.lt,
-    "<=": operator.le,
-    ">": operator.gt,
-    ">=": operator.ge,
+    **COMPARE,
     ":": lambda field, value: value.lower() in field.lower(),
 }
 

@@ -23,15 +23,16 @@ from dropnorm_service.datasets.errors import (
     UploadInProgress,
     UploadTooLarge,
 )
-from dropnorm_service.datasets.files import DatasetFiles, sha256_of
+from dropnorm_service.datasets.files import DatasetFiles
 from dropnorm_service.datasets.filtering import FIELDS, matches
 from dropnorm_service.datasets.limits import Limits
+from dropnorm_service.durable import sha256_of
+from dropnorm_service.jobs import paging
 from dropnorm_service.jobs.errors import Collector, InvalidListRequest, InvalidRequest
 from dropnorm_service.jobs.filtering import parse_filter
 
 _ID = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_DEFAULT_PAGE, _LARGEST_PAGE = 50, 1000
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -163,13 +164,11 @@ class DatasetService:
             InvalidListRequest: size, token or filter is wrong.
         """
         tree = parse_filter(filter, FIELDS)
-        if page_size < 0:
-            raise InvalidListRequest.of("page_size", f"must be 0 or more, not {page_size}")
+        size = paging.page_size(page_size)
         if page_token and not _ID.fullmatch(page_token):
             raise InvalidListRequest.of(
                 "page_token", "is not one of ours; pass next_page_token on as it came"
             )
-        size = min(page_size, _LARGEST_PAGE) or _DEFAULT_PAGE
         behind = (each for each in self._files.ids() if each > page_token)
         found = (dataset for each in behind if (dataset := self._files.get(each)) is not None)
         kept = tuple(islice((each for each in found if matches(tree, each)), size + 1))

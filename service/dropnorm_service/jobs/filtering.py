@@ -12,11 +12,12 @@ nothing: `labels.team != "x"` finds other teams, `NOT labels.team = "x"` also jo
 
 from __future__ import annotations
 
+import operator
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, NoReturn
+from typing import Any, Literal, NoReturn
 
 from dropnorm.results import State
 from dropnorm_service.jobs.errors import InvalidListRequest
@@ -27,6 +28,16 @@ MAX_NESTING = 16
 
 Operator = Literal["=", "!=", "<", "<=", ">", ">=", ":"]
 Value = str | int | datetime | State
+
+COMPARE: Mapping[str, Callable[[Any, Any], Any]] = {
+    "=": operator.eq,
+    "!=": operator.ne,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
+"""What each operator but `:` asks, of values or of columns."""
 
 
 @dataclass(frozen=True)

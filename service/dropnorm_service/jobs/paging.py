@@ -38,15 +38,15 @@ class Order:
     descending: bool = False
 
 
-def page_size(query: JobQuery) -> int:
-    """Jobs on a page.
+def page_size(asked: int) -> int:
+    """Things on a page, of how many were asked for; 0: as many as is usual.
 
     Raises:
         InvalidListRequest: the size asked for is negative.
     """
-    if query.page_size < 0:
-        raise InvalidListRequest.of("page_size", f"must be 0 or more, not {query.page_size}")
-    return min(query.page_size, MAX_PAGE_SIZE) or DEFAULT_PAGE_SIZE
+    if asked < 0:
+        raise InvalidListRequest.of("page_size", f"must be 0 or more, not {asked}")
+    return min(asked, MAX_PAGE_SIZE) or DEFAULT_PAGE_SIZE
 
 
 def parse_order(text: str) -> tuple[Order, ...]:

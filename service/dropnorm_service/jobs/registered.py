@@ -24,13 +24,12 @@ from dropnorm_service.jobs.errors import (
     RegistryUnavailable,
     WrongState,
 )
+from dropnorm_service.jobs.paging import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
 from dropnorm_service.jobs.ports import MODEL, ModelPage, Registry
 from dropnorm_service.jobs.service import JobService
 
 _ID = re.compile(r"[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _MLFLOWS_OWN = re.compile(r"latest|v[0-9]+")
-_PAGE_SIZE = 50
-_MAX_PAGE_SIZE = 1000
 _POLL = 0.5
 _PATIENCE = 100.0  # less than a client waits by itself
 
@@ -114,7 +113,9 @@ class RegisteredModels:
         """
         if page_size < 0:
             raise InvalidRequest.of("page_size", f"must be 0 or more, not {page_size}")
-        return await self._registry.list(min(page_size or _PAGE_SIZE, _MAX_PAGE_SIZE), page_token)
+        return await self._registry.list(
+            min(page_size or DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE), page_token
+        )
 
     async def set_alias(self, asked: Registered, alias: str) -> Model:
         """Let an alias mean a version.

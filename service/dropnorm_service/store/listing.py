@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import reduce
@@ -36,12 +35,7 @@ _SORT_KEYS = {**_COLUMNS, "end_time": func.coalesce(jobs.c.end_time, _NEVER)}
 _TEXT = ("name", "display_name", "experiment")
 
 _OPERATORS: Mapping[str, Callable[[Any, Any], ColumnElement[bool]]] = {
-    "=": operator.eq,
-    "!=": operator.ne,
-    "<": operator.lt,
-    "<=": operator.le,
-    ">": operator.gt,
-    ">=": operator.ge,
+    **filtering.COMPARE,
     ":": lambda column, value: column.icontains(value, autoescape=True),
 }
 
@@ -57,7 +51,7 @@ class Listing:
         self._query = query
         wrong = Collector()
         with wrong:
-            self.page_size = paging.page_size(query)
+            self.page_size = paging.page_size(query.page_size)
         with wrong:
             self._tree = filtering.parse_filter(query.filter)
         with wrong:

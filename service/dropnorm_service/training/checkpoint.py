@@ -21,7 +21,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from dropnorm_service.training._files import sha256_of, write_json, write_tensors
+from dropnorm_service.durable import sha256_of
+from dropnorm_service.training._files import write_json, write_tensors
 
 _KEPT = 2
 _COST_LIMIT = 0.01

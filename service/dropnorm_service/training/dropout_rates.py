@@ -122,3 +122,10 @@ def put_in_force(network: nn.Module, rates: Mapping[str, float]) -> None:
         module = network.get_submodule(name)
         assert isinstance(module, Drops)  # the network is the one that the rates were read from
         module.rate = rate
+
+
+def stop_dropping(network: nn.Module) -> None:
+    """Put all that drops in eval mode; the rest stays in the mode that it is in."""
+    for module in network.modules():
+        if isinstance(module, Drops):
+            module.training = False

@@ -12,11 +12,11 @@ from torch import Tensor
 
 from dropnorm.results import ExportProof, ModelExport
 from dropnorm.spec import GAN, ExportSettings
-from dropnorm_service.training._files import sha256_of
+from dropnorm_service.durable import sha256_of
 from dropnorm_service.training.batching import derived_seed
 from dropnorm_service.training.data import Dataset, raw_splits
 from dropnorm_service.training.export_formats import FORMS, CannotExport, Subject
-from dropnorm_service.training.folding import Folding, fold
+from dropnorm_service.training.folding import Folding, count_norms, fold
 from dropnorm_service.training.proof import prove
 from dropnorm_service.training.saved import SavedModel
 
@@ -80,10 +80,7 @@ def export_model(
 def _fold(network: torch.nn.Module, settings: ExportSettings) -> Folding:
     if settings.fold_batch_norm:
         return fold(network)
-    norms = sum(
-        isinstance(each, torch.nn.modules.batchnorm._BatchNorm) for each in network.modules()
-    )
-    return Folding(folded_norms=0, kept_norms=norms, removed_dropouts=0)
+    return Folding(folded_norms=0, kept_norms=count_norms(network), removed_dropouts=0)
 
 
 def _write(subject: Subject, settings: ExportSettings, path: Path) -> None:

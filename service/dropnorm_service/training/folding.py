@@ -50,8 +50,12 @@ def fold(network: nn.Module) -> Folding:
             _absorb(first.module, second.module)
             second.replace(nn.Identity())
             folded += 1
-    kept = sum(isinstance(module, _BatchNorm) for module in network.modules())
-    return Folding(folded, kept, removed)
+    return Folding(folded, count_norms(network), removed)
+
+
+def count_norms(network: nn.Module) -> int:
+    """Batch norms in a network."""
+    return sum(isinstance(module, _BatchNorm) for module in network.modules())
 
 
 @dataclass

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from dropnorm_service.training.batching import Batching, derived_seed
 from dropnorm_service.training.dropout_rates import Drops
 from dropnorm_service.training.evaluation.modes import dropping, seeded
+from dropnorm_service.training.passes import PassMoments, entropy
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def predict_by_samples(
         samples: passes, at least 2.
         seed: of the units dropped; torch's own generators are left as they were.
     """
-    outputs, probabilities = _Moments(), _Moments()
+    outputs, probabilities = PassMoments(), PassMoments()
     within = torch.zeros(())
     model.eval()
     for number in range(samples):
@@ -75,21 +76,15 @@ def predict_by_samples(
             probabilities.add(shares)
             within = within + entropy(shares) / samples
     if not classes:
-        return Predicted(outputs.mean.float(), standard_deviation=outputs.deviation().float())
+        return Predicted(outputs.mean.float(), standard_deviation=_deviation(outputs).float())
     whole = entropy(probabilities.mean)
     return Predicted(
         outputs.mean.float(),
         probabilities.mean.float(),
         whole.float(),
-        probabilities.deviation().float(),
+        _deviation(probabilities).float(),
         (whole - within).clamp(min=0.0).float(),  # rounding may leave it a little below
     )
-
-
-def entropy(probabilities: Tensor) -> Tensor:
-    """`-sum p log p` in nats over the second dimension: `[inputs, classes]` -> `[inputs]`."""
-    parts: Tensor = torch.special.entr(probabilities)
-    return parts.sum(dim=1)
 
 
 def drops(model: nn.Module) -> bool:
@@ -97,22 +92,8 @@ def drops(model: nn.Module) -> bool:
     return any(isinstance(each, Drops) and each.rate > 0.0 for each in model.modules())
 
 
-class _Moments:
-    """Mean and deviation of tensors that come one after the other (Welford 1962)."""
-
-    def __init__(self) -> None:
-        self._count = 0
-        self.mean = torch.zeros(())
-        self._squares = torch.zeros(())
-
-    def add(self, values: Tensor) -> None:
-        self._count += 1
-        before = values - self.mean
-        self.mean = self.mean + before / self._count
-        self._squares = self._squares + before * (values - self.mean)
-
-    def deviation(self) -> Tensor:
-        return (self._squares / (self._count - 1)).sqrt()
+def _deviation(passes: PassMoments) -> Tensor:
+    return passes.variance(correction=1).sqrt()
 
 
 @torch.inference_mode()

@@ -7,7 +7,7 @@ training. The variance is that of all values, between batches too, and not the m
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from math import ceil
 from typing import Any, TypeVar
@@ -20,7 +20,7 @@ from dropnorm.results import NormShift
 from dropnorm.spec import TrainingSpec
 from dropnorm_service.training.batching import Batching, derived_seed
 from dropnorm_service.training.data import Split
-from dropnorm_service.training.dropout_rates import Drops
+from dropnorm_service.training.dropout_rates import stop_dropping
 from dropnorm_service.training.layers import Context
 from dropnorm_service.training.layers.norms import TokenBatchNorm
 
@@ -75,9 +75,7 @@ def recalibrate(
         run: makes a forward pass of the network over a batch.
     """
     if spec.evaluation.recalibrate_batch_norm == "dropout_off":
-        for module in network.modules():
-            if isinstance(module, Drops):
-                module.eval()
+        stop_dropping(network)
     torch.manual_seed(derived_seed(spec.seed, "recalibration"))
     order = torch.randperm(len(train)).to(train.x.device)
     with recalibrating(network):
@@ -100,22 +98,10 @@ def recalibrating(network: nn.Module) -> Iterator[None]:
     Afterwards these are the statistics of all that reached them; of those that nothing reached they stay.
     If the block raises, they are what it left.
     """
-    norms = [
-        norm
-        for norm in network.modules()
-        if isinstance(norm, _BatchNorm) and norm.training and norm.running_mean is not None
-    ]
-    populations = [Population(norm) for norm in norms]
+    norms = [norm for _, norm in tracking_norms(network) if norm.training]
     batches = [known(norm.num_batches_tracked).clone() for norm in norms]
-    hooks = [
-        norm.register_forward_pre_hook(population.add)
-        for norm, population in zip(norms, populations, strict=True)
-    ]
-    try:
+    with listening(norms) as populations:
         yield
-    finally:
-        for hook in hooks:
-            hook.remove()
     for norm, population, count in zip(norms, populations, batches, strict=True):
         if population.count:
             known(norm.running_mean).copy_(population.mean)
@@ -123,12 +109,35 @@ def recalibrating(network: nn.Module) -> Iterator[None]:
             known(norm.num_batches_tracked).copy_(count)
 
 
+@contextmanager
+def listening(norms: Sequence[_BatchNorm]) -> Iterator[list[Population]]:
+    """Inside the block each norm takes note of what reaches it."""
+    populations = [Population(norm) for norm in norms]
+    hooks = [
+        norm.register_forward_pre_hook(population.add)
+        for norm, population in zip(norms, populations, strict=True)
+    ]
+    try:
+        yield populations
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def tracking_norms(network: nn.Module) -> list[tuple[str, _BatchNorm]]:
+    """The batch norms that keep running statistics, with their names, in order."""
+    return [
+        (name, module)
+        for name, module in network.named_modules()
+        if isinstance(module, _BatchNorm) and module.running_mean is not None
+    ]
+
+
 def statistics_of(network: nn.Module) -> dict[str, tuple[Tensor, Tensor]]:
     """Copies of the running mean and variance of each batch norm that keeps them, by its name."""
     return {
         name: (known(norm.running_mean).clone(), known(norm.running_var).clone())
-        for name, norm in network.named_modules()
-        if isinstance(norm, _BatchNorm) and norm.running_mean is not None
+        for name, norm in tracking_norms(network)
     }
 
 

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from dropnorm.results import DatasetSummary
 from dropnorm.spec import GAN, VAE, TrainingSpec
-from dropnorm_service.training._files import sha256_of, write_json, write_tensors
+from dropnorm_service.durable import sha256_of
+from dropnorm_service.training._files import write_json, write_tensors
 from dropnorm_service.training.batching import derived_seed
 from dropnorm_service.training.data import EXAMPLES, SplitData, Standardization, ValueRange
 from dropnorm_service.training.dropout_rates import put_in_force, rates_of
@@ -101,11 +102,7 @@ class SavedModel:
     @property
     def facts(self) -> dict[str, Any]:
         """What `assemble` needs besides the tensors, as plain data."""
-        return {
-            "spec": self.spec.model_dump(mode="json"),
-            "dataset": self.dataset.model_dump(mode="json"),
-            "dropout_rates": rates_of(self.predictor.network),
-        }
+        return _facts(self.spec, self.dataset, self.predictor.network)
 
 
 def save_model(folder: Path, spec: TrainingSpec, data: SplitData, network: nn.Module) -> None:
@@ -123,13 +120,8 @@ def save_model(folder: Path, spec: TrainingSpec, data: SplitData, network: nn.Mo
     tensors = Predictor(network, inputs, targets).state_dict()
     examples = _noise(spec) if made else data.examples
     write_tensors(folder / _TENSORS, {**tensors, _EXAMPLES: examples})
-    facts = {
-        "spec": spec.model_dump(mode="json"),
-        "dataset": data.summary.model_dump(mode="json"),
-        "dropout_rates": rates_of(network),
-        "sha256": sha256_of(folder / _TENSORS),
-    }
-    write_json(folder / _FACTS, facts)
+    checksum = {"sha256": sha256_of(folder / _TENSORS)}
+    write_json(folder / _FACTS, _facts(spec, data.summary, network) | checksum)
 
 
 def load_model(folder: Path) -> Predictor:
@@ -186,6 +178,14 @@ def load_examples(folder: Path) -> Tensor:
         BadData: it is damaged.
     """
     return _read(folder)[1][_EXAMPLES]
+
+
+def _facts(spec: TrainingSpec, dataset: DatasetSummary, network: nn.Module) -> dict[str, Any]:
+    return {
+        "spec": spec.model_dump(mode="json"),
+        "dataset": dataset.model_dump(mode="json"),
+        "dropout_rates": rates_of(network),
+    }
 
 
 def _standardization(tensors: Mapping[str, Tensor], name: str) -> Standardization | None:

@@ -164,8 +164,7 @@ def loss_of(
     """The loss of a batch, with those of the auxiliary heads that the network in training has."""
     loss = objective.training_loss(forward, x, y)
     for side in sides:
-        assert side.guess is not None  # the model is in training
-        loss = loss + _SIDE_WEIGHT * objective.side_loss(side.guess, y)
+        loss = loss + _SIDE_WEIGHT * objective.training_loss(side.guessed, x, y)
     return loss
 
 

@@ -39,12 +39,12 @@ def test_an_order_that_cannot_be_read_is_refused(text: str):
 
 @pytest.mark.parametrize(("asked", "given_"), [(0, 50), (1, 1), (1000, 1000), (10**9, 1000)])
 def test_page_sizes_have_a_default_and_a_limit(asked: int, given_: int):
-    assert page_size(JobQuery(page_size=asked)) == given_
+    assert page_size(asked) == given_
 
 
 def test_a_negative_page_size_is_refused():
     with pytest.raises(InvalidListRequest, match="page_size: must be 0 or more, not -1"):
-        page_size(JobQuery(page_size=-1))
+        page_size(-1)
 
 
 @given(st.integers(-(2**63), 2**63 - 1), st.text(max_size=200))

@@ -14,7 +14,9 @@ from dropnorm.spec import layers
 from dropnorm_service.training import fit, plan
 from dropnorm_service.training.batching import epoch_order
 from dropnorm_service.training.constraints import L1Penalty, MaxNorm
+from dropnorm_service.training.layers import Side
 from dropnorm_service.training.objectives import objective_of
+from dropnorm_service.training.step import loss_of
 
 LIMIT, STRENGTH, SMOOTHING = 0.5, 0.01, 0.2
 
@@ -126,7 +128,11 @@ def test_labels_are_smoothed_in_auxiliary_heads_too() -> None:
     spec = mlp(4, regularization=dn.Regularization(label_smoothing=SMOOTHING))
     objective = objective_of(spec, split_of(spec, classification(6)))
     logits, y = torch.randn(8, 3), torch.arange(8) % 3
-    torch.testing.assert_close(objective.side_loss(logits, y), smoothed(logits, y))
+    side = Side(nn.Identity())
+    side(logits)
+    main = torch.randn(8, 3)
+    loss = loss_of(objective, lambda x: main, [side], torch.empty(8, 4), y)
+    torch.testing.assert_close((loss - smoothed(main, y)) / 0.3, smoothed(logits, y))
 
 
 def test_numbers_have_no_labels_to_smooth() -> None:

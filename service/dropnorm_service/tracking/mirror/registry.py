@@ -82,7 +82,8 @@ class Registry:
                 return RegistryPage(models=(self._model(model_id),))
 
     def _register(self, request: Register) -> Message:
-        state = self._client.get_run(request.run_id).data.tags.get(MODEL_TAG, "pending")
+        run = self._client.get_run(request.run_id)
+        state = run.data.tags.get(MODEL_TAG, "pending")
         if state == "pending":
             return Pending()
         if state != "ready":
@@ -90,7 +91,7 @@ class Registry:
         self._make_model(request.model_id)
         model = self._model(request.model_id)
         version = next((each for each in model.versions if each.sha256 == request.sha256), None)
-        number = version.version if version else self._make_version(request)
+        number = version.version if version else self._make_version(request, run.info.experiment_id)
         if request.alias:
             self._client.set_registered_model_alias(request.model_id, request.alias, str(number))
         return RegistryPage(models=(self._model(request.model_id),))
@@ -103,8 +104,7 @@ class Registry:
                 raise
             self._client.create_registered_model(name, tags={OURS_TAG: "true"})
 
-    def _make_version(self, request: Register) -> int:
-        experiment = self._client.get_run(request.run_id).info.experiment_id
+    def _make_version(self, request: Register, experiment: str) -> int:
         logged = self._client.search_logged_models(
             [experiment], filter_string=f"source_run_id = '{request.run_id}'"
         )

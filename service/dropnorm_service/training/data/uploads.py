@@ -81,7 +81,7 @@ class Uploads:
         except FileNotFoundError:
             return None
         path = self._folder / "files" / f"{facts['sha256']}.safetensors"
-        return _described(name, path), facts["digest"]
+        return _described(name, path, _manifest(path), _tensors(path)), facts["digest"]
 
 
 def inspect(
@@ -92,8 +92,8 @@ def inspect(
     Raises:
         BadData: it is no data set, or holds what a training would stumble over; the row is named.
     """
-    info = _described(name, path)
-    tensors = _tensors(path)
+    manifest, tensors = _manifest(path), _tensors(path)
+    info = _described(name, path, manifest, tensors)
     for part, samples in (("", info.samples), ("test_", info.test_samples)):
         if samples:
             _check_split(info, tensors, part)
@@ -107,11 +107,13 @@ def inspect(
         raise BadData(
             f"a sample has {values:,} values, and {limits.values:,} are allowed; make samples smaller."
         )
-    return info, _manifest(path), content_digest(tensors)
+    return info, manifest, content_digest(tensors)
 
 
-def _described(name: str, path: Path) -> DatasetInfo:
-    manifest, shapes = _manifest(path), {key: tuple(t.shape) for key, t in _tensors(path).items()}
+def _described(
+    name: str, path: Path, manifest: DatasetManifest, tensors: Mapping[str, Tensor]
+) -> DatasetInfo:
+    shapes = {key: tuple(tensor.shape) for key, tensor in tensors.items()}
     _check_shapes(manifest, shapes)
     x, y = shapes["x"], shapes["y"]
     pairs = manifest.task == "sequence_to_sequence"

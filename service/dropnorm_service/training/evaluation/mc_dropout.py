@@ -15,6 +15,7 @@ from dropnorm_service.training.data import Split, SplitData, Standardization
 from dropnorm_service.training.evaluation.modes import dropping, seeded
 from dropnorm_service.training.inference import Inference
 from dropnorm_service.training.metrics import classification_metrics, regression_metrics
+from dropnorm_service.training.passes import PassMoments, entropy
 
 _LEAST_NOISE = 1e-12
 """Variance of standardised targets that counts as none."""
@@ -135,31 +136,27 @@ def predict_classes(passes: Iterator[Tensor]) -> PredictedClasses:
     """The mean of the distributions that each pass's logits `[samples, classes]` stand for, at least one."""
     count = 1
     total = next(passes).double().log_softmax(dim=1)
-    entropies = _entropy(total)
+    entropies = entropy(total.exp())
     for logits in passes:
         here = logits.double().log_softmax(dim=1)
         # The sum is taken of logarithms, so that a probability too small for a number still has a likelihood.
         total, entropies, count = (
             torch.logaddexp(total, here),
-            entropies + _entropy(here),
+            entropies + entropy(here.exp()),
             count + 1,
         )
     mean = total - math.log(count)
-    entropy = _entropy(mean)
+    whole = entropy(mean.exp())
     # By Jensen's inequality it is never negative, but for rounding.
-    return PredictedClasses(mean, entropy, (entropy - entropies / count).clamp(min=0.0))
+    return PredictedClasses(mean, whole, (whole - entropies / count).clamp(min=0.0))
 
 
 def predict_values(passes: Iterator[Tensor]) -> tuple[Tensor, Tensor]:
     """Mean and variance over passes of `[samples, targets]`, at least one (Welford 1962); float64."""
-    mean = next(passes).double()
-    squares, count = torch.zeros_like(mean), 1
+    moments = PassMoments()
     for values in passes:
-        count += 1
-        step = values.double() - mean
-        mean = mean + step / count
-        squares += step * (values.double() - mean)
-    return mean, squares / count
+        moments.add(values.double())
+    return moments.mean, moments.variance(correction=0)
 
 
 def gaussian_nll(mean: Tensor, variance: Tensor, y: Tensor) -> float:
@@ -172,8 +169,3 @@ def _own_unit(values: Tensor, scale: Standardization) -> Tensor:
     """Standardised targets in their own unit, float64, on the CPU."""
     wide = values.cpu().double()
     return wide * scale.std.cpu().double() + scale.mean.cpu().double()
-
-
-def _entropy(log_probabilities: Tensor) -> Tensor:
-    entropies: Tensor = torch.special.entr(log_probabilities.exp())
-    return entropies.sum(dim=1)

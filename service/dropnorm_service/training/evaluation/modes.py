@@ -7,9 +7,9 @@ from contextlib import contextmanager
 
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from dropnorm_service.training.dropout_rates import Drops
+from dropnorm_service.training.recalibration import tracking_norms
 
 
 @contextmanager
@@ -62,12 +62,3 @@ def adapting(network: nn.Module) -> Iterator[None]:
         finally:
             for norm in norms:
                 norm.training = False
-
-
-def tracking_norms(network: nn.Module) -> list[tuple[str, _BatchNorm]]:
-    """The batch norms that keep running statistics, with their names, in order."""
-    return [
-        (name, module)
-        for name, module in network.named_modules()
-        if isinstance(module, _BatchNorm) and module.running_mean is not None
-    ]

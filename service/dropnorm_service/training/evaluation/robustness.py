@@ -14,9 +14,10 @@ from dropnorm.results.diagnostics import Corruption
 from dropnorm_service.training.batching import derived_seed
 from dropnorm_service.training.data import ValueRange
 from dropnorm_service.training.evaluation.corruptions import CORRUPTIONS, STRENGTHS
-from dropnorm_service.training.evaluation.modes import adapting, tracking_norms
+from dropnorm_service.training.evaluation.modes import adapting
 from dropnorm_service.training.evaluation.trained import Trained
 from dropnorm_service.training.objectives.supervised import Supervised
+from dropnorm_service.training.recalibration import tracking_norms
 
 _CASES: tuple[tuple[Corruption, int], ...] = (
     ("none", 0),

@@ -6,19 +6,24 @@ behind it learns that variance, and in evaluation divides by it what has less.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from dropnorm.results import VarianceShift
 from dropnorm_service.training.batching import derived_seed
-from dropnorm_service.training.dropout_rates import Drops
-from dropnorm_service.training.evaluation.modes import buffers_kept, seeded, tracking_norms
+from dropnorm_service.training.dropout_rates import Drops, stop_dropping
+from dropnorm_service.training.evaluation.modes import buffers_kept, seeded
 from dropnorm_service.training.evaluation.trained import Trained
 from dropnorm_service.training.lints.flow import dropout_before_norm
-from dropnorm_service.training.recalibration import Population, known, parts_of
+from dropnorm_service.training.recalibration import (
+    Population,
+    known,
+    listening,
+    parts_of,
+    tracking_norms,
+)
 
 
 def variance_shift(trained: Trained) -> tuple[VarianceShift, ...]:
@@ -32,9 +37,7 @@ def variance_shift(trained: Trained) -> tuple[VarianceShift, ...]:
 
     def without_dropout() -> None:
         trained.train_mode()
-        for module in network.modules():
-            if isinstance(module, Drops):
-                module.training = False
+        stop_dropping(network)
 
     with buffers_kept(network):
         training = _populations(trained, trained.train_mode)
@@ -60,7 +63,8 @@ def _populations(trained: Trained, enter_mode: Callable[[], object]) -> dict[str
     device = train.x.device
     generator = torch.Generator().manual_seed(derived_seed(seed, "variance_shift"))
     order = torch.randperm(len(train), generator=generator).to(device)
-    with _listening(trained) as populations:
+    norms = dict(tracking_norms(inference.network))
+    with listening(list(norms.values())) as populations:
         for index, part in enumerate(parts_of(order, trained.spec, trained.batching)):
             drawn = derived_seed(seed, "variance_shift", index)
             with inference.evaluating() as network, seeded(drawn, device):
@@ -68,20 +72,7 @@ def _populations(trained: Trained, enter_mode: Callable[[], object]) -> dict[str
                 network(train.x.index_select(0, part))
             network.eval()
             inference.between_batches()
-    return populations
-
-
-@contextmanager
-def _listening(trained: Trained) -> Iterator[dict[str, Population]]:
-    """Inside the block each norm takes note of what reaches it."""
-    norms = tracking_norms(trained.inference.network)
-    populations = {name: Population(norm) for name, norm in norms}
-    hooks = [norm.register_forward_pre_hook(populations[name].add) for name, norm in norms]
-    try:
-        yield populations
-    finally:
-        for hook in hooks:
-            hook.remove()
+    return dict(zip(norms, populations, strict=True))
 
 
 def _shift(

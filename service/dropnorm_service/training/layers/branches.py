@@ -74,3 +74,8 @@ class Side(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         self.guess = self.head(x) if self.training else None
         return x
+
+    def guessed(self, *inputs: Tensor) -> Tensor:
+        """The guess of the pass before, in the place of a network's forward pass over the same inputs."""
+        assert self.guess is not None  # the network is in training
+        return self.guess

@@ -30,9 +30,6 @@ class Objective(Protocol):
     def training_loss(self, forward: Forward, x: Tensor, y: Tensor) -> Tensor:
         """The mean loss of a batch in training, differentiable, on the device."""
 
-    def side_loss(self, guess: Tensor, y: Tensor) -> Tensor:
-        """Likewise of what an auxiliary head guessed."""
-
     def scores(self, inference: Inference, part: Split) -> Tensor:
         """What each epoch measures of a whole split: float64 `[len(score_names)]`, on the device."""
 

@@ -39,9 +39,6 @@ class Generation:
         noise = torch.randn(len(x), self._settings.latent, device=x.device)
         return torch.stack(_losses(forward(noise, self._images(x)))).mean(dim=1).sum()
 
-    def side_loss(self, guess: Tensor, y: Tensor) -> Tensor:
-        raise NotImplementedError("an adversarial pair has no auxiliary heads")
-
     def scores(self, inference: Inference, part: Split) -> Tensor:
         """Fréchet distance of as many generated images as the split has, and both losses."""
         self._features.prepare(inference.between_batches)
@@ -51,8 +48,13 @@ class Generation:
         def measure(network: nn.Module, batch: Split) -> Tensor:
             noise = self._noise(len(batch), generator)
             real.add(self._features(batch.x))
-            made.add(self._features(self._standardised(network(noise))))
-            losses = _losses(network(noise, self._images(batch.x)))
+            generated: Tensor = network(noise)
+            made.add(self._features(self._standardised(generated)))
+            discriminator = network.get_submodule("discriminator")
+            said, of_generated = (
+                discriminator(each).squeeze(1) for each in (self._images(batch.x), generated)
+            )
+            losses = _losses(torch.stack([said, of_generated, of_generated]))
             return torch.stack([each.sum(dtype=torch.float64) for each in losses])
 
         losses = inference.total(part, measure) / len(part)

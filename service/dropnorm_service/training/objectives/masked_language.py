@@ -48,21 +48,24 @@ class MaskedLanguageModelling:
         )
         return losses / (masked.targets != PAD).sum().clamp(min=1)
 
-    def side_loss(self, guess: Tensor, y: Tensor) -> Tensor:
-        raise NotImplementedError("a masked language model has no auxiliary heads")
-
     def scores(self, inference: Inference, part: Split) -> Tensor:
+        return self._judge(inference, self._masked(part))
+
+    def _judge(self, inference: Inference, masked: Masked) -> Tensor:
+        """The scores of a split that is masked already."""
+
         def measure(network: nn.Module, batch: Split) -> Tensor:
             chosen, targets = batch.y.chunk(2, dim=1)
             return _totals(network(batch.x, chosen), targets)
 
-        losses, right, asked = inference.total(_exam(self._masked(part)), measure)
+        losses, right, asked = inference.total(_exam(masked), measure)
         loss = losses / asked
         return torch.stack([loss, right / asked, loss.exp()])
 
     def metrics(self, inference: Inference, part: Split) -> Metrics:
-        loss, accuracy, perplexity = self.scores(inference, part).tolist()
-        guess_loss, guess_accuracy = self._unigram(part).tolist()
+        masked = self._masked(part)
+        loss, accuracy, perplexity = self._judge(inference, masked).tolist()
+        guess_loss, guess_accuracy = self._unigram(masked.targets).tolist()
         return Metrics(
             samples=len(part),
             loss=loss,
@@ -89,7 +92,7 @@ class MaskedLanguageModelling:
             lambda shape: torch.rand(shape, generator=generator).to(device),
         )
 
-    def _unigram(self, part: Split) -> Tensor:
+    def _unigram(self, targets: Tensor) -> Tensor:
         """Loss and accuracy of who knows nothing but how often each token occurs in the training split.
 
         Each counts once more than it occurs, so that none is impossible; the guess is the commonest.
@@ -97,7 +100,6 @@ class MaskedLanguageModelling:
         ordinary = self._train.x[self._train.x >= len(SPECIAL)]
         counts = torch.bincount(ordinary, minlength=self._vocabulary).double()
         counts[len(SPECIAL) :] += 1.0
-        targets = self._masked(part).targets
         asked = targets[targets != PAD]
         losses = -(counts / counts.sum()).log()[asked]
         return torch.stack([losses.mean(), (asked == counts.argmax()).double().mean()])

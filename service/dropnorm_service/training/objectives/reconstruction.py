@@ -38,9 +38,6 @@ class Reconstruction:
         noise = torch.randn(len(x), self._settings.latent, device=x.device)
         return torch.stack(self._terms(forward(x, noise), x)).sum(dim=0).mean()
 
-    def side_loss(self, guess: Tensor, y: Tensor) -> Tensor:
-        raise NotImplementedError("an autoencoder has no auxiliary heads")
-
     def scores(self, inference: Inference, part: Split) -> Tensor:
         generator = torch.Generator(part.x.device).manual_seed(derived_seed(self._seed, "codes"))
 

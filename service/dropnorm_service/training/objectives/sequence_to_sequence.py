@@ -38,9 +38,6 @@ class SequenceToSequence:
         )
         return losses / (targets != PAD).sum()
 
-    def side_loss(self, guess: Tensor, y: Tensor) -> Tensor:
-        raise NotImplementedError("a network of sequences has no auxiliary heads")
-
     def scores(self, inference: Inference, part: Split) -> Tensor:
         loss, right, tokens, whole = inference.total(part, _totals)
         loss = loss / tokens

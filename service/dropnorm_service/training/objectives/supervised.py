@@ -41,9 +41,6 @@ class Supervised(ABC):
     def training_loss(self, forward: Forward, x: Tensor, y: Tensor) -> Tensor:
         return self.loss(forward(x), y)
 
-    def side_loss(self, guess: Tensor, y: Tensor) -> Tensor:
-        return self.loss(guess, y)
-
     def scores(self, inference: Inference, part: Split) -> Tensor:
         return self.judge(inference.outputs(part, self._outputs), part.y)
 
