@@ -103,23 +103,18 @@ def test_every_family_is_exported_folded(name, tmp_path):
 def test_models_of_tokens_are_exported(name, tmp_path):
     training = test_token_families.asked(name, test_token_families.BOTH, epochs=1)
     dataset = test_token_families.SMALL[name].dataset
-    exported(tmp_path, training, dataset, format="safetensors", fold_batch_norm=True)
-    if training.architecture.kind in ("seq2seq", "rnn_encoder_decoder"):
-        # torch.export fixes the batch of recurrent layers, which is no model that anyone could use.
-        with pytest.raises(CannotExport, match="torch cannot write this"):
-            exported(tmp_path, training, dataset, format="pt2", fold_batch_norm=True)
-    else:
-        exported(tmp_path, training, dataset, format="pt2", fold_batch_norm=True)
+    for format in ("safetensors", "pt2"):
+        exported(tmp_path, training, dataset, format=format, fold_batch_norm=True)
 
 
 ONNX = {
     "mlp": (mlp(8, optimization=BRIEF, regularization=BOTH), classification(6)),
     "convolutions": (NETWORK, IMAGES),
     "regression": (mlp(8, optimization=BRIEF, regularization=BOTH), regression(5, targets=2)),
-    "bert": (
-        test_token_families.asked("bert", epochs=1),
-        test_token_families.SMALL["bert"].dataset,
-    ),
+}
+ONNX |= {
+    name: (test_token_families.asked(name, epochs=1), test_token_families.SMALL[name].dataset)
+    for name in test_token_families.SMALL
 }
 ONNX |= {
     name: (test_families.spec(each, BOTH, optimization=BRIEF), IMAGES)

@@ -148,7 +148,7 @@ class LSTM(Recurrent):
     gates = 4
 
     def no_state(self, x: Tensor) -> RecurrentState:
-        zeros = x.new_zeros(len(x), self.units)
+        zeros = x.new_zeros(x.shape[0], self.units)
         return zeros, zeros
 
     def kernel(
@@ -178,7 +178,7 @@ class GRU(Recurrent):
     gates = 3
 
     def no_state(self, x: Tensor) -> RecurrentState:
-        return (x.new_zeros(len(x), self.units),)
+        return (x.new_zeros(x.shape[0], self.units),)
 
     def kernel(
         self, x: Tensor, state: RecurrentState, weights: tuple[Tensor, ...]
