@@ -16,6 +16,7 @@ from tests.benchmarks import (
     footprint,
     latency,
     scale,
+    sequences,
     throughput,
     watchers,
 )
@@ -35,6 +36,8 @@ BENCHMARKS: Mapping[str, Callable[[bool], Iterator[Row]]] = {
     "families": experiments.measure_families,
     "autoencoder": experiments.measure_autoencoder,
     "adversarial": experiments.measure_adversarial,
+    "pairs": sequences.measure_pairs,
+    "masked": sequences.measure_masked,
 }
 
 _REACHED = {True: "[green]yes[/]", False: "[red]no[/]", None: "[yellow]not measured[/]"}

@@ -1,25 +1,16 @@
-"""The experiments of the founding papers, run in the service on MNIST: what each must show, and whether it does.
-
-Variants of one experiment share splits and seeds, so that they differ in what is compared and in nothing else.
-"""
+"""The experiments of the founding papers on MNIST: what each must show, and whether it does."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
-from statistics import mean, stdev
-from typing import Any
+from statistics import mean
 
 from tests.benchmarks.rows import Row
-from tests.benchmarks.services import running
-from tests.mnist import MNIST
+from tests.benchmarks.trials import Results, asked, measured, percent, rows
 
 import dropnorm as dn
-from dropnorm.embedded import LocalService
 from dropnorm.results import Evaluation
 
-_CPU = dn.Compute(device="cpu")
-_VALIDATION_ONLY = dn.EvaluationSettings(train_metrics=False)
 _NORMED = dn.Regularization(batch_norm=dn.BatchNorm())
 _DROPPED = dn.Dropout(rate=0.5, input_rate=0.2)
 
@@ -39,7 +30,7 @@ def measure_batch_norm(quick: bool) -> Iterator[Row]:
     variants = {"without": dn.Regularization(), "with": _NORMED}
     specs = {
         name: [
-            _spec(
+            asked(
                 dn.MLP(hidden=(100, 100, 100), activation="sigmoid"),
                 regularization,
                 dn.Optimization(optimizer=dn.SGD(lr=0.1), epochs=5, batch_size=60),
@@ -49,7 +40,7 @@ def measure_batch_norm(quick: bool) -> Iterator[Row]:
         ]
         for name, regularization in variants.items()
     }
-    yield from _rows(
+    yield from rows(
         specs,
         _compare_figure_1,
         "784-100-100-100-10, sigmoid, with batch norm over without (Ioffe & Szegedy 2015, figure 1)",
@@ -57,9 +48,9 @@ def measure_batch_norm(quick: bool) -> Iterator[Row]:
     )
 
 
-def _compare_figure_1(results: Mapping[str, list[Evaluation]], seeds: int) -> Row:
+def _compare_figure_1(results: Results, seeds: int) -> Row:
     early, late = (
-        {name: [_validation(each, epoch) for each in group] for name, group in results.items()}
+        {name: [_at(each, epoch) for each in group] for name, group in results.items()}
         for epoch in (0, -1)
     )
     test = {name: [_accuracy(each) for each in group] for name, group in results.items()}
@@ -70,11 +61,11 @@ def _compare_figure_1(results: Mapping[str, list[Evaluation]], seeds: int) -> Ro
     )
     return Row(
         "",
-        f"test accuracy {_percent(test['with'])} to {_percent(test['without'])}",
+        f"test accuracy {percent(test['with'])} to {percent(test['without'])}",
         "",
         won,
-        f"validation accuracy after 850 steps {_percent(early['with'])} to {_percent(early['without'])}, after 4250 "
-        f"{_percent(late['with'])} to {_percent(late['without'])}; SGD at 0.1, batches of 60, seeds 0 to {seeds - 1}",
+        f"validation accuracy after 850 steps {percent(early['with'])} to {percent(early['without'])}, after 4250 "
+        f"{percent(late['with'])} to {percent(late['without'])}; SGD at 0.1, batches of 60, seeds 0 to {seeds - 1}",
     )
 
 
@@ -94,18 +85,18 @@ def measure_dropout(quick: bool) -> Iterator[Row]:
     )
     specs = {
         name: [
-            _spec(dn.MLP(hidden=(1024,) * 3), each, optimization, seed=seed)
+            asked(dn.MLP(hidden=(1024,) * 3), each, optimization, seed=seed)
             for seed in range(1 if quick else 2)
         ]
         for name, each in variants.items()
     }
 
-    def compare(results: Mapping[str, list[Evaluation]], seeds: int) -> Row:
+    def compare(results: Results, seeds: int) -> Row:
         errors = {
             name: [1.0 - _accuracy(each) for each in group] for name, group in results.items()
         }
         won = all(mean(errors[name]) < mean(errors["plain"]) for name in list(errors)[1:])
-        measured = ", ".join(f"{name} {_percent(each)}" for name, each in errors.items())
+        measured = ", ".join(f"{name} {percent(each)}" for name, each in errors.items())
         return Row(
             "",
             f"test error {measured}",
@@ -115,7 +106,7 @@ def measure_dropout(quick: bool) -> Iterator[Row]:
             "the paper, over far more steps: 1.60 % (sigmoid), 1.25 %, 1.06 %",
         )
 
-    yield from _rows(
+    yield from rows(
         specs,
         compare,
         "3 x 1024 ReLU, dropout 0.2 and 0.5 (Srivastava et al. 2014, table 2)",
@@ -127,11 +118,11 @@ def measure_families(quick: bool) -> Iterator[Row]:
     """Every image family on 10,000 images."""
     optimization = dn.Optimization(optimizer=dn.Adam(lr=2e-3), epochs=2, batch_size=64)
     specs = {
-        name: [_spec(architecture, _NORMED, optimization, train_samples=10_000)]
+        name: [asked(architecture, _NORMED, optimization, train_samples=10_000)]
         for name, architecture in FAMILIES.items()
     }
 
-    def compare(results: Mapping[str, list[Evaluation]], seeds: int) -> Row:
+    def compare(results: Results, seeds: int) -> Row:
         accuracies = {name: _accuracy(only) for name, (only,) in results.items()}
         return Row(
             "",
@@ -141,7 +132,7 @@ def measure_families(quick: bool) -> Iterator[Row]:
             "narrow forms with batch norm, 2 epochs of Adam at 0.002, seed 0",
         )
 
-    yield from _rows(
+    yield from rows(
         specs, compare, "image families on 10,000 MNIST images, test accuracy", "> 90 % each"
     )
 
@@ -150,9 +141,9 @@ def measure_autoencoder(quick: bool) -> Iterator[Row]:
     """Kingma & Welling 2014, figure 2: the lower bound of 784-500-20."""
     epochs = 5 if quick else 20
     optimization = dn.Optimization(optimizer=dn.Adam(lr=1e-3), epochs=epochs, batch_size=100)
-    spec = _spec(dn.VAE(), dn.Regularization(), optimization, standardization="none")
+    spec = asked(dn.VAE(), dn.Regularization(), optimization, standardization="none")
 
-    def compare(results: Mapping[str, list[Evaluation]], seeds: int) -> Row:
+    def compare(results: Results, seeds: int) -> Row:
         ((only,),) = results.values()
         bound = only.test.elbo or 0.0
         return Row(
@@ -164,7 +155,7 @@ def measure_autoencoder(quick: bool) -> Iterator[Row]:
             "20 latent variables passes -105 after some million samples and ends near -100",
         )
 
-    yield from _rows(
+    yield from rows(
         {"": [spec]}, compare, "lower bound of a VAE 784-500-20 on the test split", "> -112 nats"
     )
 
@@ -174,9 +165,9 @@ def measure_adversarial(quick: bool) -> Iterator[Row]:
     optimization = dn.Optimization(
         optimizer=dn.Adam(lr=2e-4, beta1=0.5), epochs=4 if quick else 12, batch_size=128
     )
-    spec = _spec(dn.GAN(latent=64, width=16), _NORMED, optimization, train_samples=10_000)
+    spec = asked(dn.GAN(latent=64, width=16), _NORMED, optimization, train_samples=10_000)
 
-    def compare(results: Mapping[str, list[Evaluation]], seeds: int) -> Row:
+    def compare(results: Results, seeds: int) -> Row:
         ((only,),) = results.values()
         first, last = only.history[0].validation_loss, only.test.loss
         return Row(
@@ -188,62 +179,12 @@ def measure_adversarial(quick: bool) -> Iterator[Row]:
             "of a classifier trained on the same images",
         )
 
-    yield from _rows({"": [spec]}, compare, "Fréchet distance of a DCGAN's images", "halved")
-
-
-def _rows(
-    specs: Mapping[str, list[dn.TrainingSpec]], compare: Any, name: str, target: str
-) -> Iterator[Row]:
-    """Run every spec, as many at once as there are cores, and compare what came back."""
-    if not MNIST.is_dir():
-        reason = f"MNIST is not in {MNIST}; name its folder by DROPNORM_TEST_MNIST"
-        yield Row(name, "", target, None, reason)
-        return
-    with running(
-        datasets_dir=MNIST.parent, cpu_slots=os.cpu_count() or 1, threads_per_slot=1
-    ) as service:
-        results = _trained(service, specs)
-    row = compare(results, max(map(len, specs.values())))
-    yield Row(name, row.measured, target, row.reached, row.note)
-
-
-def _trained(
-    service: LocalService, specs: Mapping[str, list[dn.TrainingSpec]]
-) -> dict[str, list[Evaluation]]:
-    jobs = {name: [service.train(spec) for spec in group] for name, group in specs.items()}
-    return {name: [job.result() for job in group] for name, group in jobs.items()}
-
-
-def _spec(
-    architecture: dn.Architecture,
-    regularization: dn.Regularization,
-    optimization: dn.Optimization,
-    *,
-    seed: int = 0,
-    **data: Any,
-) -> dn.TrainingSpec:
-    return dn.TrainingSpec(
-        architecture=architecture,
-        regularization=regularization,
-        optimization=optimization,
-        data=dn.Data(dataset="mnist", split_seed=0, **data),
-        evaluation=_VALIDATION_ONLY,
-        compute=_CPU,
-        seed=seed,
-    )
+    yield from rows({"": [spec]}, compare, "Fréchet distance of a DCGAN's images", "halved")
 
 
 def _accuracy(evaluation: Evaluation) -> float:
-    assert evaluation.test.accuracy is not None
-    return evaluation.test.accuracy
+    return measured(evaluation.test.accuracy)
 
 
-def _validation(evaluation: Evaluation, epoch: int) -> float:
-    accuracy = evaluation.history[epoch].validation_accuracy
-    assert accuracy is not None
-    return accuracy
-
-
-def _percent(values: list[float]) -> str:
-    spread = f" ± {100 * stdev(values):.2f}" if len(values) > 1 else ""
-    return f"{100 * mean(values):.2f}{spread} %"
+def _at(evaluation: Evaluation, epoch: int) -> float:
+    return measured(evaluation.history[epoch].validation_accuracy)
