@@ -230,7 +230,7 @@ def test_a_dropout_schedule_and_a_recalibration_have_panels_of_their_own():
     plain = samples.evaluation()
     rates = (0.0, 0.25, 0.5)
     history = [
-        epoch.model_copy(update={"dropout_rate": rate})
+        epoch.model_copy(update={"dropout_rates": {"rate": rate, "input_rate": rate / 2}})
         for epoch, rate in zip(plain.history, rates, strict=True)
     ]
     shifts = [
@@ -246,14 +246,18 @@ def test_a_dropout_schedule_and_a_recalibration_have_panels_of_their_own():
     recalibration = dn.Recalibration(layers=tuple(shifts), validation_before=samples.metrics(0.8))
     found = plain.model_copy(update={"history": tuple(history), "recalibration": recalibration})
     charts = found.plots()
-    assert list(charts) == ["learning_curves", "dropout_rate", "recalibration"]
-    (line,) = charts["dropout_rate"].axes[0].get_lines()
-    assert np.asarray(line.get_xydata()).tolist() == [[1, 0], [2, 0.25], [3, 0.5]]
+    assert list(charts) == ["learning_curves", "dropout_rates", "recalibration"]
+    rate, input_rate = charts["dropout_rates"].axes[0].get_lines()
+    assert np.asarray(rate.get_xydata()).tolist() == [[1, 0], [2, 0.25], [3, 0.5]]
+    assert np.asarray(input_rate.get_xydata()).tolist() == [[1, 0], [2, 0.125], [3, 0.25]]
+    assert found.to_frame()["dropout_rates/input_rate"].tolist() == [0, 0.125, 0.25]
     (bars,) = charts["recalibration"].axes
     widths = [[bar.get_width() for bar in series] for series in bars.containers]
     assert widths == [[0.1, 1.1], [0.3, 1.3]]
     assert all(chart._repr_png_().startswith(PNG) for chart in charts.values())
-    constant = [epoch.model_copy(update={"dropout_rate": 0.5}) for epoch in plain.history]
+    constant = [
+        epoch.model_copy(update={"dropout_rates": {"rate": 0.5}}) for epoch in plain.history
+    ]
     assert list(plain.model_copy(update={"history": tuple(constant)}).plots()) == [
         "learning_curves"
     ]

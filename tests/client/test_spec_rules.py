@@ -51,6 +51,11 @@ RULES: dict[str, tuple[dict[str, Any], str, str]] = {
         "architecture.sequential.layers",
         "at most 512 layers, nested ones counted, not 513",
     ),
+    "a slope that the function does not have": (
+        sequential({"kind": "activation", "negative_slope": 0.2}),
+        "architecture.sequential.layers[0].activation.negative_slope",
+        "relu has no slope to set; leave it out, or choose leaky_relu",
+    ),
     "groups that do not divide": (
         sequential({"kind": "conv", "channels": 6, "groups": 4}),
         "architecture.sequential.layers[0].conv.groups",

@@ -85,13 +85,27 @@ def _draw_variance_shift(axes: Axes, evaluation: Evaluation) -> None:
 
 
 def _has_schedule(evaluation: Evaluation) -> bool:
-    return len({epoch.dropout_rate for epoch in evaluation.history}) > 1
+    rates = [epoch.dropout_rates for epoch in evaluation.history]
+    return any(each != rates[0] for each in rates)
 
 
-def _draw_dropout_rate(axes: Axes, evaluation: Evaluation) -> None:
-    """The rate in force, which stands still within an epoch."""
-    rates = [(each.epoch, each.dropout_rate) for each in evaluation.history]
-    axes.plot(*zip(*rates, strict=True), drawstyle="steps-mid", color=COLORS[1], linewidth=1.8)
+def _draw_dropout_rates(axes: Axes, evaluation: Evaluation) -> None:
+    """The rates in force, which stand still within an epoch."""
+    epochs = [each.epoch for each in evaluation.history]
+    names = list(evaluation.history[0].dropout_rates)
+    for place, name in enumerate(names, start=1):
+        rates = [each.dropout_rates[name] for each in evaluation.history]
+        color = COLORS[place % len(COLORS)]
+        axes.plot(
+            epochs,
+            rates,
+            drawstyle="steps-mid",
+            color=color,
+            linewidth=1.8,
+            label=f"dropout.{name}",
+        )
+    if len(names) > 1:
+        axes.legend(frameon=False, labelcolor=INK, fontsize=8)
     axes.set_ylim(bottom=0.0)
     axes.set_xlabel("epoch", color=INK)
 
@@ -192,7 +206,7 @@ def _draw_layers(attribute: str, scale: str) -> Callable[[Axes, Evaluation], Non
 
 
 PANELS: Mapping[str, Panel] = {
-    "dropout_rate": Panel("dropout rate in force", _has_schedule, _draw_dropout_rate),
+    "dropout_rates": Panel("dropout rates in force", _has_schedule, _draw_dropout_rates),
     "calibration": Panel("test: calibration", _calibrated, _draw_calibration),
     "variance_shift": Panel(
         "variance shift at batch norms",

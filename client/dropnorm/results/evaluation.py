@@ -105,8 +105,9 @@ class EpochMetrics(ResultModel):
     """Share of the validation split's targets told without a mistake, 0 to 1; only in sequence to sequence."""
     learning_rate: float
     """Learning rate of the epoch's last step."""
-    dropout_rate: float | None = None
-    """The rate in force of `regularization.dropout.rate`, by its schedule; absent without dropout."""
+    dropout_rates: dict[str, float] = {}
+    """The rates in force, by its schedule, of `regularization.dropout`: each that is above 0 there, by its name, as
+    `rate` or `input_rate`."""
     batch_size: int
     """Samples in a full batch of the epoch."""
     seconds: float
@@ -286,6 +287,8 @@ class Evaluation(ResultModel):
     def to_frame(self) -> pandas.DataFrame:
         """The history as a pandas DataFrame: a row per epoch, indexed by `epoch`, a column per metric.
 
+        Dropout rates in force are `dropout_rates/rate` and so on.
+
         Raises:
             ImportError: pandas is not installed.
         """
@@ -295,8 +298,17 @@ class Evaluation(ResultModel):
             raise ImportError(
                 "evaluation.to_frame() needs pandas: pip install 'dropnorm[notebook]'"
             ) from error
-        rows = [metrics.model_dump(exclude={"layers"}) for metrics in self.history]
-        columns = [name for name in EpochMetrics.model_fields if name != "layers"]
+        nested = {"layers", "dropout_rates"}
+        rates = [
+            {f"dropout_rates/{name}": rate for name, rate in epoch.dropout_rates.items()}
+            for epoch in self.history
+        ]
+        rows = [
+            epoch.model_dump(exclude=nested) | more
+            for epoch, more in zip(self.history, rates, strict=True)
+        ]
+        columns = [name for name in EpochMetrics.model_fields if name not in nested]
+        columns += dict.fromkeys(name for each in rates for name in each)
         return pandas.DataFrame(rows, columns=columns).set_index("epoch")
 
     def layers_to_frame(self) -> pandas.DataFrame:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from dropnorm.spec._base import MAX_WIDTH as MAX_WIDTH
-from dropnorm.spec._base import Bool, Int, Problem, Rate, Small, SpecModel, Width
+from dropnorm.spec._base import Bool, Float, Int, Problem, Rate, Small, SpecModel, Width
 from dropnorm.spec.dropout import DropoutSettings
 from dropnorm.spec.norms import BatchNormSettings, GroupNormSettings, SampleNormSettings
 
@@ -97,6 +97,15 @@ class Activation(SpecModel):
     kind: Literal["activation"] = "activation"
     function: ActivationFunction = "relu"
     """Which non-linearity."""
+    negative_slope: Annotated[Float, Field(ge=0.0, le=1.0)] | None = None
+    """Slope of a leaky ReLU below 0, 0 to 1; absent: 0.01. Other functions have none."""
+
+    def _rules(self) -> Iterator[Problem]:
+        if self.negative_slope is not None and self.function != "leaky_relu":
+            yield Problem(
+                "negative_slope",
+                f"{self.function} has no slope to set; leave it out, or choose leaky_relu",
+            )
 
 
 class Dropout(DropoutSettings):

@@ -25,7 +25,7 @@ from dropnorm.spec.schedules import (
 class GradientClipping(SpecModel):
     """Gradients are kept within limits, first each value, then the norm over all parameters (Pascanu et al. 2013).
 
-    At least one of the two is given.
+    The two networks of a GAN have a norm each. At least one of the two limits is given.
     """
 
     max_norm: Positive | None = None

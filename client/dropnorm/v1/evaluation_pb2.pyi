@@ -353,6 +353,22 @@ class EpochMetrics(google.protobuf.message.Message):
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
+    @typing.final
+    class DropoutRatesEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.float
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.float = ...,
+        ) -> None: ...
+        def ClearField(self, field_name: typing.Literal["key", b"key", "value", b"value"]) -> None: ...
+
     EPOCH_FIELD_NUMBER: builtins.int
     STEP_FIELD_NUMBER: builtins.int
     TRAIN_LOSS_FIELD_NUMBER: builtins.int
@@ -372,7 +388,7 @@ class EpochMetrics(google.protobuf.message.Message):
     VALIDATION_GENERATOR_LOSS_FIELD_NUMBER: builtins.int
     TRAIN_EVAL_DISCRIMINATOR_LOSS_FIELD_NUMBER: builtins.int
     VALIDATION_DISCRIMINATOR_LOSS_FIELD_NUMBER: builtins.int
-    DROPOUT_RATE_FIELD_NUMBER: builtins.int
+    DROPOUT_RATES_FIELD_NUMBER: builtins.int
     BATCH_SIZE_FIELD_NUMBER: builtins.int
     TRAIN_EVAL_PERPLEXITY_FIELD_NUMBER: builtins.int
     VALIDATION_PERPLEXITY_FIELD_NUMBER: builtins.int
@@ -423,8 +439,6 @@ class EpochMetrics(google.protobuf.message.Message):
     """Discriminator's loss over the validation split and as many generated samples in nats; only in
     generation.
     """
-    dropout_rate: builtins.float
-    """The rate in force of `regularization.dropout.rate`, by its schedule; absent without dropout."""
     batch_size: builtins.int
     """Samples in a full batch of the epoch."""
     train_eval_perplexity: builtins.float
@@ -439,6 +453,12 @@ class EpochMetrics(google.protobuf.message.Message):
     """Share of the validation split's targets told without a mistake, 0 to 1; only in sequence to
     sequence.
     """
+    @property
+    def dropout_rates(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.float]:
+        """The rates in force, by its schedule, of `regularization.dropout`: each that is above 0 there, by
+        its name, as `rate` or `input_rate`.
+        """
+
     @property
     def layers(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[dropnorm.v1.diagnostics_pb2.LayerReport]:
         """Each layer with weights and each activation, in order; empty in epochs without a report."""
@@ -465,7 +485,7 @@ class EpochMetrics(google.protobuf.message.Message):
         validation_generator_loss: builtins.float | None = ...,
         train_eval_discriminator_loss: builtins.float | None = ...,
         validation_discriminator_loss: builtins.float | None = ...,
-        dropout_rate: builtins.float | None = ...,
+        dropout_rates: collections.abc.Mapping[builtins.str, builtins.float] | None = ...,
         batch_size: builtins.int = ...,
         train_eval_perplexity: builtins.float | None = ...,
         validation_perplexity: builtins.float | None = ...,
@@ -473,10 +493,8 @@ class EpochMetrics(google.protobuf.message.Message):
         validation_sequence_accuracy: builtins.float | None = ...,
         layers: collections.abc.Iterable[dropnorm.v1.diagnostics_pb2.LayerReport] | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_dropout_rate", b"_dropout_rate", "_train_eval_accuracy", b"_train_eval_accuracy", "_train_eval_discriminator_loss", b"_train_eval_discriminator_loss", "_train_eval_generator_loss", b"_train_eval_generator_loss", "_train_eval_kl", b"_train_eval_kl", "_train_eval_loss", b"_train_eval_loss", "_train_eval_perplexity", b"_train_eval_perplexity", "_train_eval_reconstruction", b"_train_eval_reconstruction", "_train_eval_sequence_accuracy", b"_train_eval_sequence_accuracy", "_validation_accuracy", b"_validation_accuracy", "_validation_discriminator_loss", b"_validation_discriminator_loss", "_validation_generator_loss", b"_validation_generator_loss", "_validation_kl", b"_validation_kl", "_validation_perplexity", b"_validation_perplexity", "_validation_reconstruction", b"_validation_reconstruction", "_validation_sequence_accuracy", b"_validation_sequence_accuracy", "dropout_rate", b"dropout_rate", "train_eval_accuracy", b"train_eval_accuracy", "train_eval_discriminator_loss", b"train_eval_discriminator_loss", "train_eval_generator_loss", b"train_eval_generator_loss", "train_eval_kl", b"train_eval_kl", "train_eval_loss", b"train_eval_loss", "train_eval_perplexity", b"train_eval_perplexity", "train_eval_reconstruction", b"train_eval_reconstruction", "train_eval_sequence_accuracy", b"train_eval_sequence_accuracy", "validation_accuracy", b"validation_accuracy", "validation_discriminator_loss", b"validation_discriminator_loss", "validation_generator_loss", b"validation_generator_loss", "validation_kl", b"validation_kl", "validation_perplexity", b"validation_perplexity", "validation_reconstruction", b"validation_reconstruction", "validation_sequence_accuracy", b"validation_sequence_accuracy"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_dropout_rate", b"_dropout_rate", "_train_eval_accuracy", b"_train_eval_accuracy", "_train_eval_discriminator_loss", b"_train_eval_discriminator_loss", "_train_eval_generator_loss", b"_train_eval_generator_loss", "_train_eval_kl", b"_train_eval_kl", "_train_eval_loss", b"_train_eval_loss", "_train_eval_perplexity", b"_train_eval_perplexity", "_train_eval_reconstruction", b"_train_eval_reconstruction", "_train_eval_sequence_accuracy", b"_train_eval_sequence_accuracy", "_validation_accuracy", b"_validation_accuracy", "_validation_discriminator_loss", b"_validation_discriminator_loss", "_validation_generator_loss", b"_validation_generator_loss", "_validation_kl", b"_validation_kl", "_validation_perplexity", b"_validation_perplexity", "_validation_reconstruction", b"_validation_reconstruction", "_validation_sequence_accuracy", b"_validation_sequence_accuracy", "batch_size", b"batch_size", "dropout_rate", b"dropout_rate", "epoch", b"epoch", "evaluation_seconds", b"evaluation_seconds", "layers", b"layers", "learning_rate", b"learning_rate", "samples_per_second", b"samples_per_second", "seconds", b"seconds", "step", b"step", "train_eval_accuracy", b"train_eval_accuracy", "train_eval_discriminator_loss", b"train_eval_discriminator_loss", "train_eval_generator_loss", b"train_eval_generator_loss", "train_eval_kl", b"train_eval_kl", "train_eval_loss", b"train_eval_loss", "train_eval_perplexity", b"train_eval_perplexity", "train_eval_reconstruction", b"train_eval_reconstruction", "train_eval_sequence_accuracy", b"train_eval_sequence_accuracy", "train_loss", b"train_loss", "validation_accuracy", b"validation_accuracy", "validation_discriminator_loss", b"validation_discriminator_loss", "validation_generator_loss", b"validation_generator_loss", "validation_kl", b"validation_kl", "validation_loss", b"validation_loss", "validation_perplexity", b"validation_perplexity", "validation_reconstruction", b"validation_reconstruction", "validation_sequence_accuracy", b"validation_sequence_accuracy"]) -> None: ...
-    @typing.overload
-    def WhichOneof(self, oneof_group: typing.Literal["_dropout_rate", b"_dropout_rate"]) -> typing.Literal["dropout_rate"] | None: ...
+    def HasField(self, field_name: typing.Literal["_train_eval_accuracy", b"_train_eval_accuracy", "_train_eval_discriminator_loss", b"_train_eval_discriminator_loss", "_train_eval_generator_loss", b"_train_eval_generator_loss", "_train_eval_kl", b"_train_eval_kl", "_train_eval_loss", b"_train_eval_loss", "_train_eval_perplexity", b"_train_eval_perplexity", "_train_eval_reconstruction", b"_train_eval_reconstruction", "_train_eval_sequence_accuracy", b"_train_eval_sequence_accuracy", "_validation_accuracy", b"_validation_accuracy", "_validation_discriminator_loss", b"_validation_discriminator_loss", "_validation_generator_loss", b"_validation_generator_loss", "_validation_kl", b"_validation_kl", "_validation_perplexity", b"_validation_perplexity", "_validation_reconstruction", b"_validation_reconstruction", "_validation_sequence_accuracy", b"_validation_sequence_accuracy", "train_eval_accuracy", b"train_eval_accuracy", "train_eval_discriminator_loss", b"train_eval_discriminator_loss", "train_eval_generator_loss", b"train_eval_generator_loss", "train_eval_kl", b"train_eval_kl", "train_eval_loss", b"train_eval_loss", "train_eval_perplexity", b"train_eval_perplexity", "train_eval_reconstruction", b"train_eval_reconstruction", "train_eval_sequence_accuracy", b"train_eval_sequence_accuracy", "validation_accuracy", b"validation_accuracy", "validation_discriminator_loss", b"validation_discriminator_loss", "validation_generator_loss", b"validation_generator_loss", "validation_kl", b"validation_kl", "validation_perplexity", b"validation_perplexity", "validation_reconstruction", b"validation_reconstruction", "validation_sequence_accuracy", b"validation_sequence_accuracy"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_train_eval_accuracy", b"_train_eval_accuracy", "_train_eval_discriminator_loss", b"_train_eval_discriminator_loss", "_train_eval_generator_loss", b"_train_eval_generator_loss", "_train_eval_kl", b"_train_eval_kl", "_train_eval_loss", b"_train_eval_loss", "_train_eval_perplexity", b"_train_eval_perplexity", "_train_eval_reconstruction", b"_train_eval_reconstruction", "_train_eval_sequence_accuracy", b"_train_eval_sequence_accuracy", "_validation_accuracy", b"_validation_accuracy", "_validation_discriminator_loss", b"_validation_discriminator_loss", "_validation_generator_loss", b"_validation_generator_loss", "_validation_kl", b"_validation_kl", "_validation_perplexity", b"_validation_perplexity", "_validation_reconstruction", b"_validation_reconstruction", "_validation_sequence_accuracy", b"_validation_sequence_accuracy", "batch_size", b"batch_size", "dropout_rates", b"dropout_rates", "epoch", b"epoch", "evaluation_seconds", b"evaluation_seconds", "layers", b"layers", "learning_rate", b"learning_rate", "samples_per_second", b"samples_per_second", "seconds", b"seconds", "step", b"step", "train_eval_accuracy", b"train_eval_accuracy", "train_eval_discriminator_loss", b"train_eval_discriminator_loss", "train_eval_generator_loss", b"train_eval_generator_loss", "train_eval_kl", b"train_eval_kl", "train_eval_loss", b"train_eval_loss", "train_eval_perplexity", b"train_eval_perplexity", "train_eval_reconstruction", b"train_eval_reconstruction", "train_eval_sequence_accuracy", b"train_eval_sequence_accuracy", "train_loss", b"train_loss", "validation_accuracy", b"validation_accuracy", "validation_discriminator_loss", b"validation_discriminator_loss", "validation_generator_loss", b"validation_generator_loss", "validation_kl", b"validation_kl", "validation_loss", b"validation_loss", "validation_perplexity", b"validation_perplexity", "validation_reconstruction", b"validation_reconstruction", "validation_sequence_accuracy", b"validation_sequence_accuracy"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_train_eval_accuracy", b"_train_eval_accuracy"]) -> typing.Literal["train_eval_accuracy"] | None: ...
     @typing.overload

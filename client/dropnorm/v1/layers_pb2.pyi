@@ -31,7 +31,7 @@ class _ActivationFunctionEnumTypeWrapper(google.protobuf.internal.enum_type_wrap
     ACTIVATION_FUNCTION_RELU: _ActivationFunction.ValueType  # 1
     """`max(0, x)`."""
     ACTIVATION_FUNCTION_LEAKY_RELU: _ActivationFunction.ValueType  # 2
-    """`max(0, x) + 0.01 * min(0, x)` (Maas et al. 2013)."""
+    """`max(0, x) + negative_slope * min(0, x)` (Maas et al. 2013)."""
     ACTIVATION_FUNCTION_ELU: _ActivationFunction.ValueType  # 3
     """`x` above 0, `exp(x) - 1` below (Clevert et al. 2015)."""
     ACTIVATION_FUNCTION_SELU: _ActivationFunction.ValueType  # 4
@@ -53,7 +53,7 @@ ACTIVATION_FUNCTION_UNSPECIFIED: ActivationFunction.ValueType  # 0
 ACTIVATION_FUNCTION_RELU: ActivationFunction.ValueType  # 1
 """`max(0, x)`."""
 ACTIVATION_FUNCTION_LEAKY_RELU: ActivationFunction.ValueType  # 2
-"""`max(0, x) + 0.01 * min(0, x)` (Maas et al. 2013)."""
+"""`max(0, x) + negative_slope * min(0, x)` (Maas et al. 2013)."""
 ACTIVATION_FUNCTION_ELU: ActivationFunction.ValueType  # 3
 """`x` above 0, `exp(x) - 1` below (Clevert et al. 2015)."""
 ACTIVATION_FUNCTION_SELU: ActivationFunction.ValueType  # 4
@@ -345,16 +345,25 @@ class ActivationLayer(google.protobuf.message.Message):
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     FUNCTION_FIELD_NUMBER: builtins.int
+    NEGATIVE_SLOPE_FIELD_NUMBER: builtins.int
     function: Global___ActivationFunction.ValueType
     """Which non-linearity. Default: ACTIVATION_FUNCTION_RELU."""
+    negative_slope: builtins.float
+    """Slope of a leaky ReLU below 0. Other functions have none. Limits: 0 to 1. Default: the usual
+    0.01.
+    """
     def __init__(
         self,
         *,
         function: Global___ActivationFunction.ValueType | None = ...,
+        negative_slope: builtins.float | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_function", b"_function", "function", b"function"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_function", b"_function", "function", b"function"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_function", b"_function", "_negative_slope", b"_negative_slope", "function", b"function", "negative_slope", b"negative_slope"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_function", b"_function", "_negative_slope", b"_negative_slope", "function", b"function", "negative_slope", b"negative_slope"]) -> None: ...
+    @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_function", b"_function"]) -> typing.Literal["function"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_negative_slope", b"_negative_slope"]) -> typing.Literal["negative_slope"] | None: ...
 
 Global___ActivationLayer: typing_extensions.TypeAlias = ActivationLayer
 

@@ -1278,7 +1278,7 @@ Global___BatchSizeGrowth: typing_extensions.TypeAlias = BatchSizeGrowth
 @typing.final
 class GradientClipping(google.protobuf.message.Message):
     """Gradients are kept within limits, first each value, then the norm over all parameters (Pascanu
-    et al. 2013). At least one of the two is given.
+    et al. 2013). The two networks of a GAN have a norm each. At least one of the two limits is given.
     """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor

@@ -101,12 +101,16 @@ class DropoutRates:
         for module, rate in self._scheduled:
             module.rate = rate * factor
 
-    def of(self, epoch: int) -> float | None:
-        """What the spec's `rate` is in an epoch; None: there is no dropout."""
+    def of(self, epoch: int) -> dict[str, float]:
+        """What each rate of the spec that is above 0 is in an epoch, by its name there."""
         if self._dropout is None:
-            return None
+            return {}
         factor = dropout_factor(self._dropout, epoch=epoch, epochs=self._epochs)
-        return self._dropout.rate * factor
+        return {
+            name: rate * factor
+            for name, rate in self._dropout
+            if rate and (name == "rate" or name.endswith("_rate"))
+        }
 
 
 def rates_of(network: nn.Module) -> dict[str, float]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from dropnorm.spec import ActivationFunction
 from dropnorm.spec import layers as spec
 from dropnorm_service.training.layers import Attend, InnerLayer, Meeting, Upsampling
 
@@ -55,7 +54,7 @@ class Element:
     layer: spec.Layer | InnerLayer | Meet | Attend
     field: str = ""
     ways: tuple[Way, ...] = ()
-    following: ActivationFunction | None = None
+    following: spec.Activation | None = None
     zero: bool = False
     rate_field: str = ""
 
@@ -77,7 +76,7 @@ class Element:
 
 
 def with_following(
-    elements: Iterable[Element], following: ActivationFunction | None = None
+    elements: Iterable[Element], following: spec.Activation | None = None
 ) -> tuple[Element, ...]:
     """The same elements, each knowing the activation that its output goes into.
 
@@ -95,11 +94,11 @@ def with_following(
     return tuple(reversed(reached))
 
 
-def _entered(element: Element) -> ActivationFunction | None:
+def _entered(element: Element) -> spec.Activation | None:
     """The activation that an element's input goes into before any weights."""
     layer = element.layer
     if isinstance(layer, spec.Activation):
-        return layer.function
+        return layer
     if isinstance(layer, spec.Linear | spec.Conv | Upsampling):
         return None
     within = next((way.elements for way in element.ways if way.elements), ())

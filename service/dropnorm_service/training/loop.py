@@ -319,7 +319,7 @@ class _Training:
             epoch=state.epoch,
             step=state.steps_done,
             train_loss=mean_loss,
-            dropout_rate=self._judged.rates.of(state.epoch),
+            dropout_rates=self._judged.rates.of(state.epoch),
             learning_rate=self._learning_rates()[-1],
             batch_size=self._batching(state.epoch).batch_size,
             seconds=seconds,

@@ -12,7 +12,7 @@ from dropnorm_service.training.initialization import (
     initialize_embedding,
     initialize_recurrent,
 )
-from dropnorm_service.training.layers import ACTIVATIONS, Shape, nest
+from dropnorm_service.training.layers import Shape, nest, nonlinearity
 from dropnorm_service.training.layers.recurrent import Recurrent
 from dropnorm_service.training.network import Network
 
@@ -54,7 +54,7 @@ def model_of(paper: Design, initialization: Initialization) -> Network:
         elif isinstance(module, Recurrent):
             initialize_recurrent(module, initialization)
         elif isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
-            gain = ACTIVATIONS[following].gain if following else 1.0
+            gain = nonlinearity(following).gain if following else 1.0
             initialize(module, initialization, gain)
         if layer.element.zero:
             for parameter in module.parameters():

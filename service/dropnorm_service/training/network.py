@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from torch import nn
 
@@ -16,10 +16,12 @@ class Network(nn.Module):
     Attributes:
         fields: name of a module -> path of the spec's field that asked for it; empty: the data did.
         lr_factors: first part of a parameter's name -> factor on its learning rate, where that is not 1.
+        opponents: its parts, where each learns by a loss of its own; empty: all of it learns by one.
     """
 
     fields: dict[str, str]
     lr_factors: Mapping[str, float] = {}
+    opponents: Sequence[str] = ()
 
 
 class FeedForward(nn.Sequential, Network):

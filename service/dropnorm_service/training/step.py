@@ -57,6 +57,9 @@ class Stepper:
         self._objective = objective
         self._compute, self._device = compute, state.losses.device
         self._clipping = spec.optimization.gradient_clipping
+        self._learners = [
+            list(state.model.get_submodule(name).parameters()) for name in state.model.opponents
+        ] or [self._parameters]
         weights, regularization = state.model, spec.regularization
         self._l1 = L1Penalty(weights, regularization.l1) if regularization.l1 else None
         self._max_norm = (
@@ -136,7 +139,8 @@ class Stepper:
         if self._clipping.max_value is not None:
             nn.utils.clip_grad_value_(self._parameters, self._clipping.max_value)
         if self._clipping.max_norm is not None:
-            nn.utils.clip_grad_norm_(self._parameters, self._clipping.max_norm)
+            for parameters in self._learners:
+                nn.utils.clip_grad_norm_(parameters, self._clipping.max_norm)
 
     def _outputs(self, *inputs: Tensor) -> Tensor:
         if not self._compiles:

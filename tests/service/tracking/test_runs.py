@@ -162,8 +162,12 @@ def test_a_recalibration_and_the_dropout_in_force_are_metrics() -> None:
     assert logged["recalibration/largest_variance_shift"] == 0.05
     assert logged["recalibration/validation_accuracy_before"] == 0.8
     assert logged["best/validation_accuracy"] == evaluation.validation.accuracy
-    first = EpochCompleted(metrics=samples.epoch(1).model_copy(update={"dropout_rate": 0.25}))
-    dropout = [each for each in epoch_metrics(first, samples.START) if each.key == "dropout_rate"]
+    first = EpochCompleted(
+        metrics=samples.epoch(1).model_copy(update={"dropout_rates": {"rate": 0.25}})
+    )
+    dropout = [
+        each for each in epoch_metrics(first, samples.START) if each.key == "dropout_rates/rate"
+    ]
     assert [(each.step, each.value) for each in dropout] == [(1, 0.25)]
 
 

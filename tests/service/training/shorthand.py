@@ -23,6 +23,7 @@ LAYERS: list[tuple[dn.Layer, Shape]] = [
     (layers.Flatten(), (3, 4, 5)),
     (layers.Flatten(), (5,)),
     *((layers.Activation(function=function), (5,)) for function in ACTIVATIONS),
+    (layers.Activation(function="leaky_relu", negative_slope=0.2), (5,)),
     (layers.Dropout(rate=0.5), (3, 4, 5)),
     (layers.Dropout(rate=0.5, rescaling="l2_norm"), (5,)),
     (layers.BatchNorm(), (5,)),

@@ -138,16 +138,21 @@ def test_the_rate_in_force_is_what_an_epoch_drops_and_records(
 
     monkeypatch.setattr(Dropout, "forward", watched)
     history = fit(spec, split_of(spec, classification(6))).evaluation.history
-    assert [epoch.dropout_rate for epoch in history] == [0, 0.25, 0.5]
+    assert [epoch.dropout_rates for epoch in history] == [{"rate": each} for each in (0, 0.25, 0.5)]
     assert seen == sorted(seen)
     assert set(seen) == {0, 0.25, 0.5}
 
 
-def test_a_constant_rate_is_recorded_and_no_dropout_is_not() -> None:
-    for regularization, expected in ((regularized(None), 0.5), (dn.Regularization(), None)):
+def test_constant_rates_are_recorded_and_those_that_are_off_are_not() -> None:
+    inputs = dn.Regularization(dropout=dn.Dropout(rate=0.0, input_rate=0.25))
+    for regularization, expected in (
+        (regularized(None), {"rate": 0.5}),
+        (inputs, {"input_rate": 0.25}),
+        (dn.Regularization(), {}),
+    ):
         spec = mlp(4, optimization=optimization(1), regularization=regularization)
         (epoch,) = fit(spec, split_of(spec, classification(6))).evaluation.history
-        assert epoch.dropout_rate == expected
+        assert epoch.dropout_rates == expected
 
 
 @pytest.mark.parametrize("schedule", [RAMP, OFF, dn.CurriculumDropoutSchedule(gamma=1.0)])
@@ -176,7 +181,7 @@ def test_a_model_keeps_the_rates_of_its_epoch(tmp_path: Path) -> None:
     data = split_of(spec, classification(6))
     result = fit(spec, data)
     best = result.evaluation.history[result.evaluation.best_epoch - 1]
-    assert rates_of(result.model) == {"hidden.0.dropout": best.dropout_rate}
+    assert rates_of(result.model) == {"hidden.0.dropout": best.dropout_rates["rate"]}
     assert best.validation_loss == pytest.approx(result.evaluation.validation.loss, rel=1e-5)
     save_model(tmp_path, spec, data, result.model)
     loaded = load_model(tmp_path)

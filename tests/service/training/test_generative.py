@@ -280,6 +280,37 @@ def test_plans_count_what_is_built(name: str) -> None:
     assert paper.memory.activations > 0
 
 
+def test_the_gradients_of_a_pair_are_clipped_apart() -> None:
+    """A step of plain SGD moves each network by the whole of the largest norm."""
+    clipping = dn.GradientClipping(max_norm=1e-3)
+    spec = asked(
+        dn.GAN(latent=5, width=4),
+        epochs=1,
+        optimization=dn.Optimization(
+            optimizer=dn.SGD(lr=1.0), epochs=1, batch_size=1000, gradient_clipping=clipping
+        ),
+    )
+    data = data_of(spec)
+    torch.manual_seed(spec.seed)
+    start = build_model(spec, (1, 8, 8), 64)
+    end = fit(spec, data).model
+    for name in ("generator", "discriminator"):
+        pairs = zip(
+            start.get_submodule(name).parameters(),
+            end.get_submodule(name).parameters(),
+            strict=True,
+        )
+        moved = torch.cat([(after - before).flatten() for before, after in pairs])
+        assert moved.norm().item() == pytest.approx(1e-3, rel=1e-3)
+
+
+def test_the_discriminator_leaks_as_dcgan_s_does() -> None:
+    model = build_model(asked(dn.GAN(latent=5, width=2)), (1, 8, 8), 64)
+    leaky = [each for each in model.modules() if isinstance(each, nn.LeakyReLU)]
+    assert leaky
+    assert all(each.negative_slope == 0.2 for each in leaky)
+
+
 def test_two_time_scales() -> None:
     """A discriminator at a rate of next to nothing stays where it started; the generator does not."""
     spec = asked(dn.GAN(latent=5, width=4, discriminator_rate=1e-12))

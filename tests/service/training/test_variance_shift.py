@@ -140,7 +140,7 @@ def test_norms_of_tokens_are_measured_as_well() -> None:
 def test_rates_are_those_in_force_in_the_chosen_epoch() -> None:
     spec = both(evaluation=MEASURED)
     evaluation = fit(spec, split_of(spec, classification(6))).evaluation
-    rate = evaluation.history[evaluation.best_epoch - 1].dropout_rate
+    rate = evaluation.history[evaluation.best_epoch - 1].dropout_rates["rate"]
     first, second = evaluation.variance_shift
     assert first.direct_rates == (rate,)
     assert second.upstream_rates == (rate,)

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from dropnorm.results import EpochCompleted, Evaluation, Metrics, Recalibration
 
-_NOT_MEASURED = frozenset({"epoch", "step", "layers"})
+_NOT_MEASURED = frozenset({"epoch", "step", "layers", "dropout_rates"})
 
 
 def milliseconds(time: datetime) -> int:
@@ -19,7 +19,8 @@ def milliseconds(time: datetime) -> int:
 
 
 def epoch_metrics(epoch: EpochCompleted, time: datetime) -> list[Metric]:
-    """An epoch's metrics: those of `EpochMetrics` by their names there, `optimizer_steps`, `layers/*` and `system/*`.
+    """An epoch's metrics: those of `EpochMetrics` by their names there, `dropout_rates/*`, `optimizer_steps`,
+    `layers/*` and `system/*`.
 
     Their step is the epoch, so that curves of different batch sizes can be compared.
     """
@@ -28,6 +29,7 @@ def epoch_metrics(epoch: EpochCompleted, time: datetime) -> list[Metric]:
         for name, value in epoch.metrics
         if name not in _NOT_MEASURED and value is not None
     }
+    values |= {f"dropout_rates/{name}": rate for name, rate in epoch.metrics.dropout_rates.items()}
     values["optimizer_steps"] = epoch.metrics.step
     for layer in epoch.metrics.layers:
         values |= _flat(f"layers/{layer.layer}", layer)

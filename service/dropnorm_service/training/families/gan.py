@@ -18,6 +18,8 @@ from dropnorm_service.training.network import Network
 from dropnorm_service.training.placement import regularized
 
 _LEAST_SIDE = 4
+_NEGATIVE_SLOPE = 0.2
+"""Of the discriminator (Radford et al. 2015, section 4)."""
 
 
 def gan(settings: GAN, frame: Frame) -> Layout:
@@ -75,7 +77,7 @@ def _generator(
 
 def _discriminator(settings: GAN, frame: Frame, halvings: int) -> Part:
     sketch = Sketch.of_images("gan", "leaky_relu", frame)
-    sketch.prefix = "discriminator."
+    sketch.prefix, sketch.negative_slope = "discriminator.", _NEGATIVE_SLOPE
     sketch.elements += regularized(frame.regularization, "input", "discriminator.input.")
     for index in range(halvings):
         filters = settings.width * 2**index
@@ -112,6 +114,7 @@ class AdversarialPair(Network):
         self.discriminator = modules.get_submodule("discriminator")
         self.fields = dict(fields)
         self.lr_factors = {"discriminator": discriminator_rate}
+        self.opponents = ("generator", "discriminator")
 
     def forward(self, noise: Tensor, real: Tensor | None = None) -> Tensor:
         """Images of noise, or with real ones beside, what the discriminator says of both.

@@ -26,6 +26,7 @@ class Sketch:
         path: of the architecture in the spec.
         activation: its non-linearity.
         size: height and width that the last layer leaves, in pixels.
+        negative_slope: of a leaky ReLU; None: the usual one.
         prefix: what the names of its layers begin with.
         flat: it has come to feature vectors.
         elements: the layers so far.
@@ -35,6 +36,7 @@ class Sketch:
     path: str
     activation: ActivationFunction
     size: tuple[int, int]
+    negative_slope: float | None = None
     prefix: str = ""
     flat: bool = False
     elements: list[Element] = field(default_factory=list)
@@ -147,7 +149,7 @@ class Sketch:
     def activate(self, name: str, *, norm: bool = True) -> None:
         """The activation, with dropout and, unless it is not wanted, norm around it."""
         prefix = f"{self.prefix}{name}."
-        layer = spec.Activation(function=self.activation)
+        layer = spec.Activation(function=self.activation, negative_slope=self.negative_slope)
         activation = Element(f"{prefix}activation", layer, self.path)
         around = self.regularization
         if not norm:

@@ -4,7 +4,7 @@ A layer is a pure function and a thin module around it. `blueprints` is where a 
 becomes a module: models never build one themselves, so a new kind is added in one place.
 """
 
-from dropnorm_service.training.layers.activation import ACTIVATIONS
+from dropnorm_service.training.layers.activation import ACTIVATIONS, nonlinearity
 from dropnorm_service.training.layers.attention import Attention, attention
 from dropnorm_service.training.layers.blueprints import (
     BLUEPRINTS,
@@ -55,6 +55,7 @@ __all__ = [
     "dropout",
     "meeting_shape",
     "nest",
+    "nonlinearity",
     "pass_on",
     "shortcut",
 ]

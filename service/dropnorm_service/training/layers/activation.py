@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from torch import Tensor, nn
 from torch.nn.init import calculate_gain
 
 from dropnorm.spec import ActivationFunction
+from dropnorm.spec.layers import Activation
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,14 @@ class Nonlinearity:
 
     make: Callable[[], nn.Module]
     gain: float
+
+
+def nonlinearity(activation: Activation) -> Nonlinearity:
+    """What an activation layer computes."""
+    slope = activation.negative_slope
+    if slope is None:
+        return ACTIVATIONS[activation.function]
+    return Nonlinearity(partial(nn.LeakyReLU, slope), calculate_gain("leaky_relu", slope))
 
 
 ACTIVATIONS: Mapping[ActivationFunction, Nonlinearity] = {

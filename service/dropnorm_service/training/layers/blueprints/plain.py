@@ -9,7 +9,7 @@ from math import prod
 from torch import nn
 
 from dropnorm.spec.layers import Activation, Flatten, Pool
-from dropnorm_service.training.layers.activation import ACTIVATIONS
+from dropnorm_service.training.layers.activation import nonlinearity
 from dropnorm_service.training.layers.blueprints.paper import (
     Blueprint,
     DoesNotFit,
@@ -46,8 +46,10 @@ def flatten(layer: Flatten, shape: Shape) -> Blueprint:
 
 def activation(layer: Activation, shape: Shape) -> Blueprint:
     """Any shape, which it keeps."""
-    make = ACTIVATIONS[layer.function].make
-    return Blueprint(make=make, text=layer.function, output_shape=shape)
+    slope = "" if layer.negative_slope is None else f"({layer.negative_slope:g})"
+    return Blueprint(
+        make=nonlinearity(layer).make, text=f"{layer.function}{slope}", output_shape=shape
+    )
 
 
 def meeting_shape(meeting: Meeting, ways: Sequence[Shape]) -> Shape:
