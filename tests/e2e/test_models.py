@@ -139,10 +139,34 @@ def test_models_are_registered_in_mlflow_with_aliases(
         lambda: not (tracked.data_dir / "jobs" / other.id).exists(), "the job's files are gone"
     )
     assert client.models.predict(f"{second.name}", X) == expected, "a version outlives its job"
+    with pytest.raises(dn.WrongState, match="iris@2 is a version of it that still predicts"):
+        client.models.export(second.name, tracked.data_dir / "gone.onnx")
+    client.train(job.spec.model_copy(update={"seed": 9}), job_id=other.id).result()
+    with pytest.raises(dn.WrongState, match="the job itself, with which exports are kept"):
+        client.models.export(second.name, tracked.data_dir / "another.onnx")
     assert client.models.delete_alias("iris@champion").aliases == {}
+    for alias in ("champion", "latest"):
+        with pytest.raises(dn.NotFound):
+            client.models.delete_alias(f"iris@{alias}")
     for name in ("iris@champion", "iris@3", "nobody"):
         with pytest.raises(dn.NotFound, match=f"There is no registered model models/{name}"):
             client.models.predict(name, X)
+
+
+@pytest.mark.slow
+def test_equal_weights_of_other_class_names_are_another_version(client: dn.Client):
+    x = np.linspace(-1, 1, 80).reshape(40, 2)
+    labels = {}
+    for names in (("left", "right"), ("no", "yes")):
+        dataset = f"named-{names[0]}"
+        client.datasets.upload(dataset, x, np.array(names)[(x[:, 0] > 0).astype(int)])
+        trained = client.train(spec(dataset, epochs=1))
+        trained.result()
+        version = trained.register("named")
+        assert version.training_job == trained.name
+        labels[version.version] = client.models.predict("named", x).labels
+    assert set(labels[1]) <= {"left", "right"}
+    assert set(labels[2]) <= {"no", "yes"}
 
 
 def test_wrong_names_of_models_are_named(client: dn.Client, job: dn.JobHandle):

@@ -21,7 +21,8 @@ class ModelVersion(ResultModel):
     mlflow_run_id: str
     """MLflow's id of the job's run."""
     sha256: str
-    """SHA-256 (hex) of its weights."""
+    """SHA-256 (hex) of its spec, its data set and the sum of its weights, as they stand in its `model.json`: what tells
+    it from others."""
     create_time: datetime
     """When it was registered."""
 

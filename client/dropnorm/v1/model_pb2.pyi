@@ -408,7 +408,9 @@ class ModelVersion(google.protobuf.message.Message):
     mlflow_run_id: builtins.str
     """MLflow's id of the job's run."""
     sha256: builtins.str
-    """SHA-256 (hex) of its weights."""
+    """SHA-256 (hex) of its spec, its data set and the sum of its weights, as they stand in its
+    `model.json`: what tells it from others.
+    """
     @property
     def aliases(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Aliases that mean this version."""

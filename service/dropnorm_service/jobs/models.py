@@ -72,18 +72,17 @@ class ModelService:
             ExportDeviates: it does, but not exactly enough.
             ExporterUnavailable: no answer within the limit.
         """
-        job_id = model
         if isinstance(model, Registered):
-            job_id = (await self.registered.find(model)).training_job.rpartition("/")[2]
-        assert isinstance(job_id, str)
-        job = await trained(self._jobs, job_id)
+            job = await self.registered.job_of(model)
+        else:
+            job = await trained(self._jobs, model)
         export_id = settings.format + ("-folded" if settings.fold_batch_norm else "")
         return await self._exporter.export(
             job.name,
-            self._jobs.folder_of(job_id) / MODEL,
+            self._jobs.folder_of(job.id) / MODEL,
             settings,
             name=f"{job.name}/exports/{export_id}",
-            folder=self._folder(job_id, export_id),
+            folder=self._folder(job.id, export_id),
         )
 
     async def get_export(self, job_id: str, export_id: str) -> ModelExport:

@@ -1,13 +1,13 @@
 """Registered models: models of jobs under a name, with versions and aliases, in MLflow's registry.
 
-The registry says what there is; the files of each version are kept here under the SHA-256 of their
-weights, so that a version outlives its job and is the same model whatever becomes of a job's id.
+The registry says what there is; the files of each version are kept here under the SHA-256 of `model.json`, in
+which stand spec, data set and the sum of the weights. So a version outlives its job and is the same model whatever
+becomes of a job's id, and equal weights of other class names are another model.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import re
 import shutil
@@ -16,8 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dropnorm.results import Model, ModelVersion, State, TrainingJob
+from dropnorm_service.durable import sha256_of
 from dropnorm_service.jobs.errors import (
     InvalidRequest,
+    JobNotFound,
     ModelNotFound,
     ModelUnusable,
     NoRegistry,
@@ -30,6 +32,7 @@ from dropnorm_service.jobs.service import JobService
 
 _ID = re.compile(r"[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _MLFLOWS_OWN = re.compile(r"latest|v[0-9]+")
+_FACTS = "model.json"
 _POLL = 0.5
 _PATIENCE = 100.0  # less than a client waits by itself
 
@@ -146,6 +149,28 @@ class RegisteredModels:
                 return each
         raise ModelNotFound(asked.name)
 
+    async def job_of(self, asked: Registered) -> TrainingJob:
+        """The job that a version is the model of.
+
+        Raises:
+            ModelNotFound: there is no such version.
+            ModelUnusable: the job is not there any more, or another has its id.
+        """
+        version = await self.find(asked)
+        job_id = version.training_job.rpartition("/")[2]
+        try:
+            job = await trained(self._jobs, job_id)
+            facts = self._jobs.folder_of(job_id) / MODEL / _FACTS
+            if await asyncio.to_thread(sha256_of, facts) == version.sha256:
+                return job
+        except (JobNotFound, WrongState, FileNotFoundError):
+            pass  # each time, what it was of is gone
+        why = (
+            f"{asked.name} is a version of it that still predicts, but the job itself, with which exports are kept, "
+            "is not there any more; train it again to export it"
+        )
+        raise ModelUnusable(version.training_job, why)
+
     def folder_of(self, version: ModelVersion) -> Path:
         """Where the files of a version are."""
         return self._folder / version.sha256
@@ -157,10 +182,10 @@ class RegisteredModels:
         return self._there
 
     def _keep(self, job: TrainingJob) -> str:
-        """Keep the files of a job's model; the SHA-256 of its weights."""
+        """Keep the files of a job's model; the SHA-256 that tells it from others."""
         source = self._jobs.folder_of(job.id) / MODEL
         try:
-            sha256 = str(json.loads((source / "model.json").read_text(encoding="utf-8"))["sha256"])
+            sha256 = sha256_of(source / _FACTS)
             target = self._folder / sha256
             if target.exists():
                 return sha256

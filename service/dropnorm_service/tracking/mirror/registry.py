@@ -77,7 +77,8 @@ class Registry:
                 self._client.set_registered_model_alias(model_id, alias, str(version))
                 return RegistryPage(models=(self._model(model_id),))
             case DeleteAlias(model_id=model_id, alias=alias):
-                self._client.get_model_version_by_alias(model_id, alias)  # or it is missing
+                if alias not in self._client.get_registered_model(model_id).aliases:
+                    return Missing(reason=f"there is no alias {alias}")
                 self._client.delete_registered_model_alias(model_id, alias)
                 return RegistryPage(models=(self._model(model_id),))
 
@@ -90,7 +91,9 @@ class Registry:
             return Missing(reason=f"MLflow has no model of this job: {state}")
         self._make_model(request.model_id)
         model = self._model(request.model_id)
-        version = next((each for each in model.versions if each.sha256 == request.sha256), None)
+        asked = (request.training_job, request.sha256)
+        same = (each for each in model.versions if (each.training_job, each.sha256) == asked)
+        version = next(same, None)
         number = version.version if version else self._make_version(request, run.info.experiment_id)
         if request.alias:
             self._client.set_registered_model_alias(request.model_id, request.alias, str(number))

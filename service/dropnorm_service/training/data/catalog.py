@@ -195,7 +195,7 @@ _ALL = (
         vocabulary=CHARACTERS,
         source=PythonTopics(),
     ),
-    _pairs("reversal", reversal, REVERSAL_LENGTH, LETTERS, target=REVERSAL_LENGTH, samples=20_000),
+    _pairs("reversal", reversal, REVERSAL_LENGTH, LETTERS, target=REVERSAL_LENGTH, samples=100_000),
     _pairs("addition", addition, ADDITION_LENGTH, SUMS, target=4, samples=60_000),
 )
 

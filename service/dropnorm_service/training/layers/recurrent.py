@@ -113,11 +113,15 @@ class Recurrent(Contextual):
     ) -> tuple[Tensor, RecurrentState]:
         before, after = self.weight.split([self.inputs + self.summary, self.units], dim=1)
         if there is None:
-            return self.kernel(
-                x, state, _together(before, after, self.bias, torch.zeros_like(self.bias))
-            )
-        before = torch.cat([before, self.bias.unsqueeze(1)], dim=1)
-        return self.kernel(torch.cat([x * there, there], dim=2), state, _together(before, after))
+            weights = _together(before, after, self.bias, torch.zeros_like(self.bias))
+        else:
+            before = torch.cat([before, self.bias.unsqueeze(1)], dim=1)
+            x, weights = torch.cat([x * there, there], dim=2), _together(before, after)
+        if x.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
+            # Many CPUs lack the instructions that torch's kernel needs for anything but float32.
+            with torch.autocast("cpu", enabled=False):
+                return self.kernel(x, state, weights)
+        return self.kernel(x, state, weights)
 
     def _by_step(
         self, x: Tensor, state: RecurrentState, there: Tensor | None
