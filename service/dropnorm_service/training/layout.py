@@ -11,6 +11,7 @@ from torch import nn
 
 from dropnorm.results import SequenceSummary
 from dropnorm.spec import InvalidSpecError, Problem, Regularization
+from dropnorm.spec.layers import MAX_WIDTH
 from dropnorm_service.training.elements import Element
 from dropnorm_service.training.layers import Shape
 from dropnorm_service.training.network import FeedForward, Network
@@ -67,6 +68,24 @@ class Layout:
     parts: tuple[Part, ...]
     inputs: tuple[Input, ...]
     network: Callable[[nn.Sequential, Mapping[str, str]], Network] = FeedForward
+
+
+def check_width(width: int, path: str) -> None:
+    """That a layer is no wider than any may be.
+
+    Args:
+        width: its channels or units, or those of a layer that is made of several.
+        path: of what asks for it.
+
+    Raises:
+        InvalidSpecError: it is.
+    """
+    if width > MAX_WIDTH:
+        text = (
+            f"this comes to a layer of {width:,} channels or units; at most {MAX_WIDTH:,} are accepted: give a "
+            "smaller width, fewer stages, or smaller samples"
+        )
+        raise InvalidSpecError([Problem(path, text)])
 
 
 def pairs(frame: Frame, kind: str) -> SequenceSummary:

@@ -90,6 +90,18 @@ def test_images_that_cannot_be_halved_are_refused(shape: tuple[int, ...]) -> Non
     assert "sides are even and at least 8" in problems(refused.value)["architecture.gan"]
 
 
+@pytest.mark.parametrize(
+    ("latent", "shape", "field"),
+    [(600_000, (6,), "architecture.vae.latent"), (20, (3, 600, 600), "architecture.vae")],
+)
+def test_autoencoders_wider_than_any_layer_are_refused(
+    latent: int, shape: tuple[int, ...], field: str
+) -> None:
+    with pytest.raises(dn.InvalidSpecError) as refused:
+        design(asked(dn.VAE(latent=latent)), shape, math.prod(shape))
+    assert "at most 1,048,576 are accepted" in problems(refused.value)[field]
+
+
 def test_vectors_and_unlabelled_images_are_no_data_for_a_gan() -> None:
     spec = asked(dn.GAN())
     with pytest.raises(dn.InvalidSpecError, match="takes images"):

@@ -293,3 +293,10 @@ def test_it_learns_by_every_setting_and_a_saved_model_tells_the_same(
     save_model(tmp_path, training, data, result.model)
     told = load_model(tmp_path)(load_examples(tmp_path))
     assert torch.equal(told, result.model(data.test.x[: len(told)]))
+
+
+def test_more_maxout_pieces_than_a_layer_may_have_are_refused() -> None:
+    with pytest.raises(dn.InvalidSpecError) as refused:
+        drawn(asked(GRU.model_copy(update={"maxout_units": 600_000})))
+    [field] = problems(refused.value)
+    assert field == "architecture.rnn_encoder_decoder.maxout_units"

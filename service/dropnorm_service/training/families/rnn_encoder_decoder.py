@@ -14,7 +14,7 @@ from dropnorm_service.training.elements import Element, Meet, Way
 from dropnorm_service.training.families.recurring import Recurring, RecurringPair
 from dropnorm_service.training.layers import Context, pass_on
 from dropnorm_service.training.layers.blueprints.recurrent import LastToken, Maxout, Summary
-from dropnorm_service.training.layout import Frame, Input, Layout, Part, pairs
+from dropnorm_service.training.layout import Frame, Input, Layout, Part, check_width, pairs
 from dropnorm_service.training.placement import regularized
 
 
@@ -37,6 +37,7 @@ def rnn_encoder_decoder(settings: RNNEncoderDecoder, frame: Frame) -> Layout:
     A bias each for gates, maxout and scores, which the paper leaves out for brevity.
     """
     kind = "rnn_encoder_decoder"
+    check_width(2 * settings.maxout_units, f"architecture.{kind}.maxout_units")
     sequences = pairs(frame, kind)
     layers = Recurring(frame.regularization, f"architecture.{kind}")
     (source,), target, width = frame.input_shape, sequences.target_length - 1, settings.width

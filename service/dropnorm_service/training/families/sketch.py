@@ -7,10 +7,9 @@ from dataclasses import dataclass, field, replace
 
 from dropnorm.spec import ActivationFunction, InvalidSpecError, Problem, Regularization
 from dropnorm.spec import layers as spec
-from dropnorm.spec.layers import MAX_WIDTH
 from dropnorm_service.training.elements import Element, Meet, Way
 from dropnorm_service.training.layers import Meeting, Reshape, Upsampling, describe
-from dropnorm_service.training.layout import Frame
+from dropnorm_service.training.layout import Frame, check_width
 from dropnorm_service.training.placement import placed_dropout, placed_norm, regularized
 
 SMALL = 64
@@ -104,12 +103,7 @@ class Sketch:
         Raises:
             InvalidSpecError: it is.
         """
-        if width > MAX_WIDTH:
-            text = (
-                f"this comes to a layer of {width:,} channels or units; at most {MAX_WIDTH:,} are "
-                "accepted: give a smaller width, or fewer stages"
-            )
-            raise InvalidSpecError([Problem(self.path, text)])
+        check_width(width, self.path)
 
     def pool(
         self, name: str, kernel: int, stride: int, padding: int = 0, mode: str = "max"

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from dropnorm.spec import VAE, ActivationFunction
 from dropnorm.spec import layers as spec
 from dropnorm_service.training.elements import Element
-from dropnorm_service.training.layout import Frame, Input, Layout, Part
+from dropnorm_service.training.layout import Frame, Input, Layout, Part, check_width
 from dropnorm_service.training.network import Network
 from dropnorm_service.training.placement import regularized
 
@@ -20,8 +20,13 @@ def vae(settings: VAE, frame: Frame) -> Layout:
 
     With n values per sample, one hidden layer of h and a code of d numbers it has
     `(n + 1) h + 2 (h + 1) d + (d + 1) h + (h + 1) n` parameters: 815,824 at 784-500-20.
+
+    Raises:
+        InvalidSpecError: the code or a sample is larger than a layer may be wide.
     """
     around, latent = frame.regularization, settings.latent
+    check_width(2 * latent, "architecture.vae.latent")
+    check_width(frame.outputs, "architecture.vae")
     encoder = [
         *regularized(around, "input", "encoder.input."),
         Element("encoder.flatten", spec.Flatten()),
