@@ -15,6 +15,7 @@ from dropnorm.spec import GAN, ExportSettings
 from dropnorm_service.durable import sha256_of
 from dropnorm_service.training.batching import derived_seed
 from dropnorm_service.training.data import Dataset, raw_splits
+from dropnorm_service.training.errors import BadData
 from dropnorm_service.training.export_formats import FORMS, CannotExport, Subject
 from dropnorm_service.training.folding import Folding, count_norms, fold
 from dropnorm_service.training.proof import prove
@@ -41,9 +42,16 @@ def export_model(
         folder: for the file and `export.json`; what was there is replaced once all is well.
 
     Raises:
+        BadData: the data is not what the model was trained on.
         CannotExport: this model does not go into that form.
         Deviates: it does, but not exactly enough.
     """
+    if dataset.digest != saved.dataset.digest:
+        raise BadData(
+            f"the data set {saved.dataset.name} that it was trained on is no longer there, and the one that has its "
+            "name now proves nothing.",
+            dataset=saved.dataset.name,
+        )
     x, classes = _inputs(saved, dataset)
     predictor = copy.deepcopy(saved.predictor)
     folding = _fold(predictor.network, settings)

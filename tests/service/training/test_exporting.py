@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from dropnorm import spec as dn
 from dropnorm.results import ModelExport
 from dropnorm.spec import ExportSettings, layers
 from dropnorm_service.training import (
+    BadData,
     CannotExport,
     Deviates,
     export_formats,
@@ -64,6 +66,13 @@ def exported(
         name="trainingJobs/a/exports/b",
         folder=tmp_path / "exports" / "b",
     )
+
+
+def test_other_data_of_the_same_name_proves_nothing(tmp_path):
+    exported(tmp_path, NETWORK, IMAGES, format="safetensors")
+    other = replace(IMAGES, digest="1" * 64)
+    with pytest.raises(BadData, match=r"the data set .* trained on is no longer there"):
+        exported(tmp_path, NETWORK, other, format="safetensors")
 
 
 def test_an_export_is_a_file_with_its_proof(tmp_path):
