@@ -105,7 +105,8 @@ def _flags(settings: dict[str, Any]) -> list[str]:
         if isinstance(value, bool):
             flags.append(f"--{flag}" if value else f"--no-{flag}")
         elif value is not None:
-            text = json.dumps(value) if isinstance(value, dict | list | tuple) else str(value)
+            composed = isinstance(value, dict | list | tuple)
+            text = json.dumps(value, default=os.fspath) if composed else str(value)
             flags += [f"--{flag}", text]
     return flags
 

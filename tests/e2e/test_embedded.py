@@ -9,6 +9,8 @@ import time
 import pytest
 
 import dropnorm as dn
+from dropnorm.datasets import write_bundle
+from dropnorm.datasets.arrays import from_arrays
 from dropnorm.results import State
 
 SPEC = dn.TrainingSpec(
@@ -52,6 +54,15 @@ def test_settings_reach_the_service(tmp_path):
         [worker] = service.workers()
 
     assert [slot.threads for slot in worker.slots if slot.device == "cpu"] == [1, 1, 1]
+
+
+def test_folders_are_paths_in_lists_too(tmp_path):
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    write_bundle(from_arrays([[1.0], [2.0]] * 20, [0, 1] * 20), shared / "mine")
+    settings = {"import_dirs": [shared], "datasets_dir": shared}
+    with dn.local(tmp_path / "data", cpu_slots=1, tracking=False, **settings) as service:
+        assert service.datasets.import_file("mine", str(shared / "mine")).samples == 40
 
 
 def test_settings_that_cannot_be_are_named(tmp_path):
