@@ -31,15 +31,16 @@ class Exit(IntEnum):
 
 
 EXIT_HELP = (
-    "Exit status: 0 done · 1 the job failed · 2 wrong usage or invalid spec · 3 no such job · "
-    "4 the service cannot be reached · 5 the job was cancelled · 6 the job's state does not allow it, or "
-    "its id is taken · 7 the service's own error · 130 interrupted"
+    "Exit status: 0 done · 1 the job failed · 2 wrong usage, invalid spec, or a path that the service may not "
+    "import · 3 no such job · 4 the service cannot be reached · 5 the job was cancelled · 6 the job's state does "
+    "not allow it, or its id is taken · 7 the service's own error · 130 interrupted"
 )
 
 _BY_ERROR: dict[type[Exception], Exit] = {
     errors.JobFailed: Exit.JOB_FAILED,
     errors.JobCancelled: Exit.JOB_CANCELLED,
     errors.InvalidRequest: Exit.INVALID,
+    errors.PermissionDenied: Exit.INVALID,
     errors.NotFound: Exit.NOT_FOUND,
     errors.Unavailable: Exit.UNREACHABLE,
     errors.DeadlineExceeded: Exit.UNREACHABLE,
