@@ -64,7 +64,7 @@ class ProcessPlanner:
 
     def forget(self) -> None:
         """Forget all plans: a data set's name may mean another one now."""
-        self._plans.clear()
+        self._plans = OrderedDict()  # what is being planned now goes into the one before
 
     async def plan(self, spec: TrainingSpec) -> Plan:
         """The plan of a spec.
@@ -80,6 +80,7 @@ class ProcessPlanner:
         if (known := self._plans.get(key)) is not None:
             self._plans.move_to_end(key)
             return known.model_copy(update={"spec": spec, "spec_digest": spec.digest()})
+        plans = self._plans
         reply = await self._ask(spec)
         if reply.trace:
             log.error("the planner met an unexpected error", extra={"trace": reply.trace})
@@ -88,9 +89,9 @@ class ProcessPlanner:
             raise InvalidSpecError(reply.problems)
         # Before the data was first read its digest is unknown; the next plan may know it.
         if reply.plan.dataset.digest is not None:
-            self._plans[key] = reply.plan
-            if len(self._plans) > self._remembered:
-                self._plans.popitem(last=False)
+            plans[key] = reply.plan
+            if len(plans) > self._remembered:
+                plans.popitem(last=False)
         return reply.plan
 
     async def _ask(self, spec: TrainingSpec) -> PlanReply:

@@ -70,6 +70,18 @@ async def test_answers_are_remembered_whatever_the_seed(
     assert different(first, second) == {"spec", "spec_digest"}
 
 
+async def test_what_was_being_planned_when_names_changed_is_not_remembered(
+    planner: ProcessPlanner, data: DataSettings
+) -> None:
+    DatasetCache(data.cache).load("digits")
+    planner.forget()
+    planning = asyncio.create_task(planner.plan(training()))
+    await asyncio.sleep(0)
+    planner.forget()
+    await planning
+    assert not planner._plans
+
+
 async def test_plans_made_before_the_data_was_read_are_made_again(
     forks: ForkServer, tmp_path: Path
 ) -> None:
