@@ -20,13 +20,15 @@ from torch import Tensor
 from dropnorm.spec import DatasetManifest
 from dropnorm_service.training.data.entry import content_digest
 from dropnorm_service.training.data.info import DatasetInfo, PinnedFile
-from dropnorm_service.training.data.tokens import BOS, EOS, PAD, Vocabulary
+from dropnorm_service.training.data.tokens import BOS, EOS, PAD, SPECIAL, UNKNOWN, Vocabulary
 from dropnorm_service.training.errors import BadData
 
 MANIFEST = "dropnorm"
 _ID = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 _BLOCK = 1 << 22
 """Values that are looked at together."""
+_LARGEST = 1e18
+"""Squares of what is larger leave float32."""
 
 
 @dataclass(frozen=True)
@@ -179,10 +181,10 @@ def _check_split(info: DatasetInfo, tensors: Mapping[str, Tensor], part: str) ->
             f"and samples of the shape {list(info.input_shape)}."
         )
     if info.vocabulary is not None:
-        _check_tokens(f"{part}x", x, len(info.vocabulary))
+        _check_sequences(f"{part}x", x, info.vocabulary)
     elif x.dtype not in (torch.float32, torch.uint8):
         raise BadData(f"{part}x is {_type(x)}; numbers are float32 or uint8.")
-    else:
+    elif x.dtype == torch.float32:
         _check_finite(f"{part}x", x)
     _TARGETS[info.task](f"{part}y", y, info)
 
@@ -206,9 +208,18 @@ def _check_answers(name: str, y: Tensor, info: DatasetInfo) -> None:
     if y.ndim != 2 or y.shape[1] != info.target_length or info.target_length < 2:
         raise BadData(f"{name} has the shape {list(y.shape)}; answers are [samples, tokens].")
     _check_tokens(name, y, len(info.target_vocabulary))
-    first = _first(lambda rows: (rows[:, 0] != BOS) | ~(rows == EOS).any(dim=1), y)
+    first = _first(_is_no_answer, y)
     if first is not None:
-        raise BadData(f"row {first} of {name} must begin with token {BOS} and hold token {EOS}.")
+        raise BadData(
+            f"row {first} of {name} must begin with token {BOS} and hold token {EOS}, with token {PAD} everywhere "
+            "behind that and nowhere before."
+        )
+
+
+def _is_no_answer(rows: Tensor) -> Tensor:
+    ends = (rows == EOS).long()
+    behind = ends.cumsum(dim=1) - ends > 0
+    return (rows[:, 0] != BOS) | ~ends.any(dim=1) | ((rows == PAD) != behind).any(dim=1)
 
 
 def _check_nothing(name: str, y: Tensor, info: DatasetInfo) -> None:
@@ -222,6 +233,22 @@ _TARGETS: Mapping[str, Callable[[str, Tensor, DatasetInfo], None]] = {
     "sequence_to_sequence": _check_answers,
     "masked_language_modelling": _check_nothing,
 }
+
+
+def _check_sequences(name: str, x: Tensor, vocabulary: Vocabulary) -> None:
+    """Rows of tokens, with something to read in each, and words of the vocabulary in one at least."""
+    _check_tokens(name, x, len(vocabulary))
+
+    def says_nothing(rows: Tensor) -> Tensor:
+        return ((rows < len(SPECIAL)) & (rows != UNKNOWN)).all(dim=1)
+
+    first = _first(says_nothing, x)
+    if first is not None:
+        raise BadData(
+            f"row {first} of {name} has no token but those of padding, beginning, end and mask; leave it out."
+        )
+    if all(bool((block < len(SPECIAL)).all()) for block in _blocks(x)):
+        raise BadData(f"no row of {name} has a token of the vocabulary; there is nothing to learn.")
 
 
 def _check_tokens(name: str, values: Tensor, count: int) -> None:
@@ -245,16 +272,29 @@ def _check_finite(name: str, values: Tensor) -> None:
         raise BadData(
             f"row {first} of {name} has a value that is missing or infinite; fill it or leave it out."
         )
+    first = _first(lambda rows: (rows.abs() > _LARGEST).flatten(1).any(dim=1), values)
+    if first is not None:
+        raise BadData(
+            f"row {first} of {name} has a value beyond {_LARGEST:.0e}, whose square overflows; give it in a "
+            "larger unit."
+        )
 
 
 def _first(wrong: Callable[[Tensor], Tensor], values: Tensor) -> int | None:
     """The first row that is wrong, looked for in blocks."""
-    rows = max(1, _BLOCK // max(1, values[0].numel()))
-    for index, block in enumerate(values.split(rows)):
+    start = 0
+    for block in _blocks(values):
         found = wrong(block).nonzero()
         if len(found):
-            return index * rows + int(found[0])
+            return start + int(found[0])
+        start += len(block)
     return None
+
+
+def _blocks(values: Tensor) -> Sequence[Tensor]:
+    """Rows that are looked at together."""
+    rows = max(1, _BLOCK // max(1, values[0].numel()))
+    return tuple(values[start : start + rows] for start in range(0, len(values), rows))
 
 
 def _type(tensor: Tensor) -> str:
