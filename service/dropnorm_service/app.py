@@ -117,12 +117,14 @@ async def _open_jobs(
             forks, data=data, memory_limit=executor.memory_limit, timeout=settings.plan_timeout
         )
     )
+    datasets = _datasets(settings, store, forks, planner)
     tracker: Tracker | None = None
     service = JobService(
         store,
         executor,
         planner,
         folder=settings.data_dir / "jobs",
+        data_held=datasets.held,
         read_up_to=lambda: tracker.position if tracker is not None else None,
         retry=RetryPolicy(limit=settings.max_attempts),
     )
@@ -134,7 +136,7 @@ async def _open_jobs(
             record_tracking=service.record_tracking,
         )
         service.on_growth(tracker.notify)
-    return forks, service, _datasets(settings, store, forks, planner), tracker
+    return forks, service, datasets, tracker
 
 
 def _datasets(
@@ -159,6 +161,7 @@ def _datasets(
         limits=limits,
         import_dirs=settings.import_dirs,
         retention=settings.upload_retention,
+        idle_timeout=settings.upload_idle_timeout,
     )
 
 

@@ -110,6 +110,8 @@ class Settings(BaseSettings):
     """Values that a sample of an uploaded data set may have."""
     upload_retention: Seconds = 86_400.0
     """Seconds that an upload which broke off is kept to be gone on with."""
+    upload_idle_timeout: Seconds = 60.0
+    """Seconds that an upload may send nothing; then it is broken off, and what has come is kept."""
     import_dirs: list[Folder] = []
     """Folders of this machine from which clients may make data sets by path; nothing else can be read so."""
 

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -52,6 +53,56 @@ def test_a_data_set_in_use_cannot_be_deleted(client: dn.Client) -> None:
     client.datasets.delete("in-use")
     with pytest.raises(dn.InvalidRequest, match="no data set 'in-use'"):
         client.plan(endless)
+
+
+def test_a_job_is_created_on_a_data_set_or_the_data_set_is_deleted(client: dn.Client) -> None:
+    endless = long().model_copy(update={"data": dn.Data(dataset="contested")})
+    for milliseconds in (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12):
+        client.datasets.upload("contested", SAMPLES, LABELS)
+        outcomes: dict[str, bool] = {}
+
+        def delete(after: float, outcomes: dict[str, bool] = outcomes) -> None:
+            time.sleep(after)
+            try:
+                client.datasets.delete("contested")
+            except dn.WrongState:
+                outcomes["deleted"] = False
+            else:
+                outcomes["deleted"] = True
+
+        deleting = threading.Thread(target=delete, args=(milliseconds / 1000,))
+        deleting.start()
+        try:
+            job = client.train(endless)
+        except dn.InvalidRequest:
+            job = None
+        deleting.join()
+        assert outcomes["deleted"] == (job is None)
+        if job is not None:
+            job.pause()
+            with pytest.raises(dn.WrongState, match=job.name):
+                client.datasets.delete("contested")
+            job.cancel()
+            with pytest.raises(dn.JobCancelled):
+                job.result()
+            client.datasets.delete("contested")
+
+
+def test_a_model_is_not_proved_on_another_data_set_of_the_same_name(
+    client: dn.Client, tmp_path: Path
+) -> None:
+    client.datasets.upload("replaced", SAMPLES, LABELS)
+    job = client.train(spec("replaced"))
+    job.result()
+    client.datasets.delete("replaced")
+    with pytest.raises(dn.WrongState, match="not there any more"):
+        job.export(tmp_path / "model.safetensors")
+    client.datasets.upload("replaced", SAMPLES + 1, LABELS)
+    with pytest.raises(dn.WrongState, match="that it was trained on is no longer there"):
+        job.export(tmp_path / "model.safetensors")
+    client.datasets.delete("replaced")
+    client.datasets.upload("replaced", SAMPLES, LABELS)
+    job.export(tmp_path / "model.safetensors")
 
 
 def test_another_data_set_of_the_same_name_is_planned_anew(client: dn.Client) -> None:
@@ -197,6 +248,7 @@ def test_the_command_line(tracked: Server, tmp_path: Path) -> None:
     run("get", "flats", status=3)
     table.write_text("a,b\n1,2,3\n")
     assert "no table" in run("upload", "broken", str(table), status=2).stderr
+    assert "import_dirs" in run("import", "theirs", "/etc/passwd", status=2).stderr
 
 
 def test_files_of_the_services_own_machine(

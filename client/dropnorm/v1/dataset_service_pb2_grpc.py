@@ -35,6 +35,10 @@ class DatasetServiceStub(object):
     `[samples, tokens]`; `y` is int64 `[samples]` in classification, float32 `[samples, outputs]` in
     regression, int64 `[samples, tokens]` where a sequence answers. The file's `__metadata__` has the
     key `dropnorm`, JSON that says the task, the names of classes and features, and the vocabularies.
+    The names of classes and features take at most 1 MiB together: the bytes of their UTF-8, and 3 for
+    each. Values of float32 are finite and at most 1e18 either way; a row of tokens in `x` holds more
+    than padding, beginning, end and mask; an answer begins with token 1 and holds token 2, with 0
+    behind it alone.
     Equal files are stored once, and everything in them is checked before a job can see it.
     """
 
@@ -84,6 +88,10 @@ class DatasetServiceServicer(object):
     `[samples, tokens]`; `y` is int64 `[samples]` in classification, float32 `[samples, outputs]` in
     regression, int64 `[samples, tokens]` where a sequence answers. The file's `__metadata__` has the
     key `dropnorm`, JSON that says the task, the names of classes and features, and the vocabularies.
+    The names of classes and features take at most 1 MiB together: the bytes of their UTF-8, and 3 for
+    each. Values of float32 are finite and at most 1e18 either way; a row of tokens in `x` holds more
+    than padding, beginning, end and mask; an answer begins with token 1 and holds token 2, with 0
+    behind it alone.
     Equal files are stored once, and everything in them is checked before a job can see it.
     """
 
@@ -95,6 +103,8 @@ class DatasetServiceServicer(object):
         file under the same name again returns the data set that is there. ALREADY_EXISTS: the name
         belongs to another file. INVALID_ARGUMENT: the file is not what the header says or no data set;
         the message names the row or the byte. RESOURCE_EXHAUSTED: it is larger than the service allows.
+        ABORTED: another call sends the same file, or nothing has come for `upload_idle_timeout`; what
+        has come is kept, and QueryUpload says where to go on.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -124,7 +134,8 @@ class DatasetServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListDatasets(self, request, context):
-        """List the uploaded data sets by name, a page at a time.
+        """List the uploaded data sets by name, a page at a time. A page ends early where names of classes
+        and features would take more than 2 MiB of it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -133,7 +144,8 @@ class DatasetServiceServicer(object):
     def DeleteDataset(self, request, context):
         """Delete a data set; its file goes with its last name.
 
-        FAILED_PRECONDITION: jobs that have not ended use it.
+        FAILED_PRECONDITION: jobs that have not ended use it. A job that is being created on it comes
+        either before, and the data set stays, or after, and is refused.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -188,6 +200,10 @@ class DatasetService(object):
     `[samples, tokens]`; `y` is int64 `[samples]` in classification, float32 `[samples, outputs]` in
     regression, int64 `[samples, tokens]` where a sequence answers. The file's `__metadata__` has the
     key `dropnorm`, JSON that says the task, the names of classes and features, and the vocabularies.
+    The names of classes and features take at most 1 MiB together: the bytes of their UTF-8, and 3 for
+    each. Values of float32 are finite and at most 1e18 either way; a row of tokens in `x` holds more
+    than padding, beginning, end and mask; an answer begins with token 1 and holds token 2, with 0
+    behind it alone.
     Equal files are stored once, and everything in them is checked before a job can see it.
     """
 

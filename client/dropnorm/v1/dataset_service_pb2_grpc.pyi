@@ -131,6 +131,10 @@ class DatasetServiceStub(typing.Generic[_DatasetServiceUploadDatasetType, _Datas
     `[samples, tokens]`; `y` is int64 `[samples]` in classification, float32 `[samples, outputs]` in
     regression, int64 `[samples, tokens]` where a sequence answers. The file's `__metadata__` has the
     key `dropnorm`, JSON that says the task, the names of classes and features, and the vocabularies.
+    The names of classes and features take at most 1 MiB together: the bytes of their UTF-8, and 3 for
+    each. Values of float32 are finite and at most 1e18 either way; a row of tokens in `x` holds more
+    than padding, beginning, end and mask; an answer begins with token 1 and holds token 2, with 0
+    behind it alone.
     Equal files are stored once, and everything in them is checked before a job can see it.
     """
 
@@ -198,6 +202,8 @@ class DatasetServiceStub(typing.Generic[_DatasetServiceUploadDatasetType, _Datas
     file under the same name again returns the data set that is there. ALREADY_EXISTS: the name
     belongs to another file. INVALID_ARGUMENT: the file is not what the header says or no data set;
     the message names the row or the byte. RESOURCE_EXHAUSTED: it is larger than the service allows.
+    ABORTED: another call sends the same file, or nothing has come for `upload_idle_timeout`; what
+    has come is kept, and QueryUpload says where to go on.
     """
 
     QueryUpload: _DatasetServiceQueryUploadType
@@ -213,12 +219,15 @@ class DatasetServiceStub(typing.Generic[_DatasetServiceUploadDatasetType, _Datas
     """Read what a data set is. NOT_FOUND: there is none of that name."""
 
     ListDatasets: _DatasetServiceListDatasetsType
-    """List the uploaded data sets by name, a page at a time."""
+    """List the uploaded data sets by name, a page at a time. A page ends early where names of classes
+    and features would take more than 2 MiB of it.
+    """
 
     DeleteDataset: _DatasetServiceDeleteDatasetType
     """Delete a data set; its file goes with its last name.
 
-    FAILED_PRECONDITION: jobs that have not ended use it.
+    FAILED_PRECONDITION: jobs that have not ended use it. A job that is being created on it comes
+    either before, and the data set stays, or after, and is refused.
     """
 
 DatasetServiceAsyncStub: typing_extensions.TypeAlias = DatasetServiceStub[
@@ -256,6 +265,10 @@ class DatasetServiceServicer(metaclass=abc.ABCMeta):
     `[samples, tokens]`; `y` is int64 `[samples]` in classification, float32 `[samples, outputs]` in
     regression, int64 `[samples, tokens]` where a sequence answers. The file's `__metadata__` has the
     key `dropnorm`, JSON that says the task, the names of classes and features, and the vocabularies.
+    The names of classes and features take at most 1 MiB together: the bytes of their UTF-8, and 3 for
+    each. Values of float32 are finite and at most 1e18 either way; a row of tokens in `x` holds more
+    than padding, beginning, end and mask; an answer begins with token 1 and holds token 2, with 0
+    behind it alone.
     Equal files are stored once, and everything in them is checked before a job can see it.
     """
 
@@ -272,6 +285,8 @@ class DatasetServiceServicer(metaclass=abc.ABCMeta):
         file under the same name again returns the data set that is there. ALREADY_EXISTS: the name
         belongs to another file. INVALID_ARGUMENT: the file is not what the header says or no data set;
         the message names the row or the byte. RESOURCE_EXHAUSTED: it is larger than the service allows.
+        ABORTED: another call sends the same file, or nothing has come for `upload_idle_timeout`; what
+        has come is kept, and QueryUpload says where to go on.
         """
 
     @abc.abstractmethod
@@ -307,7 +322,9 @@ class DatasetServiceServicer(metaclass=abc.ABCMeta):
         request: dropnorm.v1.dataset_service_pb2.ListDatasetsRequest,
         context: _ServicerContext,
     ) -> typing.Union[dropnorm.v1.dataset_service_pb2.ListDatasetsResponse, collections.abc.Awaitable[dropnorm.v1.dataset_service_pb2.ListDatasetsResponse]]:
-        """List the uploaded data sets by name, a page at a time."""
+        """List the uploaded data sets by name, a page at a time. A page ends early where names of classes
+        and features would take more than 2 MiB of it.
+        """
 
     @abc.abstractmethod
     def DeleteDataset(
@@ -317,7 +334,8 @@ class DatasetServiceServicer(metaclass=abc.ABCMeta):
     ) -> typing.Union[google.protobuf.empty_pb2.Empty, collections.abc.Awaitable[google.protobuf.empty_pb2.Empty]]:
         """Delete a data set; its file goes with its last name.
 
-        FAILED_PRECONDITION: jobs that have not ended use it.
+        FAILED_PRECONDITION: jobs that have not ended use it. A job that is being created on it comes
+        either before, and the data set stays, or after, and is refused.
         """
 
 def add_DatasetServiceServicer_to_server(servicer: DatasetServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

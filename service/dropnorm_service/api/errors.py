@@ -44,6 +44,7 @@ STATUS: dict[type[errors.ServiceError], grpc.StatusCode] = {
     datasets.DatasetInUse: grpc.StatusCode.FAILED_PRECONDITION,
     datasets.UploadTooLarge: grpc.StatusCode.RESOURCE_EXHAUSTED,
     datasets.UploadInProgress: grpc.StatusCode.ABORTED,
+    datasets.UploadStalled: grpc.StatusCode.ABORTED,
     datasets.PathNotAllowed: grpc.StatusCode.PERMISSION_DENIED,
     datasets.InspectionFailed: grpc.StatusCode.UNAVAILABLE,
 }

@@ -56,6 +56,12 @@ class UploadInProgress(ServiceError):
     reason = "UPLOAD_IN_PROGRESS"
 
 
+class UploadStalled(ServiceError):
+    """An upload has sent nothing for too long."""
+
+    reason = "UPLOAD_STALLED"
+
+
 class PathNotAllowed(ServiceError):
     """The path is in no folder that data sets may be imported from."""
 
@@ -74,6 +80,7 @@ DATASET_ERRORS: tuple[type[ServiceError], ...] = (
     DatasetInUse,
     UploadTooLarge,
     UploadInProgress,
+    UploadStalled,
     PathNotAllowed,
     InspectionFailed,
 )

@@ -8,31 +8,36 @@ import re
 import shutil
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
 from dropnorm.results import Dataset
+from dropnorm.spec import Problem
+from dropnorm.spec.dataset import names_size
 from dropnorm_service.datasets.errors import (
     DatasetAlreadyExists,
     DatasetInUse,
     DatasetNotFound,
     PathNotAllowed,
     UploadInProgress,
+    UploadStalled,
     UploadTooLarge,
 )
 from dropnorm_service.datasets.files import DatasetFiles
 from dropnorm_service.datasets.filtering import FIELDS, matches
+from dropnorm_service.datasets.holds import Holds
 from dropnorm_service.datasets.limits import Limits
 from dropnorm_service.durable import sha256_of
 from dropnorm_service.jobs import paging
-from dropnorm_service.jobs.errors import Collector, InvalidListRequest, InvalidRequest
+from dropnorm_service.jobs.errors import InvalidListRequest, InvalidRequest
 from dropnorm_service.jobs.filtering import parse_filter
 
 _ID = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_HEADER = "header"  # where an upload's own fields stand in its requests
+_PAGE_NAMES = 2 * 2**20  # bytes of names that end a page: gRPC's clients take 4 MiB by default
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -69,6 +74,7 @@ class DatasetService:
         limits: what is allowed.
         import_dirs: folders of this machine that files may be imported from.
         retention: seconds that an upload which broke off is kept.
+        idle_timeout: seconds that an upload may send nothing.
     """
 
     def __init__(
@@ -81,6 +87,7 @@ class DatasetService:
         limits: Limits,
         import_dirs: Sequence[Path] = (),
         retention: float = 86_400.0,
+        idle_timeout: float = 60.0,
     ) -> None:
         self._files = DatasetFiles(folder)
         self._files.sweep()
@@ -89,9 +96,18 @@ class DatasetService:
         self._on_change = on_change
         self._limits = limits
         self._retention = retention
+        self._idle_timeout = idle_timeout
         self._import_dirs = tuple(each.resolve() for each in import_dirs)
         self._busy: dict[str, int] = {}  # sizes of the files that calls work on, by their SHA-256
         self._turn = asyncio.Lock()  # names and files change one after the other
+        self._holds = Holds()
+
+    def held(self, dataset_id: str) -> AbstractAsyncContextManager[None]:
+        """Within it no data set of this name is deleted; who deletes one waits, and then asks `jobs_using`.
+
+        A name that no uploaded data set has costs nothing and is never waited for.
+        """
+        return self._holds.held(dataset_id)
 
     async def upload(self, header: Header, chunks: AsyncIterator[bytes]) -> Dataset:
         """Receive a file, or the rest of one, look into it and give it its name.
@@ -103,6 +119,7 @@ class DatasetService:
             DatasetAlreadyExists: the name belongs to another file.
             UploadTooLarge: there is no room for it.
             UploadInProgress: another call sends the same file.
+            UploadStalled: nothing more has come for a while.
         """
         _check(header)
         self._check_size(header.size_bytes)
@@ -111,7 +128,8 @@ class DatasetService:
         with self._sole(header.sha256, header.size_bytes), _no_room_is_told():
             if self._files.file(header.sha256) is None:
                 await self._receive(header, chunks)
-            return await self._publish(header.dataset_id, header.sha256)
+                await self._adopt(header.sha256, _HEADER)
+            return await self._publish(header.dataset_id, header.sha256, _HEADER)
 
     def received(self, sha256: str) -> int:
         """Bytes of a file that need not be sent again.
@@ -119,7 +137,8 @@ class DatasetService:
         Raises:
             InvalidRequest: that is no SHA-256.
         """
-        _check_sha256(sha256)
+        if wrong := _wrong_sha256(sha256):
+            raise InvalidRequest([wrong])
         return self._files.received(sha256)
 
     async def import_file(self, dataset_id: str, path: str) -> Dataset:
@@ -131,7 +150,8 @@ class DatasetService:
             DatasetAlreadyExists: the name belongs to another file.
             UploadTooLarge: there is no room for it.
         """
-        _check_id(dataset_id)
+        if wrong := _wrong_id(dataset_id):
+            raise InvalidRequest([wrong])
         source = self._allowed(path)
         size = source.stat().st_size
         self._check_size(size)
@@ -141,8 +161,8 @@ class DatasetService:
         with self._sole(sha256, size), _no_room_is_told():
             if self._files.file(sha256) is None:
                 await asyncio.to_thread(shutil.copyfile, source, self._files.partial(sha256))
-                await self._adopt(sha256)
-            return await self._publish(dataset_id, sha256)
+                await self._adopt(sha256, "")
+            return await self._publish(dataset_id, sha256, "")
 
     def get(self, dataset_id: str) -> Dataset:
         """A data set.
@@ -160,6 +180,8 @@ class DatasetService:
     ) -> tuple[Sequence[Dataset], str]:
         """Data sets that pass the filter, by id from behind the token on, and the token of the next page.
 
+        A page ends early where its data sets have very many names of classes and features.
+
         Raises:
             InvalidListRequest: size, token or filter is wrong.
         """
@@ -171,8 +193,14 @@ class DatasetService:
             )
         behind = (each for each in self._files.ids() if each > page_token)
         found = (dataset for each in behind if (dataset := self._files.get(each)) is not None)
-        kept = tuple(islice((each for each in found if matches(tree, each)), size + 1))
-        return kept[:size], kept[size - 1].id if len(kept) > size else ""
+        page: list[Dataset] = []
+        names = 0
+        for each in (each for each in found if matches(tree, each)):
+            names += names_size(each.class_names, each.feature_names)
+            if page and (len(page) == size or names > _PAGE_NAMES):
+                return page, page[-1].id
+            page.append(each)
+        return page, ""
 
     async def delete(self, dataset_id: str) -> None:
         """Delete a data set; its file goes with its last name.
@@ -181,7 +209,7 @@ class DatasetService:
             DatasetNotFound: there is none.
             DatasetInUse: jobs that have not ended use it.
         """
-        async with self._turn:
+        async with self._holds.taken(dataset_id), self._turn:
             dataset = self.get(dataset_id)
             if jobs := await self._jobs_using(dataset_id):
                 raise DatasetInUse(dataset_id, jobs)
@@ -215,8 +243,8 @@ class DatasetService:
         place, had = header.offset, self._files.received(header.sha256)
         if place > had:
             text = f"{had} bytes of this file are here, and the upload begins behind byte {place}; ask QueryUpload"
-            raise InvalidRequest.of("header.offset", text)
-        async for data in chunks:
+            raise InvalidRequest.of(f"{_HEADER}.offset", text)
+        async for data in self._patiently(chunks):
             if place + len(data) > header.size_bytes:
                 self._files.discard(header.sha256)
                 text = f"more bytes have come than the {header.size_bytes} that were announced"
@@ -226,27 +254,42 @@ class DatasetService:
         if place < header.size_bytes:
             text = f"{place} of {header.size_bytes} bytes have come; send the rest from there"
             raise InvalidRequest.of("chunk", text)
-        await self._adopt(header.sha256)
 
-    async def _adopt(self, sha256: str) -> None:
+    async def _patiently(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """The chunks, as long as they come."""
+        while True:
+            try:
+                async with asyncio.timeout(self._idle_timeout):
+                    data = await anext(chunks, None)
+            except TimeoutError:
+                raise UploadStalled(
+                    f"Nothing has come for {self._idle_timeout:g} seconds; what came before is kept, send the rest."
+                ) from None
+            if data is None:
+                return
+            yield data
+
+    async def _adopt(self, sha256: str, within: str) -> None:
+        """Make the file that has come one of the stored files, if it is the one that was announced `within`."""
         path = self._files.partial(sha256)
         found = await asyncio.to_thread(sha256_of, path)
         if found != sha256:
             self._files.discard(sha256)
             text = f"the bytes that came have the SHA-256 {found}; they were damaged on the way, send them again"
-            raise InvalidRequest.of("header.sha256", text)
+            raise InvalidRequest([Problem("sha256", text).below(within)])
         await asyncio.to_thread(self._files.adopt, path, sha256)
 
-    async def _publish(self, dataset_id: str, sha256: str) -> Dataset:
-        """Look into a stored file and give it a name; a file that is no data set goes."""
+    async def _publish(self, dataset_id: str, sha256: str, within: str) -> Dataset:
+        """Look into a stored file and give it the name that stands `within`; a file that is no data set goes."""
         path = self._files.file(sha256)
         assert path is not None  # adopted a moment ago, and nobody else may drop it
         try:
             inspected = await self._inspector.inspect(dataset_id, path)
-        except InvalidRequest:
+        except InvalidRequest as error:
             async with self._turn:
                 await asyncio.to_thread(self._files.drop_unnamed, sha256)
-            raise
+            problems = [each.below(within) if each.field else each for each in error.problems]
+            raise InvalidRequest(problems) from error
         dataset = inspected.model_copy(update={"sha256": sha256})
         async with self._turn:
             known = self._files.get(dataset_id)
@@ -301,24 +344,23 @@ def _no_room_is_told() -> Iterator[None]:
 
 
 def _check(header: Header) -> None:
-    wrong = Collector()
-    with wrong:
-        _check_id(header.dataset_id)
-    with wrong:
-        _check_sha256(header.sha256)
-    with wrong:
-        if header.size_bytes < 1 or not 0 <= header.offset <= header.size_bytes:
-            text = "give the size of the whole file, and an offset from 0 to that"
-            raise InvalidRequest.of("size_bytes", text)
-    wrong.settle()
+    wrong = [_wrong_id(header.dataset_id), _wrong_sha256(header.sha256)]
+    if header.size_bytes < 1:
+        wrong.append(Problem("size_bytes", "give the size of the whole file"))
+    elif not 0 <= header.offset <= header.size_bytes:
+        wrong.append(Problem("offset", f"give 0 to size_bytes, which is {header.size_bytes}"))
+    if problems := [each.below(_HEADER) for each in wrong if each is not None]:
+        raise InvalidRequest(problems)
 
 
-def _check_id(dataset_id: str) -> None:
-    if not _ID.fullmatch(dataset_id):
-        text = "give small letters, digits, _ and -, at most 63, the first a letter"
-        raise InvalidRequest.of("dataset_id", text)
+def _wrong_id(dataset_id: str) -> Problem | None:
+    if _ID.fullmatch(dataset_id):
+        return None
+    text = "give small letters, digits, _ and -, at most 63, the first a letter"
+    return Problem("dataset_id", text)
 
 
-def _check_sha256(sha256: str) -> None:
-    if not _SHA256.fullmatch(sha256):
-        raise InvalidRequest.of("sha256", "give 64 hexadecimal digits, small letters")
+def _wrong_sha256(sha256: str) -> Problem | None:
+    if _SHA256.fullmatch(sha256):
+        return None
+    return Problem("sha256", "give 64 hexadecimal digits, small letters")

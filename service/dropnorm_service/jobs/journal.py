@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Any, NamedTuple, TypeVar
 
@@ -73,13 +74,28 @@ class Journal:
         if self._changing:
             await asyncio.wait(self._changing)
 
-    async def create(self, job: TrainingJob, request: RequestRecord | None = None) -> TrainingJob:
+    async def create(
+        self,
+        job: TrainingJob,
+        request: RequestRecord | None = None,
+        within: AbstractAsyncContextManager[Any] | None = None,
+    ) -> TrainingJob:
         """Write a new job with its first event.
+
+        Args:
+            job: as it will be written.
+            request: remembered with it.
+            within: entered before, and left when the job is on disk or refused, also when the caller is cancelled.
 
         Raises:
             RequestAccepted, JobAlreadyExists: as in `JobStore.commit`.
         """
-        return await self._to_the_end(self._create(job, request))
+
+        async def create() -> TrainingJob:
+            async with within or contextlib.nullcontext():
+                return await self._create(job, request)
+
+        return await self._to_the_end(create())
 
     async def get(self, job_id: str) -> TrainingJob:
         """The job as it is now.

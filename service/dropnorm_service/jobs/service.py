@@ -6,6 +6,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -55,6 +56,7 @@ class JobService:
         executor: what runs them.
         planner: what resolves and checks specs.
         folder: where each job gets a folder of its own.
+        data_held: within it the data set of a name stays what it is; jobs that are on disk keep theirs by themselves.
         read_up_to: global position up to which the journals' other readers have come, so that
             deleted jobs are purged only behind it; None: there are no such readers.
         retry: what becomes of lost attempts.
@@ -68,6 +70,9 @@ class JobService:
         planner: Planner,
         *,
         folder: Path,
+        data_held: Callable[[str], AbstractAsyncContextManager[None]] = lambda dataset: (
+            nullcontext()
+        ),
         read_up_to: Callable[[], int | None] = lambda: None,
         retry: RetryPolicy = DEFAULT_POLICY,
         clock: Clock = utc_now,
@@ -75,6 +80,7 @@ class JobService:
         self._store = store
         self._executor = executor
         self._folder = folder
+        self._data_held = data_held
         self._clock = clock
         self._admission = Admission(planner, executor, clock)
         self._journal = Journal(store)
@@ -139,11 +145,14 @@ class JobService:
         """
         if self._stopping:
             raise ShuttingDown
-        job, request = await self._admission.admit(submission, job_id, request_id)
+        request: RequestRecord | None = None
         try:
-            if validate_only:
-                return await self._rehearse(job, request)
-            return await self._journal.create(job, request)
+            async with AsyncExitStack() as held:
+                await held.enter_async_context(self._data_held(submission.spec.data.dataset))
+                job, request = await self._admission.admit(submission, job_id, request_id)
+                if validate_only:
+                    return await self._rehearse(job, request)
+                return await self._journal.create(job, request, within=held.pop_all())
         except RequestAccepted as accepted:
             if request is None or accepted.record.digest != request.digest:
                 raise RequestIdReused(

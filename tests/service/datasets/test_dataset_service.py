@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 import resource
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,6 +24,7 @@ from dropnorm_service.datasets.errors import (
     DatasetNotFound,
     PathNotAllowed,
     UploadInProgress,
+    UploadStalled,
     UploadTooLarge,
 )
 from dropnorm_service.datasets.limits import Limits
@@ -141,11 +144,12 @@ async def test_bytes_that_are_not_as_announced(folder: Folder, data: bytes, chan
 @pytest.mark.parametrize(
     ("values", "field"),
     [
-        ({"dataset_id": "Big"}, "dataset_id"),
-        ({"dataset_id": "../up"}, "dataset_id"),
-        ({"sha256": "abc"}, "sha256"),
-        ({"size_bytes": 0}, "size_bytes"),
-        ({"offset": -1}, "size_bytes"),
+        ({"dataset_id": "Big"}, "header.dataset_id"),
+        ({"dataset_id": "../up"}, "header.dataset_id"),
+        ({"sha256": "abc"}, "header.sha256"),
+        ({"size_bytes": 0}, "header.size_bytes"),
+        ({"offset": -1}, "header.offset"),
+        ({"offset": 10**6}, "header.offset"),
     ],
 )
 async def test_wrong_headers(folder: Folder, data: bytes, values, field):
@@ -156,8 +160,9 @@ async def test_wrong_headers(folder: Folder, data: bytes, values, field):
 
 
 async def test_names_of_built_in_data_sets_are_taken(folder: Folder, data: bytes):
-    with pytest.raises(InvalidRequest, match="built-in"):
+    with pytest.raises(InvalidRequest, match="built-in") as refused:
         await sent(folder, data, "digits")
+    assert [problem.field for problem in refused.value.problems] == ["header.dataset_id"]
     assert files(folder) == []
 
 
@@ -167,7 +172,16 @@ def manifest(**values: object) -> DatasetManifest:
 
 TWO = manifest(class_names=("a", "b"))
 TOKENS = manifest(task="sequence_to_sequence", vocabulary=("a", "b"), target_vocabulary=("c",))
+TEXT = manifest(task="masked_language_modelling", vocabulary=("a", "b"))
 I64 = np.int64
+
+
+def text(*rows: list[int]) -> Bundle:
+    return Bundle(TEXT, {"x": np.array(rows), "y": np.empty((len(rows), 0), I64)})
+
+
+def answered(*rows: list[int]) -> Bundle:
+    return Bundle(TOKENS, {"x": np.full((len(rows), 3), 5), "y": np.array(rows)})
 
 
 @pytest.mark.parametrize(
@@ -178,6 +192,14 @@ I64 = np.int64
         (Bundle(TWO, {"x": X, "y": np.zeros(20, np.float32)}), "classes are int64"),
         (Bundle(TWO, {"x": np.where(X == 7, np.nan, X), "y": Y}), "row 2 of x has a value"),
         (Bundle(TWO, {"x": np.where(X == 7, np.inf, X), "y": Y}), "row 2 of x has a value"),
+        (
+            Bundle(TWO, {"x": np.where(X == 7, np.float32(-2e18), X), "y": Y}),
+            r"row 2 of x has a value beyond 1e\+18",
+        ),
+        (
+            Bundle(manifest(task="regression"), {"x": X, "y": np.where(X == 7, 2e18, X)}),
+            r"row 2 of y has a value beyond 1e\+18",
+        ),
         (Bundle(TWO, {"x": X.astype(I64), "y": Y}), "numbers are float32 or uint8"),
         (Bundle(TWO, {"x": X[:, :, None], "y": Y}), "x has the shape"),
         (Bundle(TWO, {"x": X[:, :0], "y": Y}), "x has the shape"),
@@ -195,6 +217,16 @@ I64 = np.int64
         (
             Bundle(TOKENS, {"x": np.full((2, 3), 5), "y": np.array([[1, 5, 2], [1, 5, 5]])}),
             "row 1 of y must begin with token 1 and hold token 2",
+        ),
+        (answered([1, 5, 2, 0], [1, 0, 5, 2]), "row 1 of y must .* token 0 everywhere behind"),
+        (answered([1, 5, 2, 0], [1, 2, 5, 0]), "row 1 of y must .* token 0 everywhere behind"),
+        (answered([1, 5, 2, 0], [1, 2, 2, 0]), "row 1 of y must .* token 0 everywhere behind"),
+        (text([1, 5, 6], [1, 4, 0]), "row 1 of x has no token but those of padding"),
+        (text([1, 5, 6], [1, 5, 6], [0, 0, 0]), "row 2 of x has no token but those of padding"),
+        (text([1, 3, 3], [1, 3, 2]), "no row of x has a token of the vocabulary"),
+        (
+            Bundle(TOKENS, {"x": np.array([[5, 2], [2, 0]]), "y": np.array([[1, 5, 2]] * 2)}),
+            "row 1 of x has no token but those of padding",
         ),
     ],
 )
@@ -281,6 +313,41 @@ async def test_a_data_set_in_use_stays(folder: Folder, data: bytes):
     assert folder.service.get("mine").samples == 20
 
 
+async def test_who_deletes_waits_for_those_who_rely_on_it_and_they_for_him(
+    folder: Folder, data: bytes
+):
+    await sent(folder, data)
+    await sent(folder, data, "other")
+    async with folder.service.held("mine"):
+        deleting = asyncio.create_task(folder.service.delete("mine"))
+        await asyncio.sleep(0.05)
+        assert folder.service.get("mine").samples == 20
+        arriving = asyncio.create_task(folder.service.held("mine").__aenter__())
+        async with folder.service.held("other"), folder.service.held("digits"):
+            pass
+        folder.jobs["mine"] = ("trainingJobs/a",)
+    with pytest.raises(DatasetInUse):
+        await deleting
+    async with asyncio.timeout(10):
+        await arriving
+
+
+async def test_an_upload_that_sends_nothing_is_broken_off(tmp_path: Path, data: bytes):
+    folder = Folder(tmp_path / "uploads", Limits(total_bytes=2 * len(data)), idle_timeout=0.05)
+
+    async def silent() -> AsyncIterator[bytes]:
+        yield data[:300]
+        await asyncio.Event().wait()
+
+    with pytest.raises(UploadStalled, match="Nothing has come"):
+        await folder.service.upload(header(data), silent())
+    other = file_of(tmp_path / "other", from_arrays(X + 1, Y))
+    assert (await sent(folder, other, "other")).samples == 20  # the room is free again
+    assert folder.service.received(header(data).sha256) == 300
+    rest = chunks(data[300:])
+    assert (await folder.service.upload(header(data, offset=300), rest)).samples == 20
+
+
 async def test_one_upload_of_a_file_at_a_time(folder: Folder, data: bytes):
     async def meanwhile() -> AsyncIterator[bytes]:
         with pytest.raises(UploadInProgress):
@@ -288,6 +355,26 @@ async def test_one_upload_of_a_file_at_a_time(folder: Folder, data: bytes):
         yield data
 
     assert (await folder.service.upload(header(data), meanwhile())).samples == 20
+
+
+async def test_names_without_end_are_refused_and_many_end_a_page(folder: Folder, tmp_path: Path):
+    def named(width: int) -> Bundle:
+        names = tuple(f"{number:0{width}}" for number in range(9000))
+        values: dict[str, Any] = {"x": X, "y": Y, "test_x": X + width, "test_y": Y}
+        return Bundle(
+            DatasetManifest.model_construct(task="classification", class_names=names), values
+        )
+
+    with pytest.raises(InvalidRequest, match=r"class_names: the names .* 1,048,576 are allowed"):
+        await sent(folder, file_of(tmp_path / "endless", named(114)))
+    for name in "abc":
+        await sent(folder, file_of(tmp_path / name, named(100 + ord(name) % 3)), name)
+    pages: list[str] = []
+    token = ""
+    while not pages or token:
+        page, token = folder.service.list(0, token)
+        pages.append("".join(each.id for each in page))
+    assert pages == ["ab", "c"]
 
 
 async def test_pages(folder: Folder, data: bytes):

@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import AsyncGenerator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from dropnorm.results import (
     CheckpointWritten,
@@ -225,12 +225,16 @@ class BenchPlanner:
 class Bench:
     """A service on a real store, with its executor and planner."""
 
-    def __init__(self, store: SqlJobStore, folder: Path, *, cpus: int = 2, gpus: int = 0) -> None:
+    def __init__(
+        self, store: SqlJobStore, folder: Path, *, cpus: int = 2, gpus: int = 0, **more: Any
+    ) -> None:
         self.store = store
         self.folder = folder
         self.executor = BenchExecutor(cpus, gpus)
         self.planner = BenchPlanner()
-        self.service = JobService(store, self.executor, self.planner, folder=folder, retry=PROMPT)
+        self.service = JobService(
+            store, self.executor, self.planner, folder=folder, retry=PROMPT, **more
+        )
 
     async def create(self, spec: TrainingSpec = SPEC, priority: int = 0) -> TrainingJob:
         return await self.service.create(Submission(spec=spec, priority=priority))

@@ -3,12 +3,14 @@
 import asyncio
 import socket
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 from tests.service.jobs.bench import GPU_SPEC, SPEC, Bench
 
 from dropnorm.results import Event, State, Tracked
 from dropnorm.spec import InvalidSpecError, Problem, Submission
+from dropnorm_service.datasets.holds import Holds
 from dropnorm_service.jobs.errors import (
     CannotFit,
     InvalidListRequest,
@@ -20,7 +22,8 @@ from dropnorm_service.jobs.errors import (
     ShuttingDown,
     WrongState,
 )
-from dropnorm_service.jobs.ports import JobQuery
+from dropnorm_service.jobs.ports import Change, JobQuery
+from dropnorm_service.store import SqlJobStore
 
 SUBMISSION = Submission(
     display_name="First try", experiment="digits", labels={"team": "vision"}, priority=3, spec=SPEC
@@ -50,6 +53,32 @@ async def test_malformed_ids_are_all_named(bench: Bench):
         "training_job_id",
         "request_id",
     ]
+
+
+async def test_its_data_is_held_until_a_job_is_on_disk(store: SqlJobStore, tmp_path: Path):
+    holds = Holds()
+    bench = Bench(store, tmp_path / "jobs", data_held=holds.held)
+    at_the_store, go_on = asyncio.Event(), asyncio.Event()
+    commit = store.commit
+
+    async def slow_commit(change: Change) -> None:
+        at_the_store.set()
+        await go_on.wait()
+        await commit(change)
+
+    store.commit = slow_commit  # type: ignore[method-assign]
+    creating = asyncio.create_task(bench.service.create(SUBMISSION, job_id="first"))
+    await at_the_store.wait()
+    taking = asyncio.create_task(holds.taken("digits").__aenter__())
+    creating.cancel()  # the caller has gone; the job is written all the same
+    await asyncio.wait([creating, taking], timeout=0.1)
+    assert creating.cancelled()
+    assert not taking.done()
+    go_on.set()
+    async with asyncio.timeout(10):
+        await taking
+    assert (await store.get("first")) is not None
+    await bench.service.stop(grace=0.0)
 
 
 async def test_an_id_is_taken_once(bench: Bench):
