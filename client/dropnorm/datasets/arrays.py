@@ -6,12 +6,16 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from dropnorm.datasets.bundle import Bundle, manifest_of
-from dropnorm.datasets.errors import InvalidData, needs
+from dropnorm.datasets.classes import Classes
+from dropnorm.datasets.errors import InvalidData, InvalidRow
+from dropnorm.datasets.values import array_of, as_float32, numpy_for
 
 if TYPE_CHECKING:
     from dropnorm.datasets.bundle import Array
 
 Task = Literal["classification", "regression"]
+
+_CHANNELS = (1, 3, 4)
 
 
 def from_arrays(
@@ -22,64 +26,101 @@ def from_arrays(
     task: Task | None = None,
     class_names: Sequence[str] | None = None,
     feature_names: Sequence[str] = (),
+    called: tuple[str, str] = ("y", "test y"),
 ) -> Bundle:
     """A data set of samples `x` and targets `y`.
 
     `x` is `[samples, features]`, images `[samples, height, width]` or `[samples, channels, height, width]`; bytes stay
-    bytes, other numbers become float32. `y` of whole numbers, truth values or text are classes, in the order of their
-    values; of other numbers regression targets, `[samples]` or `[samples, targets]`.
+    bytes, other numbers become float32, and a whole number that float32 does not hold exactly is refused. `y` of whole
+    numbers, truth values or text are classes, in the order of their values; of other numbers regression targets,
+    `[samples]` or `[samples, targets]`, as are several columns of whole numbers. Of pandas' categories the classes are
+    those that are declared, used or not, in their order.
 
     Args:
         x: samples.
-        y: targets.
-        test: samples and targets of a test split of its own.
+        y: targets; a pandas series or frame too.
+        test: samples and targets of a test split of its own, of the same classes.
         task: overrides what the type of `y` says.
-        class_names: names of the classes 0, 1, ... where `y` is their numbers.
+        class_names: names of the classes: in their order where `y` is numbers 0, 1, ..., and those that are the labels
+            where it is text.
         feature_names: names of the features.
+        called: what sentences call the targets and those of the test split.
 
     Raises:
         InvalidData: a value is missing, infinite or of no use; its row and column are named.
         ImportError: numpy is not installed.
     """
-    numpy = _numpy()
-    inputs, targets = _inputs("X", x), _array("y", y)
+    inputs = _inputs("X", x)
+    targets, declared = _labels(called[0], y, task)
     if task is None:
-        task = _task(targets, class_names)
+        task = "classification" if declared else _task(called[0], targets, class_names)
     arrays: dict[str, Array] = {"x": inputs}
-    tests = None if test is None else (_inputs("test X", test[0]), _array("test y", test[1]))
-    if tests and (tests[0].shape[1:], tests[0].dtype) != (inputs.shape[1:], inputs.dtype):
-        raise InvalidData(
-            f"A sample of X is {_told(inputs)}, and of test X {_told(tests[0])}; give both the same."
-        )
+    tests = None
+    if test is not None:
+        tests = _inputs("test X", test[0]), _labels(called[1], test[1], task)[0]
+        if (tests[0].shape[1:], tests[0].dtype) != (inputs.shape[1:], inputs.dtype):
+            raise InvalidData(
+                f"A sample of X is {_told(inputs)}, and of test X {_told(tests[0])}; give both the same."
+            )
+    names: tuple[str, ...] = ()
     if task == "classification":
-        names, arrays["y"] = _classes(targets, class_names)
+        if class_names is not None:
+            classes = Classes.named(targets, class_names)
+        else:
+            classes = declared or Classes.found_in(called[0], targets)
+        names, arrays["y"] = classes.names, classes.numbers(called[0], targets)
         if tests:
-            arrays |= {"test_x": tests[0], "test_y": _numbered("test y", tests[1], targets, names)}
+            arrays |= {"test_x": tests[0], "test_y": classes.numbers(called[1], tests[1])}
     else:
         if class_names is not None:
             raise InvalidData("class_names are for classification, and this is regression.")
-        names, arrays["y"] = (), _targets("y", targets)
+        arrays["y"] = _numbers(called[0], targets)
         if tests:
-            arrays |= {"test_x": tests[0], "test_y": _targets("test y", tests[1])}
+            arrays |= {"test_x": tests[0], "test_y": _numbers(called[1], tests[1])}
             if arrays["test_y"].shape[1] != arrays["y"].shape[1]:
-                raise InvalidData("y and test y have not as many targets; give both the same.")
+                raise InvalidData(
+                    f"{called[0]} and {called[1]} have not as many targets; give both the same."
+                )
     manifest = manifest_of(task=task, class_names=names, feature_names=tuple(feature_names))
-    return Bundle(manifest, {name: numpy.ascontiguousarray(each) for name, each in arrays.items()})
+    contiguous = numpy_for("uploading data").ascontiguousarray
+    return Bundle(manifest, {name: contiguous(each) for name, each in arrays.items()})
 
 
-def _task(targets: Array, class_names: Sequence[str] | None) -> Task:
+def _labels(name: str, values: Any, task: Task | None) -> tuple[Array, Classes | None]:
+    """Targets as an array, and the classes that pandas has declared for them."""
+    if values is None:
+        raise InvalidData(
+            f"{name} is absent; give a class or numbers for each sample: samples without targets cannot be uploaded."
+        )
+    if hasattr(values, "isna"):
+        from dropnorm.datasets.columns import labels_of
+
+        return labels_of(name, values, task)
+    return array_of(name, values), None
+
+
+def _task(name: str, targets: Array, class_names: Sequence[str] | None) -> Task:
     """What the type of the targets says.
 
     Raises:
         InvalidData: it says nothing: whole numbers, as good as each another one, may be either.
     """
+    import numpy
+
     if targets.dtype.kind == "f":
         return "regression"
+    if targets.dtype.kind in "biu" and targets.ndim == 2 and targets.shape[1] > 1:
+        if numpy.isin(targets, (0, 1)).all():
+            raise InvalidData(
+                f"{name} has {targets.shape[1]} columns of 0 and 1; give one class per sample (their argmax), or say "
+                "task='regression'."
+            )
+        return "regression"
     if targets.dtype.kind in "iu" and class_names is None:
-        different = len(_numpy().unique(targets))
+        different = len(numpy.unique(targets))
         if different > max(50, targets.size // 10):
             raise InvalidData(
-                f"y has {different:,} different whole numbers in {len(targets):,} rows; say task='regression', or "
+                f"{name} has {different:,} different whole numbers in {len(targets):,} rows; say task='regression', or "
                 "task='classification' if each is a class."
             )
     return "classification"
@@ -89,26 +130,15 @@ def _told(array: Array) -> str:
     return f"{array.dtype} {list(array.shape[1:])}"
 
 
-def _array(name: str, values: Any) -> Array:
-    """Anything as a numpy array of numbers or text."""
-    numpy = _numpy()
-    if hasattr(values, "detach"):  # a torch tensor, wherever it is
-        values = values.detach().cpu().numpy()
-    try:
-        array: Array = numpy.asarray(values)
-    except ValueError as error:
-        raise InvalidData(f"{name} is no array: {error}") from error
-    if array.dtype.kind == "O" and all(isinstance(each, str) for each in array.ravel()):
-        return array.astype(str)
-    if array.dtype.kind not in "biufUS":
-        raise InvalidData(f"{name} has the type {array.dtype}; give numbers, or text for classes.")
-    return array
-
-
 def _inputs(name: str, values: Any) -> Array:
-    array = _array(name, values)
+    array = array_of(name, values)
     if array.dtype.kind not in "biuf":
         raise InvalidData(f"{name} is text; give numbers, or a pandas frame for categories.")
+    if array.ndim == 4 and array.shape[3] in _CHANNELS and array.shape[1] not in _CHANNELS:
+        raise InvalidData(
+            f"{name} has the shape {array.shape}, channels last as it seems; give [samples, channels, height, width]: "
+            "numpy.moveaxis(X, 3, 1)."
+        )
     if array.ndim in (1, 3):
         array = array[:, None]
     if array.ndim not in (2, 4) or 0 in array.shape:
@@ -120,70 +150,25 @@ def _inputs(name: str, values: Any) -> Array:
 
 
 def _floats(name: str, array: Array) -> Array:
-    numpy = _numpy()
-    with numpy.errstate(over="ignore"):
-        floats: Array = array.astype(numpy.float32)
-    wrong = ~numpy.isfinite(floats)
-    if array.dtype.kind in "iu":
-        wrong |= floats.astype(numpy.float64) != array.astype(numpy.float64)
+    import numpy
+
+    floats: Array
+    floats, wrong = as_float32(array)
     if wrong.any():
         row, *place = (int(each) for each in numpy.argwhere(wrong)[0])
-        value = array[(row, *place)]
-        raise InvalidData(
-            f"{name}, row {row}, column {', '.join(map(str, place)) or 0} is {value}; give finite numbers that float32 "
-            "holds, or a pandas frame to have missing values filled."
+        raise InvalidRow(
+            f"{name}, ",
+            row,
+            f", column {', '.join(map(str, place)) or 0} is {array[(row, *place)]}; give finite numbers that float32 "
+            "holds, or a pandas frame to have missing values filled.",
         )
     return floats
 
 
-def _targets(name: str, array: Array) -> Array:
+def _numbers(name: str, array: Array) -> Array:
+    """Regression targets: float32 `[samples, targets]`."""
     if array.dtype.kind not in "biuf" or array.ndim not in (1, 2):
         raise InvalidData(
             f"{name} has type {array.dtype} and shape {array.shape}; targets are numbers, one row each."
         )
     return _floats(name, array.reshape(len(array), -1))
-
-
-def _classes(array: Array, names: Sequence[str] | None) -> tuple[tuple[str, ...], Array]:
-    numpy = _numpy()
-    if array.ndim == 2 and array.shape[1] == 1:
-        array = array[:, 0]
-    if array.ndim != 1:
-        raise InvalidData(f"y has the shape {array.shape}; give one class per sample.")
-    if array.dtype.kind == "f":
-        whole = numpy.isfinite(array) & (array == numpy.round(array))
-        if not whole.all():
-            row = int(numpy.argmin(whole))
-            raise InvalidData(
-                f"y, row {row} is {array[row]}, which is no class; say task='regression'."
-            )
-        array = array.astype(numpy.int64)
-    if names is None:
-        found, numbers = numpy.unique(array, return_inverse=True)
-        return tuple(str(each) for each in found.tolist()), numbers.reshape(-1).astype(numpy.int64)
-    given = tuple(map(str, names))
-    return given, _numbered("y", array, array, given)
-
-
-def _numbered(name: str, array: Array, reference: Array, names: tuple[str, ...]) -> Array:
-    """Classes as numbers: as they are where they were numbered already, else by the values of the reference."""
-    numpy = _numpy()
-    array = array.reshape(-1)
-    found = numpy.unique(reference)
-    by_value = tuple(str(each) for each in found.tolist()) == names
-    numbers = numpy.searchsorted(found, array) if by_value else array
-    known = numpy.isin(array, found) if by_value else numpy.isin(array, numpy.arange(len(names)))
-    if not known.all():
-        row = int(numpy.argmin(known))
-        raise InvalidData(
-            f"{name}, row {row} is class {array[row]}, which is none of {len(names)}."
-        )
-    return numbers.astype(numpy.int64)
-
-
-def _numpy() -> Any:
-    try:
-        import numpy
-    except ImportError as error:
-        raise needs("numpy", "uploading data") from error
-    return numpy

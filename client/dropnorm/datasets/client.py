@@ -44,11 +44,13 @@ class Datasets:
         Args:
             name: its id: small letters, digits, `_` and `-`, the first a letter.
             x: samples: a numpy array, a torch tensor, lists, or a pandas frame; see `dropnorm.datasets`.
-            y: targets; absent: a column of the frame, which `target` names.
-            target: name of that column.
-            test: samples and targets of a test split of its own; absent: each job splits it off.
+            y: targets, a series or a frame too; absent: a column of the frame, which `target` names.
+            target: name of that column, by default the last one; not beside `y`.
+            test: samples and targets of a test split of its own, of the same classes; absent: each job splits one off
+                for itself.
             task: `classification` or `regression`, where the type of the targets does not say it.
-            class_names: names of the classes 0, 1, ...
+            class_names: names of the classes: in their order where the targets are numbers 0, 1, ..., and those that are
+                the targets where these are text.
             timeout: seconds the whole upload may take; absent: no limit.
 
         Raises:
