@@ -1,4 +1,4 @@
-"""From arrays, tables, images and texts to the one file that is uploaded."""
+"""From npz, IDX and texts to the one file that is uploaded."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import gzip
 import io
 import json
 import struct
+import subprocess
+import sys
 import zipfile
 from contextlib import suppress
 from pathlib import Path
@@ -14,19 +16,22 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from PIL import Image
 from safetensors.numpy import load_file
+from typer.testing import CliRunner
 
-from dropnorm.datasets import InvalidData, _requests, arrays, files, write_bundle
+from dropnorm.cli.datasets import app
+from dropnorm.datasets import InvalidData, limits, write_bundle
 from dropnorm.datasets.arrays import from_arrays
-from dropnorm.datasets.files import from_files, read_idx
-from dropnorm.datasets.tables import from_frame
+from dropnorm.datasets.files import from_files
+from dropnorm.datasets.idx import is_idx, read_idx
 
 X = np.arange(12.0).reshape(6, 2)
 Y = np.array(["b", "a", "b", "a", "b", "c"])
+FRAME = pd.DataFrame(
+    {"age": [30.0, None, 50], "city": ["Rome", None, "Oslo"], "label": ["x", "y", "x"]}
+)
 
 
 class TestTheFile:
@@ -46,253 +51,6 @@ class TestTheFile:
     def test_is_the_same_whenever_it_is_written(self, tmp_path: Path) -> None:
         sums = {write_bundle(from_arrays(X, Y), tmp_path / str(n)) for n in range(2)}
         assert len(sums) == 1
-
-
-class TestArrays:
-    @pytest.mark.parametrize(
-        ("x", "shape", "kind"),
-        [
-            (X, (6, 2), "float32"),
-            (X.tolist(), (6, 2), "float32"),
-            (torch.tensor(X, requires_grad=True), (6, 2), "float32"),
-            (X[:, 0], (6, 1), "float32"),
-            (X.astype(np.int32), (6, 2), "float32"),
-            (X > 3, (6, 2), "float32"),
-            (np.zeros((6, 4, 5), np.uint8), (6, 1, 4, 5), "uint8"),
-            (np.zeros((6, 3, 4, 5)), (6, 3, 4, 5), "float32"),
-            (np.asfortranarray(X), (6, 2), "float32"),
-        ],
-    )
-    def test_samples(self, x: Any, shape: tuple[int, ...], kind: str) -> None:
-        found = from_arrays(x, Y).arrays["x"]
-        assert (found.shape, found.dtype.name) == (shape, kind)
-        assert found.flags.c_contiguous
-
-    @pytest.mark.parametrize(
-        ("y", "task", "names", "values"),
-        [
-            (Y, "classification", ("a", "b", "c"), [1, 0, 1, 0, 1, 2]),
-            ([7, 5, 7, 5, 7, 9], "classification", ("5", "7", "9"), [1, 0, 1, 0, 1, 2]),
-            (np.array([True, False] * 3), "classification", ("False", "True"), [1, 0] * 3),
-            (X[:, :1], "regression", (), [[0], [2], [4], [6], [8], [10]]),
-            (X[:, 0], "regression", (), [[0], [2], [4], [6], [8], [10]]),
-        ],
-    )
-    def test_targets(self, y: Any, task: str, names: tuple[str, ...], values: Any) -> None:
-        bundle = from_arrays(X, y)
-        assert (bundle.manifest.task, bundle.manifest.class_names) == (task, names)
-        assert bundle.arrays["y"].tolist() == values
-
-    def test_classes_by_number_with_names(self) -> None:
-        bundle = from_arrays(X, [0, 1, 0, 1, 0, 0], class_names=("no", "yes", "never"))
-        assert bundle.manifest.class_names == ("no", "yes", "never")
-        assert bundle.arrays["y"].tolist() == [0, 1, 0, 1, 0, 0]
-
-    def test_a_test_split_has_the_same_classes(self) -> None:
-        bundle = from_arrays(X, Y, test=(X[:2], ["c", "a"]))
-        assert bundle.arrays["test_y"].tolist() == [2, 0]
-        with pytest.raises(InvalidData, match="test y, row 1 is class z"):
-            from_arrays(X, Y, test=(X[:2], ["c", "z"]))
-
-    @pytest.mark.parametrize(
-        ("x", "y", "message"),
-        [
-            (np.where(X == 5, np.nan, X), Y, "X, row 2, column 1 is nan"),
-            (np.where(X == 5, np.inf, X), Y, "X, row 2, column 1 is inf"),
-            (X + 1e39, Y, "X, row 0, column 0"),
-            (np.full((6, 2), 2**24 + 1), Y, "X, row 0, column 0"),
-            (X[:5], Y, "X has 5 rows and y has 6"),
-            (X[:0], Y[:0], "shape"),
-            (X[None, None, None], Y, "shape"),
-            (np.array([["a"]] * 6), Y, "X is text"),
-            (np.array([object()] * 6), Y, "give numbers"),
-            (X + 1j, Y, "give numbers"),
-            ([[1, 2], [3]], Y, "X is no array"),
-            (X, np.arange(6) // 2 * 1.5 + np.nan, "y, row 0"),
-            (X, ["", "b", "", "b", "b", "b"], r"class_names\[0\]"),
-            (X, ["a" * 201, "b", "b", "b", "b", "b"], r"class_names\[0\]"),
-        ],
-    )
-    def test_what_is_wrong_is_named(self, x: Any, y: Any, message: str) -> None:
-        with pytest.raises(InvalidData, match=message):
-            from_arrays(x, y)
-
-    @pytest.mark.parametrize(
-        ("y", "test", "message"),
-        [
-            (Y, (X[:, :1], Y), r"A sample of X is float32 \[2\], and of test X float32 \[1\]"),
-            (Y, (X.astype(np.uint8), Y), r"of test X uint8 \[2\]"),
-            (X, (X, X[:, :1]), "not as many targets"),
-        ],
-    )
-    def test_a_test_split_is_like_the_rest(self, y: Any, test: Any, message: str) -> None:
-        with pytest.raises(InvalidData, match=message):
-            from_arrays(X, y, test=test)
-
-    def test_whole_numbers_that_are_hardly_classes(self) -> None:
-        x, prices = np.zeros((100, 1)), np.arange(100) % 60
-        with pytest.raises(InvalidData, match=r"60 different whole numbers.*task='regression'"):
-            from_arrays(x, prices)
-        assert from_arrays(x, prices, task="regression").manifest.task == "regression"
-        assert len(from_arrays(x, prices, task="classification").manifest.class_names) == 60
-
-    def test_class_names_are_text_in_classification(self) -> None:
-        numbers = [0, 1, 0, 1, 0, 0]
-        assert from_arrays(X, numbers, class_names=(7, 8)).manifest.class_names == ("7", "8")  # type: ignore[arg-type]
-        with pytest.raises(InvalidData, match="stands there twice"):
-            from_arrays(X, numbers, class_names=("a", "a"))
-        with pytest.raises(InvalidData, match="this is regression"):
-            from_arrays(X, X, class_names=("a", "b"))
-
-    def test_numbers_that_are_no_classes(self) -> None:
-        with pytest.raises(InvalidData, match=r"y, row 1 is 0\.5"):
-            from_arrays(X, [0, 0.5, 1, 0, 1, 0.0], task="classification")
-
-    def test_classes_beyond_their_names(self) -> None:
-        with pytest.raises(InvalidData, match="y, row 5 is class 2, which is none of 2"):
-            from_arrays(X, [0, 1, 0, 1, 0, 2], class_names=("no", "yes"))
-
-
-class TestTables:
-    FRAME = pd.DataFrame(
-        {
-            "age": [30.0, None, 50, 40],
-            "member": [True, False, True, True],
-            "city": ["Rome", None, "Oslo", "Rome"],
-            "count": [1, 2, 3, 4],
-            "label": ["x", "y", "x", "y"],
-        }
-    )
-
-    def test_columns_become_features_by_the_stated_rules(self) -> None:
-        bundle = from_frame(self.FRAME, target="label")
-        expected = {
-            "age": [30, 40, 50, 40],  # the median of what is there
-            "age is missing": [0, 1, 0, 0],
-            "member": [1, 0, 1, 1],
-            "city=Oslo": [0, 0, 1, 0],
-            "city=Rome": [1, 0, 0, 1],
-            "count": [1, 2, 3, 4],
-        }
-        assert list(bundle.manifest.feature_names) == list(expected)
-        assert bundle.arrays["x"].T.tolist() == list(expected.values())
-        assert bundle.manifest.class_names == ("x", "y")
-
-    def test_the_last_column_is_the_target_unless_said(self) -> None:
-        assert from_frame(self.FRAME).manifest.class_names == ("x", "y")
-        assert from_frame(self.FRAME.dropna(), target="age").manifest.task == "regression"
-
-    @pytest.mark.parametrize(
-        ("column", "message"),
-        [
-            ([None] * 4, "has no value at all"),
-            ([np.inf, 1, 2, 3], "row 0 is infinite"),
-            (pd.date_range("2020-01-01", periods=4), "holds times"),
-        ],
-    )
-    def test_columns_of_no_use(self, column: Any, message: str) -> None:
-        frame = pd.DataFrame({"odd": column, "label": [0, 1, 0, 1]})
-        with pytest.raises(InvalidData, match=f"'odd'.*{message}"):
-            from_frame(frame)
-
-    def test_too_many_categories(self) -> None:
-        frame = pd.DataFrame(
-            {"key": [f"k{n}" for n in range(1001)], "label": [0, 1, 0] * 333 + [1, 1]}
-        )
-        with pytest.raises(InvalidData, match=r"'key' has 1,001 categories"):
-            from_frame(frame)
-
-    def test_missing_targets_and_columns(self) -> None:
-        with pytest.raises(InvalidData, match="target is missing in row 1"):
-            from_frame(self.FRAME, target="age")
-        with pytest.raises(InvalidData, match="no column 'price'"):
-            from_frame(self.FRAME, target="price")
-
-    def test_a_test_table_is_encoded_as_the_table_was(self) -> None:
-        test = pd.DataFrame(
-            {
-                "age": [None, 20],
-                "member": [False, None],  # missing here, and never there: no feature says so
-                "city": ["Paris", "Oslo"],  # Paris was never there
-                "count": [9, 8],
-                "label": ["y", "x"],
-            }
-        ).astype({"member": "boolean"})
-        bundle = from_frame(self.FRAME, target="label", test=(test, None))
-        names = bundle.manifest.feature_names
-        found = dict(zip(names, bundle.arrays["test_x"].T.tolist(), strict=True))
-        assert found == {
-            "age": [40, 20],
-            "age is missing": [1, 0],
-            "member": [0, 1],
-            "city=Oslo": [0, 1],
-            "city=Rome": [0, 0],
-            "count": [9, 8],
-        }
-        assert bundle.arrays["test_y"].tolist() == [1, 0]
-
-    @pytest.mark.parametrize(
-        ("change", "message"),
-        [
-            (lambda table: table.drop(columns="city"), "'city' is in one of"),
-            (lambda table: table.assign(more=1), "'more' is in one of"),
-            (lambda table: table.assign(age="old"), "'age' is of numbers"),
-            (lambda table: table[:0], "The test table is empty"),
-            (lambda table: table.to_numpy(), "no pandas frame"),
-        ],
-    )
-    def test_a_test_table_of_another_form(self, change: Any, message: str) -> None:
-        with pytest.raises(InvalidData, match=message):
-            from_frame(self.FRAME, target="label", test=(change(self.FRAME), None))
-
-    @pytest.mark.parametrize("names", [["a", "a", "y"], ["a", "y", "y"]])
-    def test_two_columns_of_one_name(self, names: list[str]) -> None:
-        with pytest.raises(InvalidData, match="two columns"):
-            from_frame(pd.DataFrame([[1, 2, 0], [3, 4, 1]], columns=names), target="y")
-
-    def test_a_slip_in_a_column_of_numbers_is_found(self, tmp_path: Path) -> None:
-        path = tmp_path / "table.csv"
-        rows = [f"{n}x,0" if n == 1500 else f"{n},1" for n in range(2000)]
-        path.write_text("\n".join(["amount,label", *rows]))
-        with pytest.raises(
-            InvalidData, match=r"'amount' has 2,000 categories.*row 1500 is '1500x'"
-        ):
-            from_files([path])
-
-    def test_a_small_file_of_a_huge_table(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        path = tmp_path / "table.parquet"
-        pd.DataFrame({"a": np.zeros(10_000), "b": 0}).to_parquet(path)
-        assert path.stat().st_size < 5_000
-        monkeypatch.setattr("dropnorm.datasets.tables.MAX_VALUES", 19_999)
-        with pytest.raises(InvalidData, match="10,000 rows of 2 columns"):
-            from_files([path])
-
-    @pytest.mark.parametrize("suffix", ["csv", "parquet"])
-    def test_files(self, tmp_path: Path, suffix: str) -> None:
-        path = tmp_path / f"table.{suffix}"
-        if suffix == "csv":
-            self.FRAME.to_csv(path, index=False)
-        else:
-            self.FRAME.to_parquet(path)
-        bundle = from_files([path])
-        assert bundle.arrays["x"].shape == (4, 6)
-
-    @pytest.mark.parametrize(
-        ("name", "content", "message"),
-        [
-            ("a.csv", b"a,b\n1,2\n1,2,3\n", "line 3"),
-            ("a.csv", b"a,b\n1,2,3\n", "no table"),
-            ("a.csv", b"", "no table"),
-            ("a.csv", b"a,b\n\xff,1\n", "not UTF-8 at byte"),
-            ("a.parquet", b"PAR1", "no Parquet file"),
-        ],
-    )
-    def test_broken_files(self, tmp_path: Path, name: str, content: bytes, message: str) -> None:
-        (tmp_path / name).write_bytes(content)
-        with pytest.raises(InvalidData, match=message):
-            from_files([tmp_path / name])
 
 
 def idx(values: Any) -> bytes:
@@ -322,7 +80,8 @@ class TestFiles:
         path = tmp_path / "data.npz"
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
             archive.writestr("X.npy", b"\0" * 10_000_000)
-        monkeypatch.setattr(files, "MAX_BYTES", 1_000_000)
+            archive.writestr("y.npy", b"")
+        monkeypatch.setattr(limits, "MAX_BYTES", 1_000_000)
         with pytest.raises(InvalidData, match="unfolds to 10,000,000 bytes"):
             from_files([path])
 
@@ -332,7 +91,10 @@ class TestFiles:
         np.lib.format.write_array_header_1_0(header, facts)
         with zipfile.ZipFile(path, "w") as archive:
             archive.writestr("X.npy", header.getvalue())
-        with pytest.raises(InvalidData, match="no npz file of plain arrays; X: "):
+            archive.writestr("y.npy", header.getvalue())
+        with pytest.raises(
+            InvalidData, match=r"no npz file of plain arrays; X\.npy: it has 0 bytes"
+        ):
             from_files([path])
 
     @given(st.data())
@@ -347,7 +109,7 @@ class TestFiles:
         elif suffix == "idx.gz":
             path.write_bytes(gzip.compress(idx(self.IMAGES)))
         else:
-            frame = TestTables.FRAME
+            frame = FRAME
             frame.to_csv(path) if suffix == "csv" else frame.to_parquet(path)
         content = bytearray(path.read_bytes())
         start = data.draw(st.integers(0, len(content) - 1))
@@ -374,7 +136,8 @@ class TestFiles:
             (b"\0\0\x07\x01", "byte 2"),
             (b"\0\0\x08\x02\0\0\0\1", "within its header"),
             (b"\0\0\x08\x64" + b"\0\0\0\1" * 100 + b"a", "100 dimensions at byte 3"),
-            (b"\0\0\x08\x01\0\0\0\x09abc", "has 11 bytes and its header says 17"),
+            (b"\0\0\x08\x01\0\0\0\x09abc", "ends at byte 11, and its header says 17"),
+            (b"\0\0\x08\x01\0\0\0\1abc", "goes on behind byte 9"),
         ],
     )
     def test_broken_idx(self, tmp_path: Path, content: bytes, message: str) -> None:
@@ -382,6 +145,72 @@ class TestFiles:
         path.write_bytes(content)
         with pytest.raises(InvalidData, match=message):
             read_idx(path)
+
+    @pytest.mark.parametrize(
+        ("arrays", "message"),
+        [
+            ({"X": X, "y": Y, "X_test": X}, "X_test without y_test"),
+            ({"X": X, "y": Y, "y_test": Y}, "y_test without X_test"),
+            ({"X": X, "x": X, "y": Y}, r"the arrays X\.npy and x\.npy; leave one out"),
+            ({"X": X, "y": Y[:3]}, r"data\.npz: X has 6 rows and y has 3"),
+        ],
+    )
+    def test_what_an_npz_has_too_much_or_not(
+        self, tmp_path: Path, arrays: Any, message: str
+    ) -> None:
+        np.savez(tmp_path / "data.npz", **arrays)
+        with pytest.raises(InvalidData, match=message):
+            from_files([tmp_path / "data.npz"])
+
+    def test_other_arrays_of_an_npz_are_not_read(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        path = tmp_path / "data.npz"
+        np.savez_compressed(path, X=X, y=Y, notes=np.array([{}]), large=np.zeros(10_000))
+        monkeypatch.setattr(limits, "MAX_BYTES", 10_000)
+        assert len(from_files([path]).arrays["x"]) == 6
+
+    @pytest.mark.parametrize(
+        "name",
+        ["x.idx", "x.idx.gz", "x.idx3-ubyte", "x.idx3-ubyte.gz", "x-idx3-ubyte", "x-idx1-ubyte.GZ"],
+    )
+    def test_names_of_idx_files(self, name: str) -> None:
+        assert is_idx(Path(name))
+        assert not is_idx(Path(name + ".txt"))
+
+    def test_no_more_of_a_gzipped_idx_is_unfolded_than_its_header_says(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        path = tmp_path / "x.idx1-ubyte.gz"
+        path.write_bytes(gzip.compress(idx(self.LABELS)) + gzip.compress(bytes(10**6)) + b"damage")
+        with pytest.raises(InvalidData, match="goes on behind byte 13"):
+            read_idx(path)
+        path.write_bytes(gzip.compress(idx(self.LABELS))[:-9])
+        with pytest.raises(InvalidData, match=r"x\.idx1-ubyte\.gz is damaged behind byte"):
+            read_idx(path)
+        path.write_bytes(gzip.compress(b"\0\0\x08\x03" + b"\xff" * 12))
+        with pytest.raises(InvalidData, match="bytes by its header, more than"):
+            read_idx(path)
+
+    def test_more_than_there_is_memory_for(self, tmp_path: Path) -> None:
+        path = tmp_path / "data.npz"
+        np.savez_compressed(path, X=np.zeros((4, 10**8), np.uint8), y=np.arange(4))
+        program = """if True:
+            import resource, sys
+            from pathlib import Path
+            import numpy
+            from dropnorm.datasets import InvalidData
+            from dropnorm.datasets.files import from_files
+            used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+            resource.setrlimit(resource.RLIMIT_AS, (used + 10**8, used + 10**8))
+            try:
+                from_files([Path(sys.argv[1])])
+            except InvalidData as error:
+                print(error)
+        """
+        command = [sys.executable, "-c", program, str(path)]
+        said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        assert "data.npz takes more memory than there is" in said
 
     @given(
         st.binary(max_size=60), st.sampled_from(["npz", "csv", "parquet", "idx", "txt", "idx.gz"])
@@ -404,70 +233,6 @@ class TestFiles:
             from_files([tmp_path / "x.pkl"])
         with pytest.raises(FileNotFoundError):
             from_files([tmp_path / "none.csv"])
-
-
-class TestImages:
-    def folder(self, root: Path, colours: bool = False) -> Path:
-        for index, name in enumerate(("cat", "dog")):
-            (root / name).mkdir(parents=True)
-            for number in range(2):
-                level = 100 * index + number
-                pixel: Any = (level, 0, 9) if colours else level
-                Image.new("RGB" if colours else "L", (5, 4), pixel).save(
-                    root / name / f"{number}.png"
-                )
-        return root
-
-    def test_grey(self, tmp_path: Path) -> None:
-        bundle = from_files([self.folder(tmp_path)])
-        assert bundle.arrays["x"].shape == (4, 1, 4, 5)
-        assert bundle.arrays["x"][:, 0, 0, 0].tolist() == [0, 1, 100, 101]
-        assert bundle.manifest.class_names == ("cat", "dog")
-
-    def test_colour_and_size(self, tmp_path: Path) -> None:
-        bundle = from_files([self.folder(tmp_path, colours=True)], size=(8, 6))
-        assert bundle.arrays["x"].shape == (4, 3, 8, 6)
-        assert bundle.arrays["x"][3, :, 0, 0].tolist() == [101, 0, 9]
-
-    def test_images_that_are_none_or_differ(self, tmp_path: Path) -> None:
-        root = self.folder(tmp_path)
-        Image.new("L", (7, 7)).save(root / "dog" / "9.png")
-        with pytest.raises(InvalidData, match=r"9\.png has 7 x 7 pixels and .*0\.png 4 x 5"):
-            from_files([root])
-        (root / "dog" / "9.png").write_bytes(b"\x89PNG nothing")
-        with pytest.raises(InvalidData, match=r"9\.png is no image"):
-            from_files([root])
-
-    def test_links_and_empty_classes(self, tmp_path: Path) -> None:
-        root = self.folder(tmp_path / "images")
-        (tmp_path / "secret.png").write_bytes((root / "cat" / "0.png").read_bytes())
-        (root / "cat" / "7.png").symlink_to(tmp_path / "secret.png")
-        with pytest.raises(InvalidData, match="link out of"):
-            from_files([root])
-        (root / "cat" / "7.png").unlink()
-        (root / "empty").mkdir()
-        with pytest.raises(InvalidData, match="'empty'"):
-            from_files([root])
-
-    def test_more_bits_than_a_byte_are_not_cut_off(self, tmp_path: Path) -> None:
-        root = self.folder(tmp_path)
-        Image.new("I;16", (5, 4), 5000).save(root / "dog" / "9.png")
-        with pytest.raises(InvalidData, match="more than 8 bits"):
-            from_files([root])
-
-    def test_images_of_too_many_bytes_together(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr("dropnorm.datasets.images.MAX_BYTES", 79)
-        with pytest.raises(InvalidData, match=r"up to .*dog/1\.png unfold to more than 79"):
-            from_files([self.folder(tmp_path)])
-
-    def test_an_image_of_too_many_pixels(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr("dropnorm.datasets.images.MAX_PIXELS", 10)
-        with pytest.raises(InvalidData, match="has 20 pixels"):
-            from_files([self.folder(tmp_path)])
 
 
 class TestTexts:
@@ -499,7 +264,7 @@ class TestTexts:
         [
             (b"a\n\nb\n", b"a\nb\nc\n", r"s\.txt, line 2 is empty"),
             (b"a\nb\n", b"a\n", "has 2 lines and .* has 1"),
-            (b"a\n", b"\xff\n", r"t\.txt is not UTF-8 at byte 0"),
+            (b"a\n", b"\xff\n", r"t\.txt is not UTF-8 at byte 0, line 1"),
             (b"a" * 5000 + b"\n", b"a\n", "line 1 has more than"),
         ],
     )
@@ -511,13 +276,24 @@ class TestTexts:
         with pytest.raises(InvalidData, match=message):
             from_files([tmp_path / "s.txt", tmp_path / "t.txt"])
 
+    def test_a_mark_of_the_byte_order_is_no_text(self, tmp_path: Path) -> None:
+        path = tmp_path / "text.txt"
+        path.write_bytes(b"\xef\xbb\xbf" + b"abc" * 9)
+        assert from_files([path], length=4).manifest.vocabulary == ("a", "b", "c")
+        path.write_bytes(b"\xef\xbb\xbfab\n\xff")
+        with pytest.raises(InvalidData, match="at byte 6, line 2"):
+            from_files([path], length=4)
 
-def test_a_target_column_is_for_frames() -> None:
-    with pytest.raises(InvalidData, match="column of a pandas frame"):
-        _requests.bundle_of(X, Y, "label", None, None, None)
+    def test_words_that_are_all_too_long(self, tmp_path: Path) -> None:
+        path = tmp_path / "text.txt"
+        path.write_text(" ".join(["a" * 201] * 20))
+        with pytest.raises(InvalidData, match=r"text\.txt has no word of 200 characters or fewer"):
+            from_files([path], tokens="words", length=4)
 
 
-def test_numpy_is_asked_for_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "numpy", None)
-    with pytest.raises(ImportError, match=r"dropnorm\[data\]"):
-        arrays.from_arrays([[1.0]], [0])
+def test_pack_names_the_file_as_it_is(tmp_path: Path) -> None:
+    np.savez(tmp_path / "data.npz", X=X, y=Y)
+    output = tmp_path / "[red].st"
+    done = CliRunner().invoke(app, ["pack", str(output), str(tmp_path / "data.npz")])
+    assert done.exit_code == 0
+    assert "[red].st is written" in done.stderr

@@ -2,41 +2,25 @@
 
 from __future__ import annotations
 
-import gzip
-import zipfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from dropnorm.datasets.arrays import from_arrays
 from dropnorm.datasets.bundle import Bundle
 from dropnorm.datasets.errors import InvalidData
+from dropnorm.datasets.idx import is_idx, read_idx
 from dropnorm.datasets.images import from_folder
-from dropnorm.datasets.tables import from_frame, read_csv, read_parquet
+from dropnorm.datasets.npz import read_npz
+from dropnorm.datasets.table_files import at_line, read_csv, read_parquet
+from dropnorm.datasets.tables import from_frame
 from dropnorm.datasets.texts import from_pairs, from_text
+from dropnorm.datasets.values import numpy_for
 
 if TYPE_CHECKING:
     from dropnorm.datasets.arrays import Task
-    from dropnorm.datasets.bundle import Array
 
 Tokens = Literal["characters", "words"]
-
-MAX_BYTES = 16 * 2**30
-"""Bytes that a compressed file may unfold to."""
-
-_UNREADABLE = (
-    zipfile.BadZipFile,
-    zlib.error,
-    EOFError,
-    MemoryError,  # a header that promises more values than there are bytes
-    NotImplementedError,  # a compression that Python does not know
-    OSError,
-    RuntimeError,  # a password
-    ValueError,
-)
-_MAX_DIMENSIONS = 4
-_IDX_TYPES = {8: "u1", 9: "i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
 
 
 def from_files(
@@ -53,7 +37,7 @@ def from_files(
     | files | become |
     |---|---|
     | `data.npz` | its arrays `X` and `y`, and `X_test` and `y_test` where it has them |
-    | `table.csv`, `table.parquet` | a table, see `tables` |
+    | `table.csv`, `table.parquet` | a table, see `table_files` and `tables` |
     | `images.idx labels.idx`, gzipped or not, and then those of a test split | images as bytes, and their classes |
     | a folder | images in a subfolder for each class, see `images` |
     | `text.txt` | a text in pieces of `length` tokens |
@@ -68,75 +52,87 @@ def from_files(
         size: of images: height and width that they are brought to; absent: they must agree.
 
     Raises:
-        InvalidData: a file is not what its name says; the row, line or byte is named.
+        InvalidData: a file is not what its name says, or takes more memory than there is; the row, line or byte is
+            named.
         FileNotFoundError: there is no such file.
         ImportError: a library is missing; the message says which.
     """
+    numpy_for("reading data")
     for path in paths:
         if not path.exists():
             raise FileNotFoundError(2, "No such file or directory", str(path))
-    first, *others = paths
-    if first.is_dir():
-        _alone(paths, "a folder of images")
-        return from_folder(first, size=size)
-    kind = _kind(first)
-    if kind == "npz":
-        _alone(paths, "an npz file")
-        return _from_npz(first, task)
-    if kind in ("csv", "parquet"):
-        _alone(paths, "a table")
-        frame = read_csv(first) if kind == "csv" else read_parquet(first)
-        return from_frame(frame, target=target, task=task)
-    if kind == "idx":
-        return _from_idx(paths, task)
-    if len(others) > 1:
-        raise InvalidData("Give one text, or a text of sources and one of targets.")
-    if others:
-        return from_pairs(first, others[0], tokens=tokens)
-    return from_text(first, tokens=tokens, length=length)
-
-
-def _kind(path: Path) -> str:
-    suffixes = [suffix.lower() for suffix in path.suffixes]
-    if ("idx" in path.name and suffixes[-1:] in ([], [".gz"], [".idx"])) or ".idx" in suffixes:
-        return "idx"
-    known = {".npz": "npz", ".csv": "csv", ".parquet": "parquet", ".txt": "text"}
-    kind = known.get(suffixes[-1]) if suffixes else None
-    if kind is None:
+    try:
+        if paths[0].is_dir():
+            _alone(paths, "A folder of images")
+            return from_folder(paths[0], size=size)
+        kind = _kind(paths[0])
+        if kind == "text":
+            return _from_texts(paths, tokens, length)
+        return _from_numbers(kind, paths, target, task)
+    except MemoryError as error:
         raise InvalidData(
-            f"{path} is of no known kind; give .npz, .csv, .parquet, .txt, IDX files (.idx, -ubyte.gz), or a folder "
-            "of images by class."
-        )
-    return kind
+            f"{paths[0]} takes more memory than there is; give less data, or a machine with more."
+        ) from error
+
+
+def _kind(path: Path) -> Literal["idx", "npz", "csv", "parquet", "text"]:
+    if is_idx(path):
+        return "idx"
+    match path.suffix.lower():
+        case ".npz":
+            return "npz"
+        case ".csv":
+            return "csv"
+        case ".parquet":
+            return "parquet"
+        case ".txt":
+            return "text"
+    raise InvalidData(
+        f"{path} is of no known kind; give .npz, .csv, .parquet, .txt, IDX files (.idx, .idx3-ubyte, -idx3-ubyte, each "
+        "with .gz or not), or a folder of images by class."
+    )
 
 
 def _alone(paths: Sequence[Path], what: str) -> None:
     if len(paths) > 1:
-        raise InvalidData(f"{what} is a whole data set; give nothing beside it.".capitalize())
+        raise InvalidData(f"{what} is a whole data set; give nothing beside it.")
+
+
+def _from_texts(paths: Sequence[Path], tokens: Tokens, length: int) -> Bundle:
+    if len(paths) > 2:
+        raise InvalidData("Give one text, or a text of sources and one of targets.")
+    if len(paths) == 2:
+        return from_pairs(paths[0], paths[1], tokens=tokens)
+    return from_text(paths[0], tokens=tokens, length=length)
+
+
+def _from_numbers(
+    kind: Literal["idx", "npz", "csv", "parquet"],
+    paths: Sequence[Path],
+    target: str | None,
+    task: Task | None,
+) -> Bundle:
+    path = paths[0]
+    if kind == "idx":
+        return _from_idx(paths, task)
+    if kind == "npz":
+        _alone(paths, "An npz file")
+        return _from_npz(path, task)
+    _alone(paths, "A table")
+    frame = read_csv(path) if kind == "csv" else read_parquet(path)
+    try:
+        return from_frame(frame, target=target, task=task)
+    except InvalidData as error:
+        raise at_line(path, error) if kind == "csv" else InvalidData(f"{path}: {error}") from error
 
 
 def _from_npz(path: Path, task: Task | None) -> Bundle:
-    import numpy
-
-    name, found = "its directory", {}
+    arrays = read_npz(path)
+    test = (arrays["x_test"], arrays["y_test"]) if "x_test" in arrays else None
     try:
-        with zipfile.ZipFile(path) as archive:
-            unfolded = sum(each.file_size for each in archive.infolist())
-        if unfolded > MAX_BYTES:
-            raise InvalidData(f"{path} unfolds to {unfolded:,} bytes, more than {MAX_BYTES:,}.")
-        with numpy.load(path, allow_pickle=False) as arrays:
-            for name in arrays.files:
-                found[name.lower()] = arrays[name]
-    except InvalidData:
-        raise
-    except _UNREADABLE as error:
-        raise InvalidData(f"{path} is no npz file of plain arrays; {name}: {error}") from error
-    if not {"x", "y"} <= set(found):
-        raise InvalidData(
-            f"{path} has the arrays {', '.join(sorted(found)) or 'none'}; call them X and y."
-        )
-    test = (found["x_test"], found["y_test"]) if {"x_test", "y_test"} <= set(found) else None
-    return from_arrays(found["x"], found["y"], test=test, task=task)
+        return from_arrays(arrays["x"], arrays["y"], test=test, task=task)
+    except InvalidData as error:
+        raise InvalidData(f"{path}: {error}") from error
 
 
 def _from_idx(paths: Sequence[Path], task: Task | None) -> Bundle:
@@ -147,51 +143,3 @@ def _from_idx(paths: Sequence[Path], task: Task | None) -> Bundle:
     arrays = [read_idx(path) for path in paths]
     test = (arrays[2], arrays[3]) if len(arrays) == 4 else None
     return from_arrays(arrays[0], arrays[1], test=test, task=task)
-
-
-def read_idx(path: Path) -> Array:
-    """An array in the IDX format (LeCun), gzipped or not.
-
-    Raises:
-        InvalidData: it is none; the byte is named.
-    """
-    import numpy
-
-    data = _unfolded(path)
-    if len(data) < 4 or data[:2] != b"\0\0" or data[2] not in _IDX_TYPES:
-        raise InvalidData(
-            f"{path} is no IDX file: byte {_first_wrong(data)} is not what it should be."
-        )
-    if data[3] > _MAX_DIMENSIONS:
-        raise InvalidData(
-            f"{path} has {data[3]} dimensions at byte 3, more than {_MAX_DIMENSIONS}."
-        )
-    start = 4 + 4 * data[3]
-    if len(data) < start:
-        raise InvalidData(f"{path} ends at byte {len(data)}, within its header.")
-    shape = tuple(int.from_bytes(data[4 + 4 * i : 8 + 4 * i], "big") for i in range(data[3]))
-    kind = numpy.dtype(_IDX_TYPES[data[2]])
-    values: Any = 1
-    for side in shape:
-        values *= side
-    expected = start + values * kind.itemsize
-    if len(data) != expected:
-        raise InvalidData(f"{path} has {len(data)} bytes and its header says {expected}.")
-    return numpy.frombuffer(data, kind, offset=start).reshape(shape).astype(kind.newbyteorder("="))
-
-
-def _first_wrong(data: bytes) -> int:
-    return next((index for index in range(min(2, len(data))) if data[index]), min(2, len(data)))
-
-
-def _unfolded(path: Path) -> bytes:
-    if path.suffix.lower() != ".gz":
-        return path.read_bytes()
-    try:
-        with gzip.open(path) as file:
-            data = file.read(MAX_BYTES + 1)
-    except (EOFError, OSError, zlib.error) as error:
-        raise InvalidData(f"{path} is damaged: {error}") from error
-    if len(data) > MAX_BYTES:
-        raise InvalidData(f"{path} unfolds to more than {MAX_BYTES:,} bytes.")
-    return data

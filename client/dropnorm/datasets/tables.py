@@ -2,17 +2,20 @@
 
 | column | becomes |
 |---|---|
-| numbers, truth values | a feature; a missing value is the column's median, and a feature `<name> is missing` says so |
-| text, categories | a feature `<name>=<category>` for each category, in their order; a missing or new value is none |
+| numbers (decimals too), truth values | a feature; a missing value is the median, and `<name> is missing` says so |
+| text | a feature `<name>=<category>` for each category, in alphabetical order; a missing or new value is none |
+| pandas' categories | the same for each category that is declared, used or not, in pandas' order |
 
 Medians, categories and which columns miss values are those of the table without its test split, where it has one of its
-own. The target's rows must be complete. Times are refused: say what of them matters (the hour, the age) in a column of
-numbers.
+own. The target's rows must be complete.
+
+Times and text that is dates throughout (`2026-01-31`) are refused: say what of them matters (the hour, the age) in a
+column of numbers. So are text that is numbers for the most part, whole numbers that float32 does not hold exactly, and
+anything else than numbers and text.
 """
 
 from __future__ import annotations
 
-import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,18 +23,19 @@ from typing import TYPE_CHECKING, Any
 
 from dropnorm.datasets.arrays import from_arrays
 from dropnorm.datasets.bundle import Bundle
-from dropnorm.datasets.errors import InvalidData, needs
+from dropnorm.datasets.columns import check_text, kind_of, numbers_of, texts_of
+from dropnorm.datasets.errors import InvalidData
+from dropnorm.datasets.limits import MAX_NAME
 
 if TYPE_CHECKING:
     import pandas
 
     from dropnorm.datasets.arrays import Task
     from dropnorm.datasets.bundle import Array
+    from dropnorm.datasets.columns import Column
 
 MAX_CATEGORIES = 1000
 """Categories of one column; more of them are rather names or keys, of which nothing is learned."""
-MAX_VALUES = 2**32
-"""Values of a compressed table: rows times columns."""
 
 
 def from_frame(
@@ -47,19 +51,22 @@ def from_frame(
 
     Args:
         frame: a row per sample.
-        y: targets; absent: the column `target`.
-        target: name of the target's column, by default the last one.
+        y: targets, a series or a frame too; absent: the column `target`.
+        target: name of the target's column, by default the last one; not beside `y`.
         test: a frame with the same columns and targets, a test split of its own; targets None: the column `target`.
         task: `classification` or `regression`, where the type of the targets does not say it.
-        class_names: names of the classes 0, 1, ... where the targets are their numbers.
+        class_names: names of the classes: in their order where the targets are numbers 0, 1, ..., and those that are
+            the targets where these are text.
 
     Raises:
         InvalidData: a column cannot be used; it is named, and the row where there is one.
     """
-    twice = frame.columns[frame.columns.duplicated()]
-    if len(twice):
-        raise InvalidData(f"The table has two columns {twice[0]!r}; rename one.")
-    if y is None and target is None and len(frame.columns):
+    if y is not None and target is not None:
+        raise InvalidData(f"Give y, or target={target!r} for a column of the table, and not both.")
+    if not len(frame) or not len(frame.columns):
+        raise InvalidData("The table is empty.")
+    check_names("The table", [str(column) for column in frame.columns])
+    if y is None and target is None:
         target = frame.columns[-1]
     samples, targets = _parted("The table", frame, y, target)
     encoding = Encoding(samples)
@@ -67,6 +74,7 @@ def from_frame(
     if test is not None:
         test_samples, test_targets = _parted("The test table", *test, target)
         tests = encoding.encode(test_samples), test_targets
+    called = ("y", "test y") if y is not None else (f"Target {target!r}", f"Test target {target!r}")
     return from_arrays(
         encoding.encode(samples),
         targets,
@@ -74,7 +82,22 @@ def from_frame(
         task=task,
         class_names=class_names,
         feature_names=encoding.names,
+        called=called,
     )
+
+
+def check_names(what: str, names: Sequence[str]) -> None:
+    """Refuse columns that have no name, or have one together.
+
+    Raises:
+        InvalidData: the column is named, or its number.
+    """
+    for number, name in enumerate(names, start=1):
+        if not name.strip():
+            raise InvalidData(f"{what} has no name for column {number}; give it one.")
+    name, count = Counter(names).most_common(1)[0]
+    if count > 1:
+        raise InvalidData(f"{what} has two columns {name!r}; rename one.")
 
 
 def _parted(what: str, frame: Any, y: Any, target: str | None) -> tuple[pandas.DataFrame, Any]:
@@ -83,14 +106,17 @@ def _parted(what: str, frame: Any, y: Any, target: str | None) -> tuple[pandas.D
         raise InvalidData(f"{what} is no pandas frame as the other is; give one.")
     if not len(frame) or not len(frame.columns):
         raise InvalidData(f"{what} is empty.")
+    check_names(what, [str(column) for column in frame.columns])
     if y is None:
+        if target is None:
+            raise InvalidData(f"{what} has no targets; give them beside it, as y is given.")
         if target not in frame.columns:
             known = ", ".join(map(str, frame.columns[:20]))
             raise InvalidData(f"{what} has no column {target!r} for the target; it has {known}.")
         y, frame = frame[target], frame.drop(columns=[target])
     if not len(frame.columns):
         raise InvalidData("No column but the target is left to learn from.")
-    return frame, _target(y)
+    return frame, y
 
 
 class Encoding:
@@ -111,6 +137,12 @@ class Encoding:
         name, count = Counter(self.names).most_common(1)[0]
         if count > 1:
             raise InvalidData(f"Two columns come to a feature {name!r}; rename one.")
+        long = next((name for name in self.names if len(name) > MAX_NAME), None)
+        if long is not None:
+            raise InvalidData(
+                f"A feature would be called {long[:60]!r}... in {len(long):,} characters, more than {MAX_NAME}; "
+                "shorten the column's name or its texts, or leave it out."
+            )
 
     def encode(self, frame: pandas.DataFrame) -> Array:
         """The features of a table with the same columns: float32 `[rows, features]`.
@@ -131,39 +163,29 @@ class Encoding:
         return numpy.column_stack([each.astype(numpy.float32) for each in columns])
 
 
-def _rule(name: str, values: pandas.Series[Any]) -> _Numbers | _Categories:
+def _rule(name: str, values: Column) -> _Numbers | _Categories:
     import numpy
-    from pandas.api import types
 
-    if types.is_datetime64_any_dtype(values.dtype) or types.is_timedelta64_dtype(values.dtype):
-        raise InvalidData(
-            f"Column {name!r} holds times; say what matters of them in a column of numbers."
-        )
-    if values.isna().all():
-        raise InvalidData(f"Column {name!r} has no value at all; leave it out.")
-    if _is_numbers(values):
-        numbers = _floats(name, values)
+    what = f"Column {name!r}"
+    kind = kind_of(what, values)
+    if kind == "nothing":
+        raise InvalidData(f"{what} has no value at all; leave it out.")
+    if kind == "numbers":
+        numbers = numbers_of(what, values)
         missing = bool(numpy.isnan(numbers).any())
-        return _Numbers(name, float(numpy.nanmedian(numbers)), missing)
-    categories = tuple(sorted(set(values.dropna().astype(str))))
+        return _Numbers(name, float(numpy.nanmedian(numbers.astype(float))), missing)
+    if kind == "categories":
+        categories = tuple(texts_of(what, values.cat.categories.to_series()))
+    else:
+        texts = texts_of(what, values)
+        check_text(what, texts)
+        categories = tuple(sorted(texts.dropna().unique()))
     if len(categories) > MAX_CATEGORIES:
         raise InvalidData(
-            f"Column {name!r} has {len(categories):,} categories, more than {MAX_CATEGORIES:,}; {_advice(values)}."
+            f"{what} has {len(categories):,} categories, more than {MAX_CATEGORIES:,}; leave it out, or put them into "
+            "fewer groups."
         )
-    return _Categories(name, categories)
-
-
-def _advice(values: pandas.Series[Any]) -> str:
-    """What to do about a column of too many categories: mostly it is one of numbers with a slip in it."""
-    import numpy
-    import pandas
-
-    there = numpy.flatnonzero(values.notna())
-    slips = pandas.to_numeric(values.iloc[there], errors="coerce").isna().to_numpy()
-    if slips.mean() > 0.5:
-        return "leave it out, or put them into fewer groups"
-    row = int(there[slips.argmax()])
-    return f"most are numbers, but row {row} is {values.iloc[row]!r}: mend or empty it"
+    return _Categories(name, categories, declared=kind == "categories")
 
 
 @dataclass(frozen=True)
@@ -184,122 +206,44 @@ class _Numbers:
     def names(self) -> Sequence[str]:
         return (self.column, *[f"{self.column} is missing"] * self.flagged)
 
-    def encode(self, values: pandas.Series[Any]) -> Sequence[Array]:
+    def encode(self, values: Column) -> Sequence[Array]:
         import numpy
 
-        if not _is_numbers(values):
+        what = f"Column {self.column!r}"
+        if kind_of(what, values) not in ("numbers", "nothing"):
             raise InvalidData(
-                f"Column {self.column!r} is of numbers, and of something else in the test table; give both the same."
+                f"{what} is of numbers, and of something else in the test table; give both the same."
             )
-        numbers = _floats(self.column, values)
+        numbers = numbers_of(what, values)
         missing = numpy.isnan(numbers)
         return (numpy.where(missing, self.median, numbers), *[missing] * self.flagged)
 
 
 @dataclass(frozen=True)
 class _Categories:
-    """A column of text or categories."""
+    """A column of text or categories.
+
+    Attributes:
+        column: its name.
+        categories: each becomes a feature, in this order.
+        declared: they are pandas' own categories, of which numbers may be some.
+    """
 
     column: str
     categories: tuple[str, ...]
+    declared: bool
 
     @property
     def names(self) -> Sequence[str]:
         return [f"{self.column}={each}" for each in self.categories]
 
-    def encode(self, values: pandas.Series[Any]) -> Sequence[Array]:
-        there, texts = values.notna().to_numpy(), values.astype(str).to_numpy()
-        return [(texts == each) & there for each in self.categories]
-
-
-def _is_numbers(values: pandas.Series[Any]) -> bool:
-    from pandas.api import types
-
-    numeric = types.is_numeric_dtype(values.dtype) or types.is_bool_dtype(values.dtype)
-    return bool(numeric and not types.is_complex_dtype(values.dtype))
-
-
-def _floats(name: str, values: pandas.Series[Any]) -> Any:
-    """Numbers as float64 `[rows]`, what is missing as NaN."""
-    import numpy
-
-    numbers = numpy.asarray(values.to_numpy(dtype=float, na_value=numpy.nan), dtype=float)
-    if numpy.isinf(numbers).any():
-        row = int(numpy.argmax(numpy.isinf(numbers)))
-        raise InvalidData(
-            f"Column {name!r}, row {row} is infinite; give a finite number, or leave it empty."
-        )
-    return numbers
-
-
-def _target(y: Any) -> Any:
-    if not hasattr(y, "isna"):
-        return y
-    missing = y.isna().to_numpy().reshape(len(y), -1).any(axis=1)
-    if missing.any():
-        raise InvalidData(
-            f"The target is missing in row {int(missing.argmax())}; drop such rows, or fill them."
-        )
-    if str(y.dtype) in ("object", "string", "str", "category"):
-        return y.astype(str).to_numpy(dtype=str)
-    return y.to_numpy()
-
-
-def read_csv(path: Any) -> pandas.DataFrame:
-    """A CSV file with a line of names first; the columns that a short line lacks are missing values.
-
-    Raises:
-        InvalidData: it is none; the line is named.
-    """
-    pandas = _pandas()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter(
-                "error", pandas.errors.ParserWarning
-            )  # of lines that are too long
-            return pandas.read_csv(  # type: ignore[no-any-return]
-                path, encoding="utf-8", index_col=False, low_memory=False
-            )
-    except (
-        pandas.errors.ParserError,
-        pandas.errors.ParserWarning,
-        pandas.errors.EmptyDataError,
-    ) as error:
-        raise InvalidData(f"{path} is no table: {str(error).strip()}.") from error
-    except UnicodeDecodeError as error:
-        raise InvalidData(
-            f"{path} is not UTF-8 at byte {error.start}; save it as UTF-8."
-        ) from error
-
-
-def read_parquet(path: Any) -> pandas.DataFrame:
-    """A Parquet file.
-
-    Raises:
-        InvalidData: it is none.
-    """
-    pandas = _pandas()
-    try:
-        import pyarrow
-        from pyarrow import parquet
-    except ImportError as error:
-        raise needs("pyarrow", "reading Parquet") from error
-    try:
-        facts = parquet.read_metadata(path)
-        if facts.num_rows * facts.num_columns > MAX_VALUES:  # a page of one value may stand for all
-            raise InvalidData(
-                f"{path} has {facts.num_rows:,} rows of {facts.num_columns:,} columns, more than {MAX_VALUES:,} values."
-            )
-        return pandas.read_parquet(path, engine="pyarrow")  # type: ignore[no-any-return]
-    except InvalidData:
-        raise
-    except (pyarrow.ArrowException, OSError, ValueError) as error:
-        raise InvalidData(f"{path} is no Parquet file: {str(error).splitlines()[0]}.") from error
-
-
-def _pandas() -> Any:
-    try:
+    def encode(self, values: Column) -> Sequence[Array]:
         import pandas
-    except ImportError as error:
-        raise needs("pandas", "reading tables") from error
-    return pandas
+
+        what = f"Column {self.column!r}"
+        if kind_of(what, values) == "numbers" and not self.declared:
+            raise InvalidData(
+                f"{what} is of text, and of numbers in the test table; give both the same."
+            )
+        codes = pandas.Index(self.categories).get_indexer(pandas.Index(texts_of(what, values)))
+        return [codes == number for number in range(len(self.categories))]

@@ -1,4 +1,7 @@
-"""Texts as sequences of tokens: characters, or words between white space."""
+"""Texts in UTF-8 as sequences of tokens: characters, or words between white space.
+
+A mark of the byte order at the beginning is no text. Words of more than 200 characters are unknown ones.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from dropnorm.datasets.bundle import Bundle, manifest_of
-from dropnorm.datasets.errors import InvalidData, needs
+from dropnorm.datasets.errors import InvalidData
+from dropnorm.datasets.limits import MAX_NAME
+from dropnorm.datasets.values import numpy_for
 
 if TYPE_CHECKING:
     from dropnorm.datasets.bundle import Array
@@ -33,10 +38,10 @@ def from_text(path: Path, *, tokens: Literal["characters", "words"], length: int
     if not 2 <= length <= MAX_TOKENS:
         raise InvalidData(f"A piece has 2 to {MAX_TOKENS} tokens, not {length}.")
     parts = _parts(_read(path), tokens, lines=False)
-    words = _vocabulary([parts])
     pieces = len(parts) // (length - 1)
     if pieces < 3:
         raise InvalidData(f"{path} has {len(parts)} tokens, too few for three pieces of {length}.")
+    words = _vocabulary(path, [parts])
     numbers = _numbers(parts, words)[: pieces * (length - 1)].reshape(pieces, length - 1)
     x = numpy.concatenate([numpy.full((pieces, 1), _BOS), numbers], axis=1).astype(numpy.int64)
     manifest = manifest_of(
@@ -68,7 +73,9 @@ def from_pairs(source: Path, target: Path, *, tokens: Literal["characters", "wor
             raise InvalidData(
                 f"{path}, line {long} has more than {MAX_TOKENS - 2} tokens; shorten it."
             )
-    vocabularies = [_vocabulary(side) for side in sides]
+    vocabularies = [
+        _vocabulary(path, side) for path, side in zip((source, target), sides, strict=True)
+    ]
     x, y = (_padded(side, words) for side, words in zip(sides, vocabularies, strict=True))
     manifest = manifest_of(
         task="sequence_to_sequence",
@@ -89,11 +96,20 @@ def _parts(text: str, tokens: str, *, lines: bool) -> Sequence[str]:
     return text.strip() if lines else text
 
 
-def _vocabulary(sides: Iterable[Iterable[str]]) -> tuple[str, ...]:
-    """The most frequent tokens, in alphabetical order."""
+def _vocabulary(path: Path, sides: Iterable[Iterable[str]]) -> tuple[str, ...]:
+    """The most frequent tokens, in alphabetical order.
+
+    Raises:
+        InvalidData: there is none that is short enough.
+    """
     counts = Counter(part for parts in sides for part in parts)
     frequent = sorted(counts, key=lambda part: (-counts[part], part))[:MAX_WORDS]
-    return tuple(sorted(part for part in frequent if len(part) <= 200))
+    words = tuple(sorted(part for part in frequent if len(part) <= MAX_NAME))
+    if not words:
+        raise InvalidData(
+            f"{path} has no word of {MAX_NAME} characters or fewer; give it spaces, or take characters for tokens."
+        )
+    return words
 
 
 def _numbers(parts: Iterable[str], words: Sequence[str]) -> Array:
@@ -117,13 +133,19 @@ def _padded(side: Sequence[Sequence[str]], words: Sequence[str]) -> Array:
 
 
 def _read(path: Path) -> str:
+    numpy_for("reading texts")  # said now and not after a long text is read
     try:
-        import numpy  # noqa: F401 - said now and not after a long text is read
-    except ImportError as error:
-        raise needs("numpy", "reading texts") from error
-    try:
-        return path.read_text("utf-8")
+        return path.read_text("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise InvalidData(
-            f"{path} is not UTF-8 at byte {error.start}; save it as UTF-8."
-        ) from error
+        raise not_utf8(path) from error
+
+
+def not_utf8(path: Path) -> InvalidData:
+    """The error for a file that is not UTF-8, with the byte and the line where it ceases to be."""
+    content, byte = path.read_bytes(), 0
+    try:
+        content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        byte = error.start
+    line = content.count(b"\n", 0, byte) + 1
+    return InvalidData(f"{path} is not UTF-8 at byte {byte}, line {line}; save it as UTF-8.")
