@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from dropnorm.cli.options import DEFAULT_ADDRESS, Address, Json
 from dropnorm.cli.render import datasets_table, stderr, stdout
@@ -85,7 +86,8 @@ def pack(
 ) -> None:
     """Write a data set's file without uploading it, for a folder that the service imports from."""
     bundle = _bundle(files, target, task, tokens, length, size)
-    stderr.print(f"[bold]{output}[/] is written, SHA-256 {write_bundle(bundle, output)}")
+    digest = write_bundle(bundle, output)
+    stderr.print(f"[bold]{escape(str(output))}[/] is written, SHA-256 {digest}", soft_wrap=True)
 
 
 @app.command("import")
@@ -135,7 +137,7 @@ def delete(dataset: DatasetId, address: Address = DEFAULT_ADDRESS) -> None:
     """Delete a data set; refused while jobs that have not ended use it."""
     with Client(address) as client:
         client.datasets.delete(dataset)
-    stderr.print(f"[bold]{dataset}[/] is deleted")
+    stderr.print(f"[bold]{escape(dataset)}[/] is deleted", soft_wrap=True)
 
 
 def _bundle(
@@ -169,7 +171,7 @@ def _size(text: str | None) -> tuple[int, int] | None:
     if text is None:
         return None
     height, _, width = text.partition("x")
-    if not (height.isdigit() and width.isdigit() and int(height) and int(width)):
+    if not (height.isdecimal() and width.isdecimal() and int(height) and int(width)):
         raise typer.BadParameter(
             f"a size is HEIGHTxWIDTH, 28x28, not {text!r}", param_hint="--size"
         )
