@@ -16,6 +16,7 @@ from dropnorm.spec import layers
 from dropnorm_service.training import Checkpoints, Interrupted, build_model, fit, plan
 from dropnorm_service.training.layers import BLUEPRINTS, DoesNotFit
 from dropnorm_service.training.layers.ghosts import GhostBatchNorm
+from dropnorm_service.training.layers.synchronized import SynchronizedBatchNorm
 
 SHAPES = [(16, 3), (12, 3, 4, 5)]
 
@@ -136,7 +137,7 @@ def test_half_precision_keeps_statistics_in_full() -> None:
 def test_a_synchronised_batch_norm_on_one_device_is_a_plain_one() -> None:
     for shape in SHAPES:
         module, plain = made(shape, synchronized=True), made(shape)
-        assert isinstance(module, nn.SyncBatchNorm)
+        assert isinstance(module, SynchronizedBatchNorm)
         for _ in range(2):
             x = torch.randn(*shape)
             assert torch.equal(module(x), plain(x))
@@ -207,6 +208,8 @@ CASES: dict[str, dict[str, Any]] = {
     "cumulative ghosts": {"averaging": "cumulative", "ghost_batch_size": 10},
     "frozen": FROZEN,
     "synchronised": {"synchronized": True},
+    "synchronised cumulative": {"synchronized": True, "averaging": "cumulative"},
+    "synchronised frozen": {"synchronized": True, **FROZEN},
 }
 
 
@@ -235,7 +238,11 @@ def test_a_stop_changes_no_number(settings: dict[str, Any], tmp_path: Path) -> N
         ({"averaging": "cumulative"}, "BatchNorm1d(8), cumulative average"),
         ({"ghost_batch_size": 32}, "BatchNorm1d(8), ghost batches of 32"),
         ({"freeze_after": 5}, "BatchNorm1d(8), frozen after epoch 5"),
-        ({"synchronized": True}, "SyncBatchNorm(8)"),
+        ({"synchronized": True}, "BatchNorm1d(8), over all devices"),
+        (
+            {"synchronized": True, "averaging": "cumulative"},
+            "BatchNorm1d(8), cumulative average, over all devices",
+        ),
     ],
 )
 def test_plan_shows_the_form(settings: dict[str, Any], text: str) -> None:

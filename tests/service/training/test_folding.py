@@ -18,6 +18,7 @@ from dropnorm_service.training.folding import Folding, fold
 from dropnorm_service.training.layers import Branches
 from dropnorm_service.training.layers.dropout import DropConnect, Dropout
 from dropnorm_service.training.layers.norms import TokenBatchNorm
+from dropnorm_service.training.layers.synchronized import SynchronizedBatchNorm
 
 SMALL = test_families.SMALL | test_generative.SMALL
 
@@ -58,7 +59,7 @@ FLAT, IMAGE, TOKENS = (5,), (4, 6, 6), (3, 5)
         (lambda: [nn.Linear(5, 7), TokenBatchNorm(7)], TOKENS),
         (lambda: [nn.Conv2d(4, 6, 3, padding=1), nn.BatchNorm2d(6)], IMAGE),
         (lambda: [nn.Conv2d(4, 6, 3, groups=2, bias=False), nn.BatchNorm2d(6)], IMAGE),
-        (lambda: [nn.Conv2d(4, 6, 3), nn.SyncBatchNorm(6)], IMAGE),
+        (lambda: [nn.Conv2d(4, 6, 3), SynchronizedBatchNorm(6)], IMAGE),
         (lambda: [nn.ConvTranspose2d(4, 6, 3, stride=2), nn.BatchNorm2d(6)], IMAGE),
         (lambda: [nn.ConvTranspose2d(4, 6, 3, groups=2, bias=False), nn.BatchNorm2d(6)], IMAGE),
         (lambda: [nn.Sequential(nn.Linear(5, 7)), nn.Sequential(nn.BatchNorm1d(7))], FLAT),

@@ -23,6 +23,7 @@ from dropnorm_service.training.layers.norms import (
     TokenGroupNorm,
     groups_of,
 )
+from dropnorm_service.training.layers.synchronized import SynchronizedBatchNorm
 
 _SEQUENCE = 2
 """Dimensions of a sample that is a sequence, `(tokens, features)`."""
@@ -37,10 +38,10 @@ def batch_norm(layer: BatchNormSettings, shape: Shape) -> Blueprint:
     for field in ("ghost_batch_size", "synchronized"):
         if getattr(layer, field) and len(shape) == _SEQUENCE:
             raise DoesNotFit(f"a batch norm of sequences has no {field}; leave it out", field)
-    if layer.ghost_batch_size is not None or _waits(layer, shape):
+    if layer.synchronized:
+        make = SynchronizedBatchNorm
+    elif layer.ghost_batch_size is not None or _waits(layer, shape):
         make = partial(GhostBatchNorm, size=layer.ghost_batch_size)
-    elif layer.synchronized:
-        make = kind = nn.SyncBatchNorm
     return Blueprint(
         make=partial(
             make,
@@ -58,7 +59,7 @@ def batch_norm(layer: BatchNormSettings, shape: Shape) -> Blueprint:
 
 def _waits(layer: BatchNormSettings, shape: Shape) -> bool:
     """Whether torch's own module would wait for the device at each step."""
-    return layer.averaging == "cumulative" and len(shape) != _SEQUENCE and not layer.synchronized
+    return layer.averaging == "cumulative" and len(shape) != _SEQUENCE
 
 
 def _forms(layer: BatchNormSettings) -> Iterator[str]:
@@ -66,6 +67,8 @@ def _forms(layer: BatchNormSettings) -> Iterator[str]:
         yield "cumulative average"
     if layer.ghost_batch_size is not None:
         yield f"ghost batches of {layer.ghost_batch_size}"
+    if layer.synchronized:
+        yield "over all devices"
     if layer.freeze_after is not None:
         yield f"frozen after epoch {layer.freeze_after}"
 
