@@ -58,10 +58,10 @@ class SynchronizedBatchNorm(GhostBatchNorm):
         squares = _summed(deviations.square().sum(places))
         self._remember(mean.unsqueeze(0), (squares / (count - 1.0).clamp(min=1.0)).unsqueeze(0))
         scale = (squares / count + self.eps).rsqrt()
-        if not self.affine:
-            return (deviations * scale.view(per_channel)).to(x.dtype)
-        scaled = deviations * (self.weight * scale).view(per_channel)
-        return (scaled + self.bias.view(per_channel)).to(x.dtype)
+        y: Tensor = deviations * scale.view(per_channel)
+        if self.affine:
+            y = y * self.weight.view(per_channel) + self.bias.view(per_channel)
+        return y.to(x.dtype)
 
     def extra_repr(self) -> str:
         return (
