@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from math import prod
 from typing import Any
 
@@ -47,7 +47,9 @@ class StepMemory:
         self._fixed = {
             "parameters": copies * (self._weights + buffers),
             "gradients": self._weights,
-            "optimizer": optimizer_state(training.optimization, self._network),
+            "optimizer": optimizer_state(
+                training.optimization, self._network, self._network.output_layers
+            ),
             "data": samples * _bytes_of_sample(dataset),
         }
 
@@ -102,9 +104,13 @@ def _bytes_of_sample(dataset: DatasetSummary) -> int:
     return inputs + (_INTEGER if dataset.task == "classification" else _FLOAT * dataset.outputs)
 
 
-def optimizer_state(optimization: Optimization, network: nn.Module) -> int:
+def optimizer_state(
+    optimization: Optimization, network: nn.Module, output_layers: Collection[str] = ()
+) -> int:
     """Bytes that an optimizer keeps of a network on the meta device, where a step costs nothing."""
-    optimizer = build_optimizer(optimization, network, torch.device("meta"))
+    optimizer = build_optimizer(
+        optimization, network, torch.device("meta"), output_layers=output_layers
+    )
     for parameter in network.parameters():
         parameter.grad = torch.empty_like(parameter)
     optimizer.step()

@@ -7,6 +7,7 @@ from torch import nn
 from dropnorm.results import SequenceSummary
 from dropnorm.spec import Initialization, TrainingSpec
 from dropnorm_service.training.design import Design, design
+from dropnorm_service.training.ends import output_layers
 from dropnorm_service.training.initialization import (
     initialize,
     initialize_embedding,
@@ -47,6 +48,7 @@ def model_of(paper: Design, initialization: Initialization) -> Network:
     modules = nest((layer.element.name, layer.blueprint.make()) for layer in paper.layers)
     fields = {layer.element.name: layer.element.field for layer in paper.walk()}
     network = paper.layout.network(modules, fields)
+    network.output_layers = output_layers(paper)
     for layer in paper.walk():
         module, following = network.get_submodule(layer.element.name), layer.element.following
         if isinstance(module, nn.Embedding):

@@ -16,11 +16,13 @@ class Network(nn.Module):
     Attributes:
         fields: name of a module -> path of the spec's field that asked for it; empty: the data did.
         lr_factors: first part of a parameter's name -> factor on its learning rate, where that is not 1.
+        output_layers: names of the modules whose output no other one with weights takes in.
         opponents: its parts, where each learns by a loss of its own; empty: all of it learns by one.
     """
 
     fields: dict[str, str]
     lr_factors: Mapping[str, float] = {}
+    output_layers: Sequence[str] = ()
     opponents: Sequence[str] = ()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -122,6 +122,7 @@ def build_optimizer(
     device: torch.device,
     *,
     lr_factors: Mapping[str, float] | None = None,
+    output_layers: Collection[str] = (),
 ) -> torch.optim.Optimizer:
     """The optimizer of a spec over a model that is on `device`.
 
@@ -132,10 +133,11 @@ def build_optimizer(
         model: its parameters fall into groups that share decay and factor.
         device: where the model is.
         lr_factors: factor on the learning rate by the first part of a parameter's name; 1 for all others.
+        output_layers: names of the modules whose matrices are no hidden ones, as `Network.output_layers`.
     """
     settings = optimization.optimizer
     kind = OPTIMIZERS[settings.kind]
-    groups = _grouped(optimization, model, lr_factors or {})
+    groups = _grouped(optimization, model, lr_factors or {}, output_layers)
     # A fused optimizer takes its step and then drops it where float16 overflowed, which a decay before it would not.
     decoupled = getattr(settings, "decoupled", False) and settings.weight_decay > 0.0
     fused = kind.fused and device.type in _FUSED_DEVICES and not decoupled
@@ -182,22 +184,25 @@ class Joined(torch.optim.Optimizer):
 
 
 def _grouped(
-    optimization: Optimization, model: nn.Module, lr_factors: Mapping[str, float]
+    optimization: Optimization,
+    model: nn.Module,
+    lr_factors: Mapping[str, float],
+    output_layers: Collection[str],
 ) -> Groups:
     """The parameters by weight decay, factor of the learning rate and, for Muon, kind."""
     settings = optimization.optimizer
     embeddings = {each.weight for each in model.modules() if isinstance(each, nn.Embedding)}
     groups: dict[tuple[float, float, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
-        places = name.split(".")
+        first, owner = name.partition(".")[0], name.rpartition(".")[0]
         decays = parameter.ndim > 1 or optimization.decay_biases_and_norms
         matrix = (
             settings.kind == "muon"
             and parameter.ndim == 2
-            and "output" not in places
+            and owner not in output_layers
             and parameter not in embeddings
         )
-        options = (settings.weight_decay if decays else 0.0, lr_factors.get(places[0], 1.0), matrix)
+        options = (settings.weight_decay if decays else 0.0, lr_factors.get(first, 1.0), matrix)
         groups.setdefault(options, []).append(parameter)
     return [
         {"params": parameters, "weight_decay": decay, "lr_factor": factor, "matrices": matrices}

@@ -128,7 +128,7 @@ def fresh_state(spec: TrainingSpec, data: SplitData, paper: Design) -> TrainingS
                 parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
     return TrainingState(
         model=model,
-        optimizer=build_optimizer(spec.optimization, model, device, lr_factors=model.lr_factors),
+        optimizer=_optimizer(spec, model, device),
         scaler=_loss_scaler(spec.compute, device),
         losses=torch.zeros(0, device=device),
         best={name: tensor.clone() for name, tensor in model.state_dict().items()},
@@ -142,7 +142,7 @@ def trial(state: TrainingState, spec: TrainingSpec) -> TrainingState:
     model, device = copy.deepcopy(state.model), state.losses.device
     return TrainingState(
         model=model,
-        optimizer=build_optimizer(spec.optimization, model, device, lr_factors=model.lr_factors),
+        optimizer=_optimizer(spec, model, device),
         scaler=_loss_scaler(spec.compute, device),
         losses=state.losses,
         best={},
@@ -214,6 +214,16 @@ def restore(state: TrainingState, snapshot: Snapshot) -> None:
     torch.set_rng_state(tensors["random/cpu"])
     if state.losses.is_cuda and "random/cuda" in tensors:
         torch.cuda.set_rng_state(tensors["random/cuda"], state.losses.device)
+
+
+def _optimizer(spec: TrainingSpec, model: Network, device: torch.device) -> torch.optim.Optimizer:
+    return build_optimizer(
+        spec.optimization,
+        model,
+        device,
+        lr_factors=model.lr_factors,
+        output_layers=model.output_layers,
+    )
 
 
 def _restore_optimizer(

@@ -5,11 +5,13 @@ from typing import Any, get_args
 
 import pytest
 import torch
-from tests.service.training.shorthand import listed
+from tests.service.training.made import pairs, split_of
+from tests.service.training.shorthand import listed, summary
 from tests.service.training.test_families import SMALL
 from torch import nn
 
 from dropnorm import spec as dn
+from dropnorm.results import DatasetSummary
 from dropnorm.spec import layers
 from dropnorm_service.training import build_model, build_optimizer
 from dropnorm_service.training.memory import optimizer_state
@@ -226,7 +228,9 @@ class Words(nn.Module):
 def test_muon_moves_hidden_matrices_and_adamw_the_rest_as_torchs_own() -> None:
     ours, theirs = Words(), Words()
     settings = dn.Muon(lr=0.02, momentum=0.9, beta1=0.8, beta2=0.95, eps=1e-6, weight_decay=0.3)
-    optimizer = optimizer_of(settings, ours)
+    optimizer = build_optimizer(
+        dn.Optimization(optimizer=settings), ours, CPU, output_layers=["output"]
+    )
     groups: list[dict[str, Any]] = [
         {"params": [theirs.embedding.weight, theirs.conv.weight, theirs.output.weight]},
         {
@@ -250,6 +254,54 @@ def test_muon_moves_hidden_matrices_and_adamw_the_rest_as_torchs_own() -> None:
             each.zero_grad()
     for mine, yours in zip(ours.parameters(), theirs.parameters(), strict=True):
         torch.testing.assert_close(mine, yours)
+
+
+def moved_by_muon(spec: dn.TrainingSpec, data: DatasetSummary) -> set[str]:
+    with torch.device("meta"):
+        model = build_model(spec, data.input_shape, data.outputs, data.sequences)
+    optimizer = build_optimizer(
+        spec.optimization, model, torch.device("meta"), output_layers=model.output_layers
+    )
+    matrices = {
+        each for group in optimizer.param_groups if group["matrices"] for each in group["params"]
+    }
+    return {name for name, parameter in model.named_parameters() if parameter in matrices}
+
+
+def test_muon_goes_by_where_a_layer_stands_and_not_by_its_name() -> None:
+    muon: dict[str, Any] = {"optimization": dn.Optimization(optimizer=dn.Muon())}
+    chain = (layers.Linear(units=8), layers.Activation(), layers.Linear(units=3))
+    bare = listed(*chain, layers.BatchNorm(), output_layer=False, **muon)
+    assert moved_by_muon(bare, summary(6, outputs=3)) == {"layers.0.linear.weight"}
+    ends = (chain[0], layers.Residual(layers=chain[:2] + chain[:1]))
+    both = listed(layers.Linear(units=8), *ends, output_layer=False, **muon)
+    assert moved_by_muon(both, summary(6, outputs=8)) == {
+        "layers.0.linear.weight",
+        "layers.2.residual.layers.0.linear.weight",
+    }
+    spec = dn.TrainingSpec(
+        architecture=dn.Transformer(width=8, heads=2, encoder_layers=1, decoder_layers=1),
+        data=dn.Data(dataset="made"),
+        **muon,
+    )
+    data = split_of(spec, pairs()).summary
+    for tied in (False, True):
+        settings = spec.architecture.model_copy(update={"tied_output": tied})
+        found = moved_by_muon(spec.model_copy(update={"architecture": settings}), data)
+        assert "encoder.layers.0.attention.sum.branch.output.weight" in found
+        assert "decoder.layers.0.feed_forward.sum.branch.output.weight" in found
+        assert not any("scores" in name or "tokens" in name for name in found)
+
+
+def test_muon_leaves_the_ends_of_auxiliary_heads_to_adamw() -> None:
+    spec = dn.TrainingSpec(
+        architecture=dn.GoogLeNet(width=0.1, auxiliary_heads=True),
+        optimization=dn.Optimization(optimizer=dn.Muon()),
+        data=dn.Data(dataset="made"),
+    )
+    found = moved_by_muon(spec, summary(1, 32, 32))
+    assert found
+    assert all("classifier" in name for name in found)
 
 
 def test_joined_optimizers_are_saved_and_loaded_as_one() -> None:

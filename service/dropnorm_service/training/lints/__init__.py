@@ -42,6 +42,7 @@ RULES: Sequence[Rule] = (
     tokens.order_in_a_branch,
     tokens.position_without_activation,
     optimizers.idle_decay,
+    optimizers.nothing_else_to_decay,
     optimizers.muon_without_matrices,
     training.last_batch_of_one,
     training.batch_exceeds_split,

@@ -7,12 +7,16 @@ from collections.abc import Iterator
 from dropnorm.results import Lint
 from dropnorm.spec import SGD, Muon
 from dropnorm.spec import layers as spec
+from dropnorm_service.training.design import DesignedLayer
+from dropnorm_service.training.ends import output_layers
 from dropnorm_service.training.layers import Upsampling
+from dropnorm_service.training.layers.blueprints.recurrent import Recurrent
 from dropnorm_service.training.layers.blueprints.sequences import Embedding, TiedLinear
 from dropnorm_service.training.lints.subject import Subject
 from dropnorm_service.training.placement import NormLayer
 
 _CODE = "WEIGHT_DECAY_WITHOUT_EFFECT"
+_SHARED = "optimization.decay_biases_and_norms"
 _NO_MATRICES = (spec.Conv, Upsampling, NormLayer, Embedding, TiedLinear)
 
 
@@ -27,8 +31,7 @@ def idle_decay(subject: Subject) -> Iterator[Lint]:
         if decoupled:
             yield Lint(code=_CODE, field=field, message=f"{zero} decouple; give a weight_decay")
         if optimization.decay_biases_and_norms:
-            field = "optimization.decay_biases_and_norms"
-            yield Lint(code=_CODE, field=field, message=f"{zero} include; give a weight_decay")
+            yield Lint(code=_CODE, field=_SHARED, message=f"{zero} include; give a weight_decay")
     elif decoupled and isinstance(optimizer, SGD) and optimizer.momentum == 0.0:
         yield Lint(
             code=_CODE,
@@ -38,14 +41,37 @@ def idle_decay(subject: Subject) -> Iterator[Lint]:
         )
 
 
+def nothing_else_to_decay(subject: Subject) -> Iterator[Lint]:
+    """Weight decay of biases and norms where there are none."""
+    optimization = subject.training.optimization
+    if (
+        optimization.decay_biases_and_norms
+        and optimization.optimizer.weight_decay > 0.0
+        and not any(_has_vectors(layer) for layer in subject.paper.walk())
+    ):
+        yield Lint(
+            code=_CODE,
+            field=_SHARED,
+            message="the network has no biases and no norms that learn, so that weights are all that decays; leave it "
+            "out",
+        )
+
+
+def _has_vectors(layer: DesignedLayer) -> bool:
+    """Whether it learns parameters of one dimension."""
+    kind = layer.element.layer
+    if isinstance(kind, spec.Linear | spec.Conv | Upsampling):
+        return kind.bias
+    return isinstance(kind, NormLayer | TiedLinear | Recurrent) and layer.blueprint.parameters > 0
+
+
 def muon_without_matrices(subject: Subject) -> Iterator[Lint]:
     """Muon in a network that leaves it nothing to move."""
     if not isinstance(subject.training.optimization.optimizer, Muon):
         return
     learned = (layer.element for layer in subject.paper.walk() if layer.blueprint.parameters)
-    if all(
-        isinstance(each.layer, _NO_MATRICES) or "output" in each.name.split(".") for each in learned
-    ):
+    last = output_layers(subject.paper)
+    if all(isinstance(each.layer, _NO_MATRICES) or each.name in last for each in learned):
         yield Lint(
             code="MUON_WITHOUT_MATRICES",
             field="optimization.optimizer.muon",
