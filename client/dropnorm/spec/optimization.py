@@ -71,8 +71,9 @@ class Optimization(SpecModel):
     """Other batch sizes later in training; absent: `batch_size` throughout."""
     micro_batch_size: BatchSize | None = None
     """Gradient accumulation: a batch is computed in equal parts of at most so many samples, 1 to 1,048,576, and one
-    step is taken with the mean gradient over all of its samples. It takes less memory for the same step, but that
-    batch norm normalises each part by itself; absent: a batch is computed at once."""
+    step is taken with the mean gradient over all of its samples, or over all of its tokens where these are told. It
+    takes less memory for the same step, but that batch norm normalises each part by itself and that random numbers, of
+    dropout or masked tokens, are drawn part by part; absent: a batch is computed at once."""
     last_batch: Literal["keep", "drop"] = "keep"
     """What happens to a last batch that is not full: it is trained on as it is, or left out of that epoch."""
     gradient_clipping: GradientClipping | None = None

@@ -36,6 +36,13 @@ def chosen_of(length: int) -> int:
     return max(1, round(CHOSEN_SHARE * length))
 
 
+def chosen_counts(tokens: Tensor) -> Tensor:
+    """Tokens that are chosen of each sequence, `[batch]`: 15 % of those that are not special, and one at least if it
+    has any."""
+    counts = (tokens >= len(SPECIAL)).sum(dim=1)
+    return torch.minimum((counts * CHOSEN_SHARE).round().clamp(min=1), counts)
+
+
 def mask(tokens: Tensor, vocabulary: int, uniform: Uniform) -> Masked:
     """Choose 15 % of each sequence's tokens: 80 % become `MASK`, 10 % any other token and 10 % stay.
 
@@ -47,12 +54,9 @@ def mask(tokens: Tensor, vocabulary: int, uniform: Uniform) -> Masked:
         vocabulary: number of tokens, special ones included.
         uniform: draws the random numbers.
     """
-    ordinary = tokens >= len(SPECIAL)
-    order = uniform(tokens.shape).masked_fill(ordinary.logical_not(), 2.0)
+    order = uniform(tokens.shape).masked_fill(tokens < len(SPECIAL), 2.0)
     chosen = order.topk(chosen_of(tokens.shape[1]), largest=False).indices
-    counts = ordinary.sum(dim=1, keepdim=True)
-    wanted = torch.minimum((counts * CHOSEN_SHARE).round().clamp(min=1), counts)
-    kept = torch.arange(chosen.shape[1], device=tokens.device) < wanted
+    kept = torch.arange(chosen.shape[1], device=tokens.device) < chosen_counts(tokens).unsqueeze(1)
     originals = tokens.gather(1, chosen)
     fate = uniform(chosen.shape)
     others = len(SPECIAL) + (uniform(chosen.shape) * (vocabulary - len(SPECIAL))).long()

@@ -87,21 +87,20 @@ class Stepper:
         return loss
 
     def _accumulate(self, x: Tensor, y: Tensor) -> Tensor:
-        """The gradient of a batch's mean loss, from that of its parts.
-
-        A part counts by its samples, also where its own loss is a mean over tokens.
-        """
+        """The gradient of a batch's mean loss, from that of its parts, each by what its own loss is a mean over."""
         parts = math.ceil(len(x) / self._micro)
+        weight = self._objective.weight
+        whole = weight(x, y)
         losses = [
-            self._backward(some, targets, len(some) / len(x))
+            self._backward(some, targets, weight(some, targets) / whole)
             for some, targets in zip(x.tensor_split(parts), y.tensor_split(parts), strict=True)
         ]
         return torch.stack(losses).sum(dim=0)
 
-    def _backward(self, x: Tensor, y: Tensor, share: float = 1.0) -> Tensor:
-        """Forward and backward pass; the loss as a share of the batch's."""
+    def _backward(self, x: Tensor, y: Tensor, share: Tensor | float | None = None) -> Tensor:
+        """Forward and backward pass; the loss as a share of the batch's, or all of it."""
         loss = self._losses(x, y)
-        if share != 1.0:
+        if share is not None:
             loss = loss * share
         total = loss if loss.ndim == 0 else loss.sum()
         (self._scaler.scale(total) if self._scales else total).backward()

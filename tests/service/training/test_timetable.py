@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from tests.service.training.made import classification, of_kind, split_of
+from tests.service.training.made import classification, of_kind, pairs, split_of, text
 from tests.service.training.shorthand import mlp, summary
 from tests.service.training.test_fit import numbers, order_of
 from torch import nn
@@ -15,6 +15,8 @@ from dropnorm import spec as dn
 from dropnorm.results import Payload, PlannedBatches, Progressed
 from dropnorm_service.training import SplitData, build_model, fit, plan
 from dropnorm_service.training.batching import Batching
+from dropnorm_service.training.data.tokens import PAD
+from dropnorm_service.training.masking import mask
 from dropnorm_service.training.timetable import Timetable, batch_sizes, part_sizes
 
 GROWTH = dn.BatchSizeGrowth(milestones=(2, 3))
@@ -138,6 +140,68 @@ class TestAccumulation:
         for a, b in zip(whole, parts, strict=True):
             assert (a.step, a.batch_size) == (b.step, b.batch_size)
             assert a.train_loss == pytest.approx(b.train_loss, rel=1e-5)
+
+    @pytest.mark.parametrize("smoothing", [None, 0.1])
+    @pytest.mark.parametrize(
+        "architecture",
+        [
+            dn.Transformer(width=8, heads=2, encoder_layers=1, decoder_layers=1, feed_forward=16),
+            dn.Seq2Seq(width=8, embedding_width=8, layers=1),
+            dn.RNNEncoderDecoder(width=8, embedding_width=8, maxout_units=8),
+        ],
+        ids=lambda each: each.kind,
+    )
+    def test_parts_count_by_their_tokens(
+        self, architecture: dn.Architecture, smoothing: float | None
+    ) -> None:
+        ends = []
+        for size in (None, 3):
+            step = optimization(
+                epochs=1, batch_size=50, micro_batch_size=size, optimizer=dn.SGD(lr=0.5)
+            )
+            spec = dn.TrainingSpec(
+                architecture=architecture,
+                optimization=step,
+                regularization=dn.Regularization(label_smoothing=smoothing),
+                data=dn.Data(dataset="made"),
+            )
+            ends.append(fit(spec, split_of(spec, pairs())))
+        whole, parts = ends
+        for mine, theirs in zip(whole.model.parameters(), parts.model.parameters(), strict=True):
+            torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-6)
+        losses = [each.evaluation.history[0].train_loss for each in ends]
+        assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+    def test_parts_count_by_their_chosen_tokens(self) -> None:
+        """Masks are drawn part by part; against a mean over all that is chosen of them."""
+        step = optimization(epochs=1, batch_size=1000, micro_batch_size=7, optimizer=dn.SGD(lr=0.5))
+        spec = dn.TrainingSpec(
+            architecture=dn.BERT(width=8, heads=2, layers=1, feed_forward=16),
+            optimization=step,
+            data=dn.Data(dataset="made"),
+        )
+        data = split_of(spec, text())
+        result = fit(spec, data)
+        torch.manual_seed(spec.seed)
+        sequences = data.summary.sequences
+        assert sequences is not None
+        model = build_model(spec, data.input_shape, 0, sequences).train()
+        order = order_of(len(data.train), spec.seed, 1)
+        sums, counts = [], []
+        for part in order.tensor_split(-(-len(order) // 7)):
+            masked = mask(data.train.x[part], sequences.vocabulary, torch.rand)
+            logits, targets = model(masked.tokens, masked.chosen), masked.targets
+            sums.append(
+                F.cross_entropy(
+                    logits.flatten(0, 1), targets.flatten(), ignore_index=PAD, reduction="sum"
+                )
+            )
+            counts.append((targets != PAD).sum())
+        assert len(set(torch.stack(counts).tolist())) > 1
+        (torch.stack(sums).sum() / torch.stack(counts).sum()).backward()
+        torch.optim.SGD(model.parameters(), lr=0.5).step()
+        for mine, theirs in zip(model.parameters(), result.model.parameters(), strict=True):
+            torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-6)
 
     def test_batch_norm_sees_each_part_by_itself(self) -> None:
         norm = dn.Regularization(batch_norm=dn.BatchNorm())

@@ -30,6 +30,12 @@ class Objective(Protocol):
     def training_loss(self, forward: Forward, x: Tensor, y: Tensor) -> Tensor:
         """The mean loss of a batch in training, differentiable, on the device."""
 
+    def weight(self, x: Tensor, y: Tensor) -> Tensor | int:
+        """What `training_loss` of a batch is a mean over: samples or tokens, on the device.
+
+        The loss of a batch is the mean of those of its parts by these weights.
+        """
+
     def scores(self, inference: Inference, part: Split) -> Tensor:
         """What each epoch measures of a whole split: float64 `[len(score_names)]`, on the device."""
 

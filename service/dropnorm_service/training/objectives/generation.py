@@ -39,6 +39,9 @@ class Generation:
         noise = torch.randn(len(x), self._settings.latent, device=x.device)
         return torch.stack(_losses(forward(noise, self._images(x)))).mean(dim=1).sum()
 
+    def weight(self, x: Tensor, y: Tensor) -> int:
+        return len(x)
+
     def scores(self, inference: Inference, part: Split) -> Tensor:
         """Fréchet distance of as many generated images as the split has, and both losses."""
         self._features.prepare(inference.between_batches)

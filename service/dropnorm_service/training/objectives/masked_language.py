@@ -14,7 +14,7 @@ from dropnorm_service.training.batching import derived_seed
 from dropnorm_service.training.data import Split, SplitData
 from dropnorm_service.training.data.tokens import PAD, SPECIAL
 from dropnorm_service.training.inference import Inference
-from dropnorm_service.training.masking import Masked, mask
+from dropnorm_service.training.masking import Masked, chosen_counts, mask
 from dropnorm_service.training.objectives.base import Forward
 from dropnorm_service.training.pictures import Pictures
 
@@ -46,7 +46,11 @@ class MaskedLanguageModelling:
             reduction="sum",
             label_smoothing=self._smoothing,
         )
-        return losses / (masked.targets != PAD).sum().clamp(min=1)
+        return losses / self.weight(x, y)
+
+    def weight(self, x: Tensor, y: Tensor) -> Tensor:
+        """Tokens that are chosen; where there are none the loss is 0, and so is its share."""
+        return chosen_counts(x).sum().clamp(min=1)
 
     def scores(self, inference: Inference, part: Split) -> Tensor:
         return self._judge(inference, self._masked(part))

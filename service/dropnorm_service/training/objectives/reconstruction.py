@@ -38,6 +38,9 @@ class Reconstruction:
         noise = torch.randn(len(x), self._settings.latent, device=x.device)
         return torch.stack(self._terms(forward(x, noise), x)).sum(dim=0).mean()
 
+    def weight(self, x: Tensor, y: Tensor) -> int:
+        return len(x)
+
     def scores(self, inference: Inference, part: Split) -> Tensor:
         generator = torch.Generator(part.x.device).manual_seed(derived_seed(self._seed, "codes"))
 

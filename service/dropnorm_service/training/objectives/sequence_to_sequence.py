@@ -36,7 +36,11 @@ class SequenceToSequence:
             reduction="sum",
             label_smoothing=self._smoothing,
         )
-        return losses / (targets != PAD).sum()
+        return losses / self.weight(x, y)
+
+    def weight(self, x: Tensor, y: Tensor) -> Tensor:
+        """Tokens that are told."""
+        return (y[:, 1:] != PAD).sum()
 
     def scores(self, inference: Inference, part: Split) -> Tensor:
         loss, right, tokens, whole = inference.total(part, _totals)

@@ -41,6 +41,9 @@ class Supervised(ABC):
     def training_loss(self, forward: Forward, x: Tensor, y: Tensor) -> Tensor:
         return self.loss(forward(x), y)
 
+    def weight(self, x: Tensor, y: Tensor) -> int:
+        return len(x)
+
     def scores(self, inference: Inference, part: Split) -> Tensor:
         return self.judge(inference.outputs(part, self._outputs), part.y)
 
