@@ -14,7 +14,9 @@ class AutoLearningRate(SpecModel):
     """The optimizer's learning rate is found by a range test (Smith 2017) and takes the place of `lr`.
 
     A copy of the untrained network is trained with a rate that rises exponentially around the optimizer's. Chosen is
-    the rate at which the smoothed loss has made half of its way down.
+    the rate at which the smoothed loss has made half of its way down from where the first fifth of the test holds it.
+    Where it falls by no more than the noise of batches explains, `lr` stays and a warning says so; more steps tell
+    more.
     """
 
     lowest_factor: Annotated[Float, Field(gt=0.0, lt=1.0)] = 1e-3
@@ -28,7 +30,8 @@ class AutoLearningRate(SpecModel):
 class AutoBatchSize(SpecModel):
     """The largest batch size of which a training step fits into memory takes the place of `batch_size`.
 
-    Tried are `batch_size` and what comes of it by doubling and halving. The estimate is the plan's.
+    Tried are `batch_size` and what comes of it by doubling and halving, but for what leaves batch norm a batch of one
+    sample. The estimate is the plan's.
     """
 
     max_size: BatchSize = 4096

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 
 from dropnorm.results import AutoOutcome, DatasetSummary, LogLine, Warned
-from dropnorm.spec import Optimization, TrainingSpec
+from dropnorm.spec import InvalidSpecError, Optimization, Problem, TrainingSpec
 from dropnorm_service.training.checks import check
 from dropnorm_service.training.data import SplitData
 from dropnorm_service.training.design import Design
@@ -30,20 +30,47 @@ def with_batch_size(
         memory: of the device, in bytes; None: without limit.
 
     Raises:
-        InvalidSpecError: the spec does not fit its data, see `check`.
+        InvalidSpecError: the spec does not fit its data, see `check`, whatever the batch size.
     """
     paper, optimization = check(training, dataset), training.optimization
     if optimization.auto_batch_size is None:
         return training, paper
-    most = min(optimization.auto_batch_size.max_size, dataset.train_samples)
-    sizes = _tried(optimization.batch_size, most)
+    settings, samples = optimization.auto_batch_size, dataset.train_samples
+    most = min(settings.max_size, samples)
+    sizes = _tried(optimization.batch_size, samples)
     fitting = len(sizes)
     if memory is not None:
         step = StepMemory(training, paper, dataset)
-        limit = memory * optimization.auto_batch_size.memory_share
-        fitting = bisect_right(sizes, limit, key=lambda size: step.of(size).total)
-    found = settled(training, AutoOutcome(batch_size=sizes[max(fitting, 1) - 1]))
-    return found, check(found, dataset)
+        limit = memory * settings.memory_share
+        fitting = max(bisect_right(sizes, limit, key=lambda size: step.of(size).total), 1)
+    allowed = [size for size in sizes[:fitting] if size <= most] or [most]
+    refused: list[Problem] = []
+    for size in reversed(allowed):
+        found = settled(training, AutoOutcome(batch_size=size))
+        try:
+            return found, check(found, dataset)
+        except InvalidSpecError as error:
+            refused = refused or list(error.problems)
+    larger = any(_passes(training, dataset, size) for size in sizes[:fitting] if size > most)
+    raise InvalidSpecError([_of_automatic(each, limited=larger) for each in refused])
+
+
+def _passes(training: TrainingSpec, dataset: DatasetSummary, size: int) -> bool:
+    try:
+        check(settled(training, AutoOutcome(batch_size=size)), dataset)
+    except InvalidSpecError:
+        return False
+    return True
+
+
+def _of_automatic(problem: Problem, *, limited: bool) -> Problem:
+    """What is wrong with the largest size that was tried, of which nobody asked for."""
+    if problem.field != "optimization.batch_size":
+        return problem
+    field, rest = "optimization.auto_batch_size", "every smaller one that is tried is no better"
+    if limited:
+        field, rest = f"{field}.max_size", "larger ones are not allowed by max_size; give more"
+    return Problem(field, f"{problem.message}; {rest}")
 
 
 def _tried(first: int, most: int) -> list[int]:
@@ -107,7 +134,10 @@ def tune(
     rate = choose_rate(points)
     tested = f"a range test from {points[0].learning_rate:.3g} to {points[-1].learning_rate:.3g}"
     if rate is None:
-        text = f"the loss falls nowhere in {tested}; training goes on with the optimizer's own rate"
+        text = (
+            f"the loss falls nowhere by more than batches differ in {tested}; training goes on with the optimizer's "
+            "own rate"
+        )
         field = "optimization.auto_learning_rate"
         on_event(Warned(code="NO_LEARNING_RATE_FOUND", field=field, message=text))
     else:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
+from math import sqrt
+from statistics import fmean
 
 import torch
 from torch import Tensor
@@ -22,6 +25,8 @@ _SMOOTHING = 0.9
 """Decay of the mean of the loss, as Adam has it: without bias at the start."""
 _LEAST_FALL = 0.01
 """Share of the loss that it must fall by."""
+_LEAST_ERRORS = 5.0
+"""Standard errors that it must fall by; of a hundred losses that are noise alone one in a thousand does."""
 _DIVERGED = 4.0
 """Times the lowest smoothed loss, from where on the test says nothing any more."""
 
@@ -66,11 +71,38 @@ def range_test(
 
 
 def choose_rate(points: Sequence[RangeTestPoint]) -> float | None:
-    """The first rate at which the smoothed loss has made half of its way from its highest to its lowest.
+    """The first rate, behind the first fifth of the test, at which the smoothed loss has made half of its way down.
 
-    The highest before the lowest counts. Steeper places are noisier, and the lowest is at the edge of divergence.
-    None: the loss does not fall.
+    Its way begins with the mean loss of the first fifth and ends with the lowest smoothed loss. Steeper places are
+    noisier, and the lowest is at the edge of divergence.
+
+    None: the loss does not fall, or by no more than the noise of batches explains, which the first fifth, where rates
+    hardly matter, tells: one loss differs from the next there by noise alone.
     """
+    smoothed = _smoothed(points)
+    first = max(len(points) // 5, 2)
+    if len(smoothed) <= first:
+        return None
+    losses = [point.loss for point in points[:first]]
+    start, lowest = fmean(losses), min(smoothed)
+    noise = sqrt(fmean((after - before) ** 2 for before, after in pairwise(losses)) / 2.0)
+    # Of a difference between the mean of some losses and a smoothed one.
+    error = noise * sqrt(1.0 / first + (1.0 - _SMOOTHING) / (1.0 + _SMOOTHING))
+    if start - lowest <= max(_LEAST_FALL * abs(start), _LEAST_ERRORS * error):
+        return None
+    middle = (start + lowest) / 2.0
+    return next(
+        (
+            point.learning_rate
+            for point, value in zip(points[first:], smoothed[first:], strict=False)
+            if value <= middle
+        ),
+        None,
+    )
+
+
+def _smoothed(points: Sequence[RangeTestPoint]) -> list[float]:
+    """The smoothed loss of each step up to where it diverges."""
     smoothed: list[float] = []
     mean, lowest = 0.0, math.inf
     for count, point in enumerate(points, start=1):
@@ -80,13 +112,7 @@ def choose_rate(points: Sequence[RangeTestPoint]) -> float | None:
             break
         smoothed.append(value)
         lowest = min(lowest, value)
-    end = smoothed.index(lowest) if smoothed else 0
-    highest = max(smoothed[:end], default=lowest)
-    if end == 0 or highest - lowest <= _LEAST_FALL * abs(highest):
-        return None
-    start, middle = smoothed.index(highest), (highest + lowest) / 2.0
-    chosen = next(index for index in range(start, end + 1) if smoothed[index] <= middle)
-    return points[chosen].learning_rate
+    return smoothed
 
 
 def _rates(settings: AutoLearningRate, lr: float) -> list[float]:

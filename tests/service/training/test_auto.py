@@ -4,8 +4,9 @@ import math
 from itertools import pairwise
 
 import pytest
+import torch
 from tests.service.training.made import classification, of_kind, split_of
-from tests.service.training.shorthand import mlp, summary
+from tests.service.training.shorthand import mlp, problems, summary
 from tests.service.training.test_fit import numbers
 
 from dropnorm import spec as dn
@@ -59,6 +60,26 @@ class TestBatchSize:
     def test_what_is_not_asked_for_stays(self) -> None:
         spec = asked()
         assert with_batch_size(spec, self.data, 1)[0] is spec
+
+    def refused(self, samples: int, batch_size: int = 24, **parts: object) -> dict[str, str]:
+        spec = asked(batch_size=batch_size, auto_batch_size=parts or dn.AutoBatchSize())
+        with pytest.raises(dn.InvalidSpecError) as raised:
+            with_batch_size(spec, summary(6, train=samples), None)
+        return problems(raised.value)
+
+    def test_it_is_one_that_batch_norm_can_take(self) -> None:
+        """Batches of 44, 22 and 11 would leave one of 45 samples."""
+        spec = asked(batch_size=22, auto_batch_size=dn.AutoBatchSize())
+        found, _ = with_batch_size(spec, summary(6, train=45), None)
+        assert found.optimization.batch_size == 5
+
+    def test_without_one_the_automatic_size_is_blamed(self) -> None:
+        (field, text), *others = self.refused(65, batch_size=128).items()
+        assert (field, others) == ("optimization.auto_batch_size", [])
+        assert "65 training samples in batches of 64 leave a last batch of one" in text
+
+    def test_a_limit_below_what_batch_norm_takes_is_blamed(self) -> None:
+        assert list(self.refused(66, max_size=1)) == ["optimization.auto_batch_size.max_size"]
 
     def test_plan_and_training_come_to_the_same(self) -> None:
         spec = asked(auto_batch_size=dn.AutoBatchSize(memory_share=0.5))
@@ -147,6 +168,34 @@ class TestLearningRate:
             "optimization.auto_learning_rate",
         )
 
+    @pytest.mark.parametrize("seed", range(4))
+    def test_batches_that_differ_are_no_fall(self, seed: int) -> None:
+        still = dn.SGD(lr=1e-9)
+        auto = dn.Optimization(
+            epochs=1, batch_size=32, optimizer=still, auto_learning_rate=dn.AutoLearningRate()
+        )
+        spec = mlp(8, optimization=auto, seed=seed)
+        result = fit(spec, split_of(spec, classification(6, samples=1000)))
+        assert result.evaluation.auto is not None
+        assert result.evaluation.auto.learning_rate is None
+        assert result.evaluation.history[0].learning_rate == still.lr
+
+    def test_seeds_agree_on_the_rate(self) -> None:
+        rates = []
+        for seed in range(4):
+            auto = dn.Optimization(
+                epochs=1,
+                batch_size=32,
+                optimizer=dn.SGD(lr=0.01),
+                auto_learning_rate=dn.AutoLearningRate(),
+            )
+            spec = mlp(8, optimization=auto, seed=seed)
+            found = fit(spec, split_of(spec, classification(6, samples=1000))).evaluation.auto
+            assert found is not None
+            assert found.learning_rate is not None
+            rates.append(found.learning_rate)
+        assert max(rates) < 3.0 * min(rates)
+
     def test_a_game_has_no_loss_that_falls(self) -> None:
         spec = dn.TrainingSpec(
             architecture=dn.GAN(),
@@ -183,6 +232,16 @@ class TestChoice:
         found = self.choice(falling)
         assert found is not None
         assert self.choice([*falling, 1e6, -1e9]) == self.choice([*falling, math.nan, 0.0]) == found
+
+    @pytest.mark.parametrize("seed", range(5))
+    @pytest.mark.parametrize("steps", [20, 100])
+    def test_noise_is_no_fall(self, steps: int, seed: int) -> None:
+        generator = torch.Generator().manual_seed(seed)
+        losses = 1.1 + 0.1 * torch.randn(steps, generator=generator)
+        assert self.choice(losses.tolist()) is None
+        falling = losses.clone()
+        falling[steps // 2 :] -= 1.0
+        assert self.choice(falling.tolist()) is not None
 
     @pytest.mark.parametrize(
         "losses", [[1.0] * 30, [float(n) for n in range(1, 30)], [math.nan] * 9]
