@@ -61,7 +61,8 @@ def batch_norms(model: type[AnyModel], **rest: SearchStrategy[Any]) -> SearchStr
     rest = {"eps": POSITIVE, **rest}
     ghosts = {"ghost_batch_size": st.none() | st.integers(2, 2**20)}
     return st.one_of(
-        made(model, momentum=SHARES, affine=BOOLS, track_running_stats=BOOLS, **ghosts, **rest),
+        made(model, momentum=SHARES, affine=BOOLS, **ghosts, **rest),
+        made(model, track_running_stats=BOOLS, affine=BOOLS, **ghosts, **rest),
         made(model, {"averaging": st.just("cumulative")}, affine=BOOLS, **ghosts, **rest),
         made(model, {"freeze_after": EPOCHS}, freeze_affine=BOOLS, synchronized=BOOLS, **rest),
     )

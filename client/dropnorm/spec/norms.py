@@ -41,8 +41,8 @@ class BatchNormSettings(SpecModel):
         if self.averaging == "cumulative" and self.momentum != usual:
             yield Problem("momentum", "a cumulative average has no momentum; leave it out")
         if not self.track_running_stats:
-            for name, unset in (("averaging", "exponential"), ("freeze_after", None)):
-                if getattr(self, name) != unset:
+            for name in ("momentum", "averaging", "freeze_after"):
+                if getattr(self, name) != BatchNormSettings.model_fields[name].default:
                     yield Problem(
                         name,
                         "there are no running statistics; set track_running_stats, or leave this out",

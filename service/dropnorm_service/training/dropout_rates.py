@@ -24,6 +24,8 @@ from dropnorm_service.training.design import Design
 from dropnorm_service.training.elements import Element
 from dropnorm_service.training.network import Network
 
+_PATH = "regularization.dropout."
+
 
 @runtime_checkable
 class Drops(Protocol):
@@ -72,7 +74,16 @@ def dropout_factor(dropout: Dropout, *, epoch: int, epochs: int) -> float:
 
 def is_scheduled(element: Element) -> bool:
     """Whether a schedule changes the rate of a layer: all that `regularization.dropout` drops by."""
-    return element.dropped_by.startswith("regularization.dropout.")
+    return element.dropped_by.startswith(_PATH)
+
+
+def acting_rates(paper: Design) -> frozenset[str]:
+    """Names of the rates of `regularization.dropout` that something in a network drops by."""
+    return frozenset(
+        layer.element.dropped_by.removeprefix(_PATH)
+        for layer in paper.walk()
+        if is_scheduled(layer.element)
+    )
 
 
 class DropoutRates:
@@ -86,6 +97,7 @@ class DropoutRates:
 
     def __init__(self, network: Network, paper: Design, spec: TrainingSpec) -> None:
         self._dropout, self._epochs = spec.regularization.dropout, spec.optimization.epochs
+        self._acting = acting_rates(paper)
         self._scheduled: list[tuple[Drops, float]] = []
         if self._dropout is not None and self._dropout.schedule is not None:
             for element in (layer.element for layer in paper.walk() if is_scheduled(layer.element)):
@@ -102,15 +114,11 @@ class DropoutRates:
             module.rate = rate * factor
 
     def of(self, epoch: int) -> dict[str, float]:
-        """What each rate of the spec that is above 0 is in an epoch, by its name there."""
+        """What each rate of the spec that acts in this network is in an epoch, by its name there."""
         if self._dropout is None:
             return {}
         factor = dropout_factor(self._dropout, epoch=epoch, epochs=self._epochs)
-        return {
-            name: rate * factor
-            for name, rate in self._dropout
-            if rate and (name == "rate" or name.endswith("_rate"))
-        }
+        return {name: rate * factor for name, rate in self._dropout if name in self._acting}
 
 
 def rates_of(network: nn.Module) -> dict[str, float]:

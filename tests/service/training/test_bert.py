@@ -449,6 +449,21 @@ def test_what_has_no_effect_on_tokens_is_linted() -> None:
         "regularization.dropout.input_rate",
         "regularization.order",
     ]
+    # It takes the norms away that the architecture has by itself.
+    bare = dn.Regularization(layer_norm=dn.LayerNorm(hidden=False))
+    assert found(asked(regularization=bare), made.text().info) == []
+    of_attention = {"rate": 0.0, "embedding_rate": 0.0, "residual_rate": 0.0, "attention_rate": 0.1}
+    for form, field in (
+        ({"method": "gaussian"}, "method"),
+        ({"rescaling": "l2_norm"}, "rescaling"),
+    ):
+        dropout = dn.Dropout.model_validate(of_attention | form)
+        alone = dn.Regularization(dropout=dropout)
+        assert found(asked(regularization=alone), made.text().info) == [
+            f"regularization.dropout.{field}"
+        ]
+        beside = dn.Regularization(dropout=dropout.model_copy(update={"residual_rate": 0.1}))
+        assert found(asked(regularization=beside), made.text().info) == []
     sound = dn.Regularization(dropout=EVERY_RATE, rms_norm=dn.RMSNorm())
     assert found(asked(regularization=sound), made.text().info) == []
     mlp = asked(dn.MLP(hidden=(8,)), regularization=dn.Regularization(dropout=EVERY_RATE))

@@ -148,6 +148,10 @@ def test_constant_rates_are_recorded_and_those_that_are_off_are_not() -> None:
     for regularization, expected in (
         (regularized(None), {"rate": 0.5}),
         (inputs, {"input_rate": 0.25}),
+        (
+            regularized(None, conv_rate=0.1, recurrent_rate=0.2),
+            {"rate": 0.5},
+        ),  # nothing of the kind
         (dn.Regularization(), {}),
     ):
         spec = mlp(4, optimization=optimization(1), regularization=regularization)

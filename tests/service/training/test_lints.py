@@ -103,6 +103,23 @@ def test_a_rate_for_convolutions_without_one() -> None:
     assert lints(spec)["REGULARIZATION_WITHOUT_EFFECT"] == field
 
 
+def test_rates_around_convolutions() -> None:
+    """Each of the two rates acts somewhere, or is a lint."""
+
+    def idle(*chain: dn.Layer, **rates: Any) -> set[str]:
+        regularization = dn.Regularization(dropout=dn.Dropout(**rates))
+        found = plan(listed(*chain, regularization=regularization), summary(1, 8, 8)).lints
+        return {each.field for each in found if each.code == "REGULARIZATION_WITHOUT_EFFECT"}
+
+    field = "regularization.dropout"
+    conv, relu, linear = layers.Conv(channels=2), layers.Activation(), layers.Linear(units=4)
+    dense = (layers.Flatten(), linear, relu)
+    assert idle(conv, relu, rate=0.5, conv_rate=0.2) == {f"{field}.rate"}
+    assert idle(conv, relu, rate=0.5) == idle(conv, relu, rate=0.0, conv_rate=0.2) == set()
+    assert idle(conv, *dense, rate=0.5, conv_rate=0.2) == {f"{field}.conv_rate"}
+    assert idle(conv, relu, *dense, rate=0.5, conv_rate=0.2) == set()
+
+
 def test_the_order_is_not_blamed_for_a_norm_of_the_list() -> None:
     spec = listed(
         layers.BatchNorm(),
@@ -188,6 +205,17 @@ def test_high_rate() -> None:
     assert lints(spec) == {"HIGH_DROPOUT_RATE": field}
 
 
+def test_high_rate_of_stochastic_depth() -> None:
+    def found(rate: float) -> dict[str, str]:
+        blocks = [layers.Residual(layers=(layers.Linear(units=64), layers.Activation()))] * 2
+        dropout = dn.Dropout(rate=0.0, stochastic_depth_rate=rate)
+        return lints(listed(*blocks, regularization=dn.Regularization(dropout=dropout)))
+
+    field = "regularization.dropout.stochastic_depth_rate"
+    assert found(0.8) == {"HIGH_DROPOUT_RATE": field}
+    assert found(0.79) == {}
+
+
 def test_batch_statistics_in_evaluation() -> None:
     spec = regularized(8, norm=dn.BatchNorm(track_running_stats=False, position="after_activation"))
     field = "regularization.batch_norm.track_running_stats"
@@ -252,6 +280,13 @@ def test_schedules_that_change_nothing(schedule: dn.Schedule) -> None:
     }
 
 
+def test_an_exponential_schedule_of_one_epoch() -> None:
+    field = "optimization.schedule.exponential"
+    schedule = dn.ExponentialSchedule()
+    assert lints(trained(epochs=1, schedule=schedule)) == {"SCHEDULE_WITHOUT_EFFECT": field}
+    assert lints(trained(epochs=2, schedule=schedule)) == {}
+
+
 def test_a_plateau_that_is_never_waited_for() -> None:
     found = {"SCHEDULE_WITHOUT_EFFECT": "optimization.schedule.plateau.patience"}
     schedule = dn.PlateauSchedule(patience=5)
@@ -300,6 +335,17 @@ def test_weight_decay_without_effect() -> None:
     assert lints(trained(optimizer=dn.Adam(), decay_biases_and_norms=True)) == {
         code: "optimization.decay_biases_and_norms"
     }
+
+
+def test_decay_of_biases_and_norms_that_are_not_there() -> None:
+    sound = dn.Optimization(optimizer=dn.AdamW(), decay_biases_and_norms=True, batch_size=100)
+    bare = dn.MLP(hidden=(8,), bias=False)
+    spec = mlp(8, optimization=sound).model_copy(update={"architecture": bare})
+    field = "optimization.decay_biases_and_norms"
+    assert lints(spec) == {"WEIGHT_DECAY_WITHOUT_EFFECT": field}
+    assert lints(mlp(8, optimization=sound)) == {}
+    normed = spec.model_copy(update={"regularization": dn.Regularization(batch_norm=NORM)})
+    assert lints(normed) == {}
 
 
 def test_warmup_on_one_cycle() -> None:
@@ -608,6 +654,19 @@ def test_a_curriculum_of_one_epoch_never_drops() -> None:
     assert asked(2) == {}
 
 
+def test_a_curriculum_that_hardly_begins() -> None:
+    def asked(gamma: float) -> dict[str, str]:
+        schedule = dn.CurriculumDropoutSchedule(gamma=gamma)
+        spec = regularized(8, dropout=dn.Dropout(schedule=schedule))
+        return lints(
+            spec.model_copy(update={"optimization": dn.Optimization(epochs=11, batch_size=100)})
+        )
+
+    field = "regularization.dropout.schedule.curriculum.gamma"
+    assert asked(0.001) == {"DROPOUT_SCHEDULE_WITHOUT_EFFECT": field}  # 1 - exp(-0.01) is less
+    assert asked(0.0011) == {}
+
+
 def test_recalibration_of_norms_that_stand_still() -> None:
     def asked(norm: dn.BatchNorm) -> str | None:
         settings = dn.EvaluationSettings(recalibrate_batch_norm="dropout_off")
@@ -631,6 +690,12 @@ def test_muon_without_matrices() -> None:
     codes = {lint.code: lint.field for lint in plan(spec, summary(1, 8, 8)).lints}
     assert codes == {"MUON_WITHOUT_MATRICES": "optimization.optimizer.muon"}
     assert lints(mlp(8, **muon)) == {}
+
+
+def test_muon_moves_the_only_hidden_layer_whatever_it_is_called() -> None:
+    muon: dict[str, Any] = {"optimization": dn.Optimization(optimizer=dn.Muon(), batch_size=100)}
+    last = listed(layers.Linear(units=10), output_layer=False, **muon)
+    assert "MUON_WITHOUT_MATRICES" in lints(last)
 
 
 def test_bins_without_confidence() -> None:

@@ -38,8 +38,8 @@ def idle_order(subject: Subject) -> Iterator[Lint]:
 def idle_norm(subject: Subject) -> Iterator[Lint]:
     """A norm without a place, or a position without the places that it is about."""
     given = subject.training.regularization.norm
-    if given is None or given[1].hidden:
-        return
+    if given is None or given[1].hidden or _attends(subject):
+        return  # of a transformer this takes the norms away that it has by itself
     name, norm = given
     if not (norm.input or norm.output):
         yield Lint(
@@ -47,7 +47,7 @@ def idle_norm(subject: Subject) -> Iterator[Lint]:
             field=f"regularization.{name}.hidden",
             message="neither input, hidden layers nor output are normalised; choose one of them, or leave the norm out",
         )
-    elif norm.position != "before_activation" and not _attends(subject):
+    elif norm.position != "before_activation":
         yield Lint(
             code=_CODE,
             field=f"regularization.{name}.position",
@@ -56,13 +56,15 @@ def idle_norm(subject: Subject) -> Iterator[Lint]:
 
 
 def idle_form(subject: Subject) -> Iterator[Lint]:
-    """A method or a rescaling of dropout that no layer of the network has."""
+    """A method or a rescaling of dropout that no layer of the network has; attention has always the usual ones."""
     dropout = subject.training.regularization.dropout
-    if dropout is None or any(
-        isinstance(layer.element.layer, spec.Dropout) and _is_placed(layer)
-        for layer in subject.paper.walk()
-    ):
+    if dropout is None:
         return
+    placed = [
+        layer.element.layer
+        for layer in subject.paper.walk()
+        if isinstance(layer.element.layer, spec.Dropout) and _is_placed(layer)
+    ]
     usual = {name: type(dropout).model_fields[name].default for name in ("method", "rescaling")}
     yield from over_fields(
         _CODE,
@@ -70,8 +72,10 @@ def idle_form(subject: Subject) -> Iterator[Lint]:
             f"regularization.dropout.{name}"
             for name, default in usual.items()
             if getattr(dropout, name) != default
+            and not any(getattr(each, name) == getattr(dropout, name) for each in placed)
         ],
-        "this says how units are dropped, and no units are; give a rate, or leave it out",
+        "this says how units are dropped, and no units are, the weights of attention going singly and inverted "
+        "whatever it says; give a rate, or leave it out",
     )
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from dropnorm.results import Lint
 from dropnorm.spec import MLP, Sequential
 from dropnorm.spec import layers as spec
-from dropnorm_service.training.layers import Attend, DropsBranch
+from dropnorm_service.training.dropout_rates import acting_rates
+from dropnorm_service.training.layers import DropsBranch
 from dropnorm_service.training.layers.blueprints.recurrent import Recurrent
-from dropnorm_service.training.layers.blueprints.sequences import Embedding, TiedLinear
+from dropnorm_service.training.layers.blueprints.sequences import TiedLinear
 from dropnorm_service.training.lints.flow import (
     biases_before_norm,
     dropout_before_norm,
@@ -23,29 +24,22 @@ _USUAL_OF_UNITS = (
     "0.5 in hidden layers and 0.2 at the input are common (Srivastava et al. 2014); if this was meant as the share "
     "kept, give it as keep_prob"
 )
+_USUAL_OF_BRANCHES = "0.5 is common (Huang et al. 2016)"
 _USUAL_OF_WEIGHTS = "0.5 is common (Wan et al. 2013)"
 
-_PLACES: Mapping[str, tuple[type, str]] = {
-    "conv_rate": (
-        spec.Conv,
-        "this acts after convolutions, and the network has none; rate is for other layers",
-    ),
-    "stochastic_depth_rate": (
-        DropsBranch,
-        "this drops residual branches, and the network has none",
-    ),
-    "embedding_rate": (
-        Embedding,
-        "this acts on embedded tokens, and the network takes numbers; input_rate is for them",
-    ),
-    "attention_rate": (Attend, "this acts on the weights of attention, and the network has none"),
-    "residual_rate": (Attend, "this acts on the branches of transformers, and the network is none"),
-    "recurrent_rate": (
-        Recurrent,
-        "this acts between the steps of recurrent layers, and the network has none",
-    ),
+_PLACES: Mapping[str, str] = {
+    "rate": "each activation of this network follows a convolution, and conv_rate is for these; set rate to 0, or "
+    "leave conv_rate out",
+    "conv_rate": "this acts after the activations of convolutions, and the network has none; rate is for other layers",
+    "stochastic_depth_rate": "this drops residual branches, and the network has none",
+    "embedding_rate": "this acts on embedded tokens, and the network takes numbers; input_rate is for them",
+    "attention_rate": "this acts on the weights of attention, and the network has none",
+    "residual_rate": "this acts on the branches of transformers, and the network is none",
+    "recurrent_rate": "this acts between the steps of recurrent layers, and the network has none",
+    "dropconnect_rate": "this drops weights of linear layers that an activation follows and that have no rate of their "
+    "own, and the network has none",
 }
-"""Rate -> the layers that it needs, and what is said where there are none."""
+"""Rate -> what is said where nothing in the network drops by it."""
 
 
 def variance_shift(subject: Subject) -> Iterator[Lint]:
@@ -130,6 +124,9 @@ def high_rate(subject: Subject) -> Iterator[Lint]:
             rates[element.setting("rate")] = element.layer.rate, f"units; {_USUAL_OF_UNITS}"
         elif isinstance(element.layer, Recurrent):
             rates[element.dropped_by] = element.layer.rate, f"units; {_USUAL_OF_UNITS}"
+        elif isinstance(element.layer, DropsBranch):
+            strongest = max(rates.get(element.dropped_by, (0.0, ""))[0], element.layer.rate)
+            rates[element.dropped_by] = strongest, f"last residual branch; {_USUAL_OF_BRANCHES}"
         elif isinstance(element.layer, spec.Linear):
             rates[element.dropped_by] = (
                 element.layer.dropconnect_rate or 0.0,
@@ -161,10 +158,11 @@ def batch_statistics(subject: Subject) -> Iterator[Lint]:
 
 def nothing_to_regularize(subject: Subject) -> Iterator[Lint]:
     """Hidden dropout or batch norm in a network without an activation, and rates for places that are not there."""
-    yield from _missing_places(subject)
     yield from _missing_weights(subject)
     places = (spec.Activation, Recurrent)
-    if any(isinstance(layer.element.layer, places) for layer in subject.paper.walk()):
+    around = any(isinstance(layer.element.layer, places) for layer in subject.paper.walk())
+    yield from _missing_places(subject, [name for name in _PLACES if around or name != "rate"])
+    if around:
         return
     dropout = subject.training.regularization.dropout
     norm = subject.training.regularization.norm
@@ -195,28 +193,19 @@ def _missing_weights(subject: Subject) -> Iterator[Lint]:
         )
 
 
-def _missing_places(subject: Subject) -> Iterator[Lint]:
-    """Rates of their own for places that the network does not have."""
+def _missing_places(subject: Subject, names: Iterable[str]) -> Iterator[Lint]:
+    """Rates for places that the network does not have."""
     dropout = subject.training.regularization.dropout
     if dropout is None:
         return
-    kinds = [layer.element.layer for layer in subject.paper.walk()]
-    for field, (kind, message) in _PLACES.items():
-        if getattr(dropout, field) and not any(isinstance(each, kind) for each in kinds):
+    acting = acting_rates(subject.paper)
+    for name in names:
+        if getattr(dropout, name) and name not in acting:
             yield Lint(
                 code="REGULARIZATION_WITHOUT_EFFECT",
-                field=f"regularization.dropout.{field}",
-                message=message,
+                field=f"regularization.dropout.{name}",
+                message=_PLACES[name],
             )
-    if dropout.dropconnect_rate and not any(
-        layer.element.rate_field for layer in subject.paper.walk()
-    ):
-        yield Lint(
-            code="REGULARIZATION_WITHOUT_EFFECT",
-            field="regularization.dropout.dropconnect_rate",
-            message="this drops weights of linear layers that an activation follows and that have no rate of their "
-            "own, and the network has none",
-        )
 
 
 def _at_the_end(subject: Subject, kind: type[spec.Dropout] | type[spec.BatchNorm]) -> list[str]:

@@ -15,6 +15,8 @@ from dropnorm_service.training.dropout_rates import dropout_factor, is_scheduled
 from dropnorm_service.training.lints.subject import Subject
 
 _FIELD = "regularization.dropout.schedule"
+_UNFELT = 0.01
+"""Share of the rates below which dropout makes no difference that shows."""
 _MANY = 4
 """Compilations of a network that a training hardly feels."""
 
@@ -40,13 +42,8 @@ def idle_dropout_schedule(subject: Subject) -> Iterator[Lint]:
             message=f"dropout would end after {schedule.epochs} epochs, and training ends after {epochs}; give fewer "
             "epochs here or more to the training",
         )
-    if isinstance(schedule, CurriculumDropoutSchedule) and epochs == 1:
-        yield Lint(
-            code="DROPOUT_SCHEDULE_WITHOUT_EFFECT",
-            field=f"{_FIELD}.curriculum",
-            message="a curriculum begins without dropout, and there is a single epoch, so that none ever acts; train "
-            "longer",
-        )
+    if isinstance(schedule, CurriculumDropoutSchedule):
+        yield from _idle_curriculum(dropout, epochs)
     if isinstance(schedule, LinearDropoutSchedule) and not _ramp_ends(schedule, epochs):
         last = dropout_factor(dropout, epoch=epochs, epochs=epochs)
         yield Lint(
@@ -54,6 +51,25 @@ def idle_dropout_schedule(subject: Subject) -> Iterator[Lint]:
             field=f"{_FIELD}.linear",
             message=f"training ends after {epochs} epochs, when the factor on the rates is {last:.3g} and not "
             f"{schedule.end_factor:g}; end the ramp earlier or train longer",
+        )
+
+
+def _idle_curriculum(dropout: Dropout, epochs: int) -> Iterator[Lint]:
+    """A curriculum that is over before dropout is felt."""
+    last = dropout_factor(dropout, epoch=epochs, epochs=epochs)
+    if epochs == 1:
+        yield Lint(
+            code="DROPOUT_SCHEDULE_WITHOUT_EFFECT",
+            field=f"{_FIELD}.curriculum",
+            message="a curriculum begins without dropout, and there is a single epoch, so that none ever acts; train "
+            "longer",
+        )
+    elif last < _UNFELT:
+        yield Lint(
+            code="DROPOUT_SCHEDULE_WITHOUT_EFFECT",
+            field=f"{_FIELD}.curriculum.gamma",
+            message=f"the factor on the rates rises to {last:.2g} in {epochs} epochs, so that next to nothing is ever "
+            "dropped; give a larger gamma, or leave it out for 10 by the number of epochs",
         )
 
 

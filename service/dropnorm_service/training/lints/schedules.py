@@ -67,6 +67,9 @@ def idle_schedule(subject: Subject) -> Iterator[Lint]:
     if isinstance(schedule, stepped) and schedule.gamma == 1.0:
         text = "a gamma of 1 leaves the learning rate as it is; give a smaller one, or a constant schedule"
         yield Lint(code="SCHEDULE_WITHOUT_EFFECT", field=f"{field}.gamma", message=text)
+    elif isinstance(schedule, ExponentialSchedule) and optimization.epochs == 1:
+        text = "the rate falls after each epoch, and there is a single one; train longer, or take a constant schedule"
+        yield Lint(code="SCHEDULE_WITHOUT_EFFECT", field=field, message=text)
     if not isinstance(schedule, PlateauSchedule):
         return
     # The first epoch is always an improvement, and a step after the last one would move nothing.
