@@ -58,7 +58,7 @@ class TestFiles:
             ("spec.yaml", "!!python/object:os.system {}", "is not YAML: could not determine"),
             ("spec.yaml", "", "is empty; a spec has at least architecture and data"),
             ("spec.json", "null", "is empty; a spec has at least architecture and data"),
-            ("spec.yaml", "- 1", "give the fields of a TrainingSpec by name, not [1]"),
+            ("spec.yaml", "- 1", "give the fields of TrainingSpec by name, not [1]"),
             ("spec.yaml", "seed: 1\nseed: 2", "the key 'seed' stands twice in one mapping"),
             ("spec.yaml", "seed: 1\nseed: 2", "line 2, column 1"),
             ("spec.json", '{"seed": 1, "seed": 2}', "the key 'seed' stands twice in one object"),

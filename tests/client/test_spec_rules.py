@@ -165,6 +165,16 @@ RULES: dict[str, tuple[dict[str, Any], str, str]] = {
         "regularization.batch_norm.freeze_affine",
         "there are no gamma and beta",
     ),
+    "a momentum of no statistics": (
+        {"regularization": {"batch_norm": {"track_running_stats": False, "momentum": 0.5}}},
+        "regularization.batch_norm.momentum",
+        "there are no running statistics; set track_running_stats, or leave this out",
+    ),
+    "a word for a part": (
+        {"optimization": {"auto_learning_rate": "auto"}},
+        "optimization.auto_learning_rate",
+        "give the fields of AutoLearningRate by name, not 'auto'",
+    ),
     "synchronised ghosts": (
         {"regularization": {"batch_norm": {"synchronized": True, "ghost_batch_size": 8}}},
         "regularization.batch_norm.synchronized",
@@ -309,7 +319,7 @@ RULES: dict[str, tuple[dict[str, Any], str, str]] = {
         "learning_rate",
         "there is no such field; check the spelling or the version of the service",
     ),
-    "a missing part": ({"data": None}, "data", "give the fields of a Data by name, not None"),
+    "a missing part": ({"data": None}, "data", "give the fields of Data by name, not None"),
     "an unknown kind": (
         {"architecture": {"kind": "perceptron"}},
         "architecture",

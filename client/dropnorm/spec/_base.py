@@ -127,7 +127,7 @@ _SENTENCES: Mapping[str, str] = {
 }
 # and what was expected, to which what was given is added.
 _EXPECTED: Mapping[str, str] = {
-    "model_type": "give the fields of a {class_name} by name",
+    "model_type": "give the fields of {class_name} by name",
     "model_attributes_type": "give a kind and its fields by name",
     "dict_type": "give keys and values",
     "tuple_type": "give a list",

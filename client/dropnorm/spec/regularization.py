@@ -38,7 +38,8 @@ class Regularization(SpecModel):
     max_norm: Positive | None = None
     """Largest 2-norm of the weights that come into one unit of a linear or one channel of a convolutional layer, above
     0; after each step what is longer is scaled back to it (Srivastava et al. 2014, section 5.1, where 3 to 4 is
-    common); biases are free; absent: no limit."""
+    common); biases and embeddings are free, and so are output layers that share the weights of an embedding; absent:
+    no limit."""
     l1: Positive | None = None
     """L1 penalty: so many times the sum of the absolute weights, biases and norms left out, is minimised with the loss,
     above 0; what is recorded is the loss without it; absent: none."""

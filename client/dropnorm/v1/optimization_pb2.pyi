@@ -74,9 +74,10 @@ class Optimization(google.protobuf.message.Message):
     """
     micro_batch_size: builtins.int
     """Gradient accumulation: a batch is computed in equal parts of at most so many samples, and one
-    step is taken with the mean gradient over all of its samples. It takes less memory for the
-    same step, but that batch norm normalises each part by itself. Limits: 1 to 1,048,576.
-    Default: a batch is computed at once.
+    step is taken with the mean gradient over all of its samples, or over all of its tokens where
+    these are told. It takes less memory for the same step, but that batch norm normalises each part
+    by itself and that random numbers, of dropout or masked tokens, are drawn part by part. Limits:
+    1 to 1,048,576. Default: a batch is computed at once.
     """
     @property
     def optimizer(self) -> Global___Optimizer:
@@ -1048,7 +1049,9 @@ Global___Warmup: typing_extensions.TypeAlias = Warmup
 class AutoLearningRate(google.protobuf.message.Message):
     """The optimizer's learning rate is found by a range test (Smith 2017) and takes the place of `lr`.
     A copy of the untrained network is trained with a rate that rises exponentially around the
-    optimizer's. Chosen is the rate at which the smoothed loss has made half of its way down.
+    optimizer's. Chosen is the rate at which the smoothed loss has made half of its way down from
+    where the first fifth of the test holds it. Where it falls by no more than the noise of batches
+    explains, `lr` stays and a warning says so; more steps tell more.
     """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
@@ -1083,8 +1086,8 @@ Global___AutoLearningRate: typing_extensions.TypeAlias = AutoLearningRate
 @typing.final
 class AutoBatchSize(google.protobuf.message.Message):
     """The largest batch size of which a training step fits into memory takes the place of
-    `batch_size`. Tried are `batch_size` and what comes of it by doubling and halving. The estimate
-    is the plan's.
+    `batch_size`. Tried are `batch_size` and what comes of it by doubling and halving, but for what
+    leaves batch norm a batch of one sample. The estimate is the plan's.
     """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor

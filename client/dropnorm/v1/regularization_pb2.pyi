@@ -159,7 +159,8 @@ class Regularization(google.protobuf.message.Message):
     max_norm: builtins.float
     """Largest 2-norm of the weights that come into one unit of a linear or one channel of a
     convolutional layer; after each step what is longer is scaled back to it (Srivastava et al.
-    2014, section 5.1). Biases are free. Limits: above 0 to 1,000,000. Default: no limit.
+    2014, section 5.1). Biases and embeddings are free, and so are output layers that share the
+    weights of an embedding. Limits: above 0 to 1,000,000. Default: no limit.
     """
     l1: builtins.float
     """L1 penalty: so many times the sum of the absolute weights, biases and norms left out, is

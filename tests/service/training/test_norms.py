@@ -157,6 +157,21 @@ def test_a_norm_of_single_values_is_refused(
     assert field in problems(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("training", "advice"),
+    [
+        (mlp(8, regularization=normed("instance_norm")), "or take layer_norm or group_norm"),
+        (listed(layers.Pool()), "or leave it out"),
+        (listed(layers.Conv(channels=4)), "or use linear layers"),
+    ],
+)
+def test_what_takes_images_alone_says_what_else_to_do(training: dn.TrainingSpec, advice: str):
+    with pytest.raises(dn.InvalidSpecError) as refused:
+        design(training, (4,), 3)
+    (text,) = problems(refused.value).values()
+    assert text.endswith(f"before any flatten layer, {advice}")
+
+
 def test_there_is_one_norm_at_most():
     with pytest.raises(ValueError, match="there is batch_norm already; give one norm at most"):
         dn.Regularization(batch_norm=dn.BatchNorm(), layer_norm=dn.LayerNorm())

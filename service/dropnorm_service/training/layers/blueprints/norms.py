@@ -86,7 +86,7 @@ def group_norm(layer: GroupNormSettings, shape: Shape) -> Blueprint:
 
 def instance_norm(layer: SampleNormSettings, shape: Shape) -> Blueprint:
     """`(C, H, W)`, which it keeps: each channel by itself."""
-    channels, *size = image(shape, "instance_norm")
+    channels, *size = image(shape, "instance_norm", "take layer_norm or group_norm")
     if prod(size) == 1:
         raise DoesNotFit(
             f"instance norm has one value per channel in {describe(shape)}, which it would make zero; "

@@ -53,16 +53,16 @@ def describe(shape: Shape) -> str:
     return f"an image of {' x '.join(map(str, shape))} (channels x height x width)"
 
 
-def image(shape: Shape, kind: str) -> Shape:
+def image(shape: Shape, kind: str, instead: str) -> Shape:
     """The shape of an image.
 
     Raises:
-        DoesNotFit: it is none; `kind` of layer takes nothing else.
+        DoesNotFit: it is none; `kind` of layer takes nothing else, and `instead` is what to do without it.
     """
     if len(shape) != 3:
         raise DoesNotFit(
             f"{kind} takes an image and receives {describe(shape)}; use it on image data and "
-            "before any flatten layer, or use linear layers"
+            f"before any flatten layer, or {instead}"
         )
     return shape
 

@@ -24,7 +24,7 @@ from dropnorm_service.training.layers.pooling import GlobalAveragePool
 
 def pool(layer: Pool, shape: Shape) -> Blueprint:
     """`(C, H, W)` -> `(C, H', W')`; `global_average` -> `(C, 1, 1)`."""
-    channels, *size = image(shape, "pool")
+    channels, *size = image(shape, "pool", "leave it out")
     if layer.mode == "global_average":
         return Blueprint(
             make=GlobalAveragePool, text="GlobalAveragePool", output_shape=(channels, 1, 1)

@@ -37,7 +37,7 @@ def linear(layer: Linear, shape: Shape) -> Blueprint:
 
 def conv(layer: Conv, shape: Shape) -> Blueprint:
     """`(C, H, W)` -> `(channels, H', W')` with `H' = (H + 2 * padding - window) // stride + 1`."""
-    channels, *size = image(shape, "conv")
+    channels, *size = image(shape, "conv", "use linear layers")
     if channels % layer.groups:
         raise DoesNotFit(
             f"{layer.groups} groups do not divide the {channels} channels of the input; "
