@@ -632,7 +632,8 @@ def _later(field: FieldDescriptor, depth: int) -> SearchStrategy[Any]:
 def _value(field: FieldDescriptor, depth: int) -> SearchStrategy[Any]:
     message = field.message_type
     if message is not None and message.GetOptions().map_entry:
-        return st.dictionaries(_TEXT, _TEXT, max_size=2)
+        key, value = (_value(each, depth) for each in message.fields)
+        return st.dictionaries(key, value, max_size=2)
     if message is not None:
         one: SearchStrategy[Any] = _contents(message, depth - 1)
     elif field.enum_type is not None:

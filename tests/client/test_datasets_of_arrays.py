@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
-from dropnorm.datasets import InvalidData, _requests, arrays
+from dropnorm.datasets import Bundle, InvalidData, _requests, arrays
 from dropnorm.datasets.arrays import from_arrays
 
 X = np.arange(12.0).reshape(6, 2)
@@ -121,9 +121,81 @@ class TestArrays:
             from_arrays(X, [0, 1, 0, 1, 0, 2], class_names=("no", "yes"))
 
 
+def asked(x: Any, y: Any = None, **given: Any) -> Bundle:
+    """What `upload` makes of its arguments."""
+    absent: dict[str, Any] = dict.fromkeys(("text", "target", "test", "task", "class_names"))
+    return _requests.bundle_of(x, y, **absent | {"tokens": "words", "length": 8} | given)
+
+
+REVIEWS = ["a fine film", "dull", "a fine , fine story told at length by all", "dull dull film"]
+STARS = ["good", "bad", "good", "bad"]
+
+
+class TestLabelledTexts:
+    def test_a_text_begins_and_is_cut_or_padded(self) -> None:
+        bundle = asked(REVIEWS, STARS)
+        words = bundle.manifest.vocabulary
+        assert words == tuple(sorted({word for text in REVIEWS for word in text.split()}))
+        number = {word: index for index, word in enumerate(words, start=5)}
+        x = bundle.arrays["x"]
+        assert (x.dtype.name, x.shape) == ("int64", (4, 8))
+        assert x[1].tolist() == [1, number["dull"], 0, 0, 0, 0, 0, 0]
+        assert x[2].tolist() == [1, *(number[word] for word in REVIEWS[2].split()[:7])]
+        assert bundle.arrays["y"].tolist() == [1, 0, 1, 0]
+        assert bundle.manifest.class_names == ("bad", "good")
+
+    def test_no_longer_than_the_longest_text(self) -> None:
+        assert asked(REVIEWS, STARS, length=100).arrays["x"].shape == (4, 11)
+
+    def test_a_frame_names_its_columns_and_the_rest_is_not_looked_at(self) -> None:
+        frame = pd.DataFrame({"at": ["2026-01-31"] * 4, "review": REVIEWS, "stars": STARS})
+        bundle = asked(frame, text="review", target="stars", test=(frame[:2], None))
+        assert same(bundle, asked(REVIEWS, STARS, test=(REVIEWS[:2], STARS[:2])))
+        numbers = asked(frame.assign(stars=[4.5, 1.0, 4.0, 0.5]), text="review")
+        assert numbers.manifest.task == "regression"
+
+    def test_words_of_the_test_split_alone_are_unknown(self) -> None:
+        bundle = asked(REVIEWS, STARS, test=(["a new film"], ["good"]))
+        x = bundle.arrays["test_x"]
+        assert x.shape == (1, 8)
+        assert x[0, 2] == 3
+        assert "new" not in bundle.manifest.vocabulary
+
+    @pytest.mark.parametrize(
+        ("given", "message"),
+        [
+            ((["a", " "], [0, 1]), "X, row 1 is an empty text"),
+            ((["a", None], [0, 1]), "X, row 1 is None, which is no text"),
+            ((["a", "b"], ["x", ""]), "y, row 1 is an empty text"),
+            ((["a", "b"], [0, 1, 0]), "X has 2 rows and y has 3"),
+            ((["a", "b"], None), "y is absent"),
+        ],
+        ids=str,
+    )
+    def test_what_is_wrong_is_named(self, given: tuple[Any, Any], message: str) -> None:
+        with pytest.raises(InvalidData, match=message):
+            asked(*given)
+
+    def test_columns_that_are_not_there(self) -> None:
+        frame = pd.DataFrame({"review": REVIEWS, "stars": STARS})
+        with pytest.raises(InvalidData, match="has no column 'text'; it has review, stars"):
+            asked(frame, text="text")
+        with pytest.raises(InvalidData, match="has no column 'label'"):
+            asked(frame, text="review", target="label")
+        with pytest.raises(InvalidData, match="name their column by target"):
+            asked(frame, STARS, text="review")
+
+
+def same(one: Bundle, other: Bundle) -> bool:
+    """Whether two data sets are equal."""
+    return one.manifest == other.manifest and all(
+        np.array_equal(one.arrays[name], other.arrays[name]) for name in one.arrays
+    )
+
+
 def test_a_target_column_is_for_frames() -> None:
-    with pytest.raises(InvalidData, match="column of a pandas frame"):
-        _requests.bundle_of(X, Y, "label", None, None, None)
+    with pytest.raises(InvalidData, match="columns of a pandas frame"):
+        asked(X, Y, target="label")
 
 
 def test_numpy_is_asked_for_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:

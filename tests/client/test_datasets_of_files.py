@@ -276,6 +276,18 @@ class TestTexts:
         with pytest.raises(InvalidData, match=message):
             from_files([tmp_path / "s.txt", tmp_path / "t.txt"])
 
+    def test_a_table_s_column_of_texts(self, tmp_path: Path) -> None:
+        path = tmp_path / "reviews.csv"
+        path.write_text("when,review,stars\n2026-01-31,good,5\n2026-02-01,not good,1\n")
+        bundle = from_files([path], text="review", tokens="words", length=16)
+        assert bundle.manifest.vocabulary == ("good", "not")
+        assert bundle.arrays["x"].tolist() == [[1, 5, 0], [1, 6, 5]]
+        path.write_text("review,stars\ngood,5\n,1\n")
+        with pytest.raises(InvalidData, match=r"reviews\.csv: Column 'review', line 3"):
+            from_files([path], text="review")
+        with pytest.raises(InvalidData, match="text names a column of a table"):
+            from_files([tmp_path], text="review")
+
     def test_a_mark_of_the_byte_order_is_no_text(self, tmp_path: Path) -> None:
         path = tmp_path / "text.txt"
         path.write_bytes(b"\xef\xbb\xbf" + b"abc" * 9)

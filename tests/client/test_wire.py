@@ -453,7 +453,10 @@ class TestLenientReading:
             wire.to_message(spec, training_spec_pb2.TrainingSpec)
 
     def test_a_diverged_loss_arrives(self):
-        metrics: dict[str, Any] = dict.fromkeys(EpochMetrics.model_fields, 1) | {"layers": ()}
+        metrics: dict[str, Any] = dict.fromkeys(EpochMetrics.model_fields, 1) | {
+            "layers": (),
+            "dropout_rates": {"rate": 0.5},
+        }
         event = Event(
             training_job="trainingJobs/first",
             sequence=1,

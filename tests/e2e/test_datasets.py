@@ -41,6 +41,25 @@ def test_a_job_trains_on_what_was_uploaded(client: dn.Client) -> None:
     assert list(client.datasets.list(filter="name = datasets/made-here")) == [dataset]
 
 
+def test_a_bert_classifies_texts(client: dn.Client) -> None:
+    words = [" ".join(RANDOM.choice(["la", "li", "lo"], 6)) for _ in range(200)]
+    labels = np.array(["plain", "odd"])[np.arange(200) % 2]
+    texts = [
+        text + (" zing" if label == "odd" else " zong")
+        for text, label in zip(words, labels, strict=True)
+    ]
+    client.datasets.upload("sounds", texts, labels, tokens="words", length=16)
+    asked = dn.TrainingSpec(
+        architecture=dn.BERT(width=16, heads=2, layers=1, feed_forward=32),
+        optimization=dn.Optimization(optimizer=dn.Adam(lr=5e-3), epochs=6, batch_size=16),
+        data=dn.Data(dataset="sounds"),
+    )
+    evaluation = client.train(asked).result()
+    assert [each.name for each in evaluation.test.classes] == ["odd", "plain"]
+    assert evaluation.test.accuracy is not None
+    assert evaluation.test.accuracy > 0.9
+
+
 def test_a_data_set_in_use_cannot_be_deleted(client: dn.Client) -> None:
     client.datasets.upload("in-use", SAMPLES, LABELS)
     endless = long().model_copy(update={"data": dn.Data(dataset="in-use")})

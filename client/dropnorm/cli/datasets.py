@@ -45,11 +45,18 @@ class Tokens(StrEnum):
 Target = Annotated[
     str | None, typer.Option(help="Of a table: the target's column; absent: the last.")
 ]
+Text = Annotated[
+    str | None,
+    typer.Option(help="Of a table: the column of texts that alone are the samples."),
+]
 TaskOption = Annotated[
     Task | None, typer.Option(help="Where the type of the targets does not say it.")
 ]
 TokensOption = Annotated[Tokens, typer.Option(help="Of a text: what a token is.")]
-Length = Annotated[int, typer.Option(min=2, max=4096, help="Of a text: tokens of a piece.")]
+Length = Annotated[
+    int,
+    typer.Option(min=2, max=4096, help="Of a text: tokens of a piece, of a table's texts at most."),
+]
 Size = Annotated[
     str | None,
     typer.Option(metavar="HEIGHTxWIDTH", help="Of images: the size they are brought to."),
@@ -61,6 +68,7 @@ def upload(
     name: Annotated[str, typer.Argument(metavar="NAME", help="What data.dataset will call it.")],
     files: Files,
     target: Target = None,
+    text: Text = None,
     task: TaskOption = None,
     tokens: TokensOption = Tokens.CHARACTERS,
     length: Length = 128,
@@ -69,7 +77,7 @@ def upload(
     address: Address = DEFAULT_ADDRESS,
 ) -> None:
     """Upload a data set; run it again after a broken connection, and it goes on where it was."""
-    bundle = _bundle(files, target, task, tokens, length, size)
+    bundle = _bundle(files, target, text, task, tokens, length, size)
     with Client(address) as client:
         _show(client.datasets.upload_bundle(name, bundle), as_json)
 
@@ -79,13 +87,14 @@ def pack(
     output: Annotated[Path, typer.Argument(metavar="OUTPUT", help="The file to write.")],
     files: Files,
     target: Target = None,
+    text: Text = None,
     task: TaskOption = None,
     tokens: TokensOption = Tokens.CHARACTERS,
     length: Length = 128,
     size: Size = None,
 ) -> None:
     """Write a data set's file without uploading it, for a folder that the service imports from."""
-    bundle = _bundle(files, target, task, tokens, length, size)
+    bundle = _bundle(files, target, text, task, tokens, length, size)
     digest = write_bundle(bundle, output)
     stderr.print(f"[bold]{escape(str(output))}[/] is written, SHA-256 {digest}", soft_wrap=True)
 
@@ -143,6 +152,7 @@ def delete(dataset: DatasetId, address: Address = DEFAULT_ADDRESS) -> None:
 def _bundle(
     files: list[Path],
     target: str | None,
+    text: str | None,
     task: Task | None,
     tokens: Tokens,
     length: int,
@@ -153,6 +163,7 @@ def _bundle(
     return from_files(
         files,
         target=target,
+        text=text,
         task=task.value if task else None,
         tokens=tokens.value,
         length=length,

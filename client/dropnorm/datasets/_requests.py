@@ -20,6 +20,7 @@ from dropnorm.v1 import dataset_service_pb2 as pb
 
 if TYPE_CHECKING:
     from dropnorm.datasets.arrays import Task
+    from dropnorm.datasets.texts import Tokens
 
 _CHUNK = 1 << 20
 
@@ -27,21 +28,42 @@ _CHUNK = 1 << 20
 def bundle_of(
     x: Any,
     y: Any,
+    *,
+    text: str | None,
     target: str | None,
     test: tuple[Any, Any] | None,
     task: Task | None,
     class_names: Sequence[str] | None,
+    tokens: Tokens,
+    length: int,
 ) -> Bundle:
     """The data set of whatever was handed to `upload`."""
+    same: dict[str, Any] = {"test": test, "task": task, "class_names": class_names}
     if hasattr(x, "columns"):  # a pandas frame
-        from dropnorm.datasets.tables import from_frame
+        from dropnorm.datasets.tables import from_frame, from_text_column
 
-        return from_frame(x, y, target=target, test=test, task=task, class_names=class_names)
-    if target is not None:
-        raise InvalidData("target names a column of a pandas frame; give arrays as X and y.")
+        if text is None:
+            return from_frame(x, y, target=target, **same)
+        if y is not None:
+            raise InvalidData("text takes the targets from the frame; name their column by target.")
+        return from_text_column(x, text, target=target, tokens=tokens, length=length, **same)
+    if target is not None or text is not None:
+        raise InvalidData("target and text name columns of a pandas frame; give arrays as X and y.")
+    if _is_text(x):
+        from dropnorm.datasets.texts import from_labelled
+
+        return from_labelled(x, y, tokens=tokens, length=length, **same)
     from dropnorm.datasets.arrays import from_arrays
 
-    return from_arrays(x, y, test=test, task=task, class_names=class_names)
+    return from_arrays(x, y, **same)
+
+
+def _is_text(x: Any) -> bool:
+    """Whether samples are texts: a list, an array or a series of them."""
+    if getattr(x, "ndim", 1) != 1 or isinstance(x, str):
+        return False
+    first = next(iter(x), None) if hasattr(x, "__iter__") else None
+    return isinstance(first, str)
 
 
 def parts(name: str, path: Path, sha256: str, offset: int) -> Iterator[pb.UploadDatasetRequest]:

@@ -20,6 +20,7 @@ from dropnorm.v1 import dataset_service_pb2 as pb
 if TYPE_CHECKING:
     from dropnorm.aio import AsyncClient
     from dropnorm.datasets.arrays import Task
+    from dropnorm.datasets.texts import Tokens
 
 
 class AsyncDatasets:
@@ -34,14 +35,28 @@ class AsyncDatasets:
         x: Any,
         y: Any = None,
         *,
+        text: str | None = None,
         target: str | None = None,
         test: tuple[Any, Any] | None = None,
         task: Task | None = None,
         class_names: Sequence[str] | None = None,
+        tokens: Tokens = "characters",
+        length: int = 128,
         timeout: float | None = None,
     ) -> Dataset:
         """Upload a data set; see `Datasets.upload`."""
-        bundle = await asyncio.to_thread(_requests.bundle_of, x, y, target, test, task, class_names)
+        bundle = await asyncio.to_thread(
+            _requests.bundle_of,
+            x,
+            y,
+            text=text,
+            target=target,
+            test=test,
+            task=task,
+            class_names=class_names,
+            tokens=tokens,
+            length=length,
+        )
         return await self.upload_bundle(name, bundle, timeout=timeout)
 
     async def upload_bundle(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from dropnorm.datasets.bundle import Bundle, manifest_of
 from dropnorm.datasets.classes import Classes
@@ -50,40 +50,65 @@ def from_arrays(
         InvalidData: a value is missing, infinite or of no use; its row and column are named.
         ImportError: numpy is not installed.
     """
-    inputs = _inputs("X", x)
+    arrays = {"x": _inputs("X", x)}
+    if test is not None:
+        arrays["test_x"] = _inputs("test X", test[0])
+        one, other = arrays["x"], arrays["test_x"]
+        if (one.shape[1:], one.dtype) != (other.shape[1:], other.dtype):
+            raise InvalidData(
+                f"A sample of X is {_told(one)}, and of test X {_told(other)}; give both the same."
+            )
+    targets = targets_of(y, test, task=task, class_names=class_names, called=called)
+    manifest = manifest_of(
+        task=targets.task, class_names=targets.class_names, feature_names=tuple(feature_names)
+    )
+    contiguous = numpy_for("uploading data").ascontiguousarray
+    whole = {name: contiguous(each) for name, each in {**arrays, **targets.arrays}.items()}
+    return Bundle(manifest, whole)
+
+
+class Targets(NamedTuple):
+    """Targets of a data set: `y`, and `test_y` where it has a test split of its own."""
+
+    task: Task
+    class_names: tuple[str, ...]
+    arrays: Mapping[str, Array]
+
+
+def targets_of(
+    y: Any,
+    test: tuple[Any, Any] | None,
+    *,
+    task: Task | None,
+    class_names: Sequence[str] | None,
+    called: tuple[str, str] = ("y", "test y"),
+) -> Targets:
+    """Targets as they come; see `from_arrays`.
+
+    Raises:
+        InvalidData: one is missing, infinite or of no use.
+    """
     targets, declared = _labels(called[0], y, task)
     if task is None:
         task = "classification" if declared else _task(called[0], targets, class_names)
-    arrays: dict[str, Array] = {"x": inputs}
-    tests = None
+    given = {"y": (called[0], targets)}
     if test is not None:
-        tests = _inputs("test X", test[0]), _labels(called[1], test[1], task)[0]
-        if (tests[0].shape[1:], tests[0].dtype) != (inputs.shape[1:], inputs.dtype):
-            raise InvalidData(
-                f"A sample of X is {_told(inputs)}, and of test X {_told(tests[0])}; give both the same."
-            )
-    names: tuple[str, ...] = ()
+        given["test_y"] = called[1], _labels(called[1], test[1], task)[0]
     if task == "classification":
         if class_names is not None:
             classes = Classes.named(targets, class_names)
         else:
             classes = declared or Classes.found_in(called[0], targets)
-        names, arrays["y"] = classes.names, classes.numbers(called[0], targets)
-        if tests:
-            arrays |= {"test_x": tests[0], "test_y": classes.numbers(called[1], tests[1])}
-    else:
-        if class_names is not None:
-            raise InvalidData("class_names are for classification, and this is regression.")
-        arrays["y"] = _numbers(called[0], targets)
-        if tests:
-            arrays |= {"test_x": tests[0], "test_y": _numbers(called[1], tests[1])}
-            if arrays["test_y"].shape[1] != arrays["y"].shape[1]:
-                raise InvalidData(
-                    f"{called[0]} and {called[1]} have not as many targets; give both the same."
-                )
-    manifest = manifest_of(task=task, class_names=names, feature_names=tuple(feature_names))
-    contiguous = numpy_for("uploading data").ascontiguousarray
-    return Bundle(manifest, {name: contiguous(each) for name, each in arrays.items()})
+        numbers = {key: classes.numbers(name, labels) for key, (name, labels) in given.items()}
+        return Targets(task, classes.names, numbers)
+    if class_names is not None:
+        raise InvalidData("class_names are for classification, and this is regression.")
+    numbers = {key: _numbers(name, values) for key, (name, values) in given.items()}
+    if len({each.shape[1] for each in numbers.values()}) > 1:
+        raise InvalidData(
+            f"{called[0]} and {called[1]} have not as many targets; give both the same."
+        )
+    return Targets(task, (), numbers)
 
 
 def _labels(name: str, values: Any, task: Task | None) -> tuple[Array, Classes | None]:

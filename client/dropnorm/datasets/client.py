@@ -17,6 +17,7 @@ from dropnorm.results import Dataset
 if TYPE_CHECKING:
     from dropnorm.client import Client
     from dropnorm.datasets.arrays import Task
+    from dropnorm.datasets.texts import Tokens
 
 
 class Datasets:
@@ -31,10 +32,13 @@ class Datasets:
         x: Any,
         y: Any = None,
         *,
+        text: str | None = None,
         target: str | None = None,
         test: tuple[Any, Any] | None = None,
         task: Task | None = None,
         class_names: Sequence[str] | None = None,
+        tokens: Tokens = "characters",
+        length: int = 128,
         timeout: float | None = None,
     ) -> Dataset:
         """Upload a data set; a spec then names it in `data.dataset`. It never changes.
@@ -43,14 +47,17 @@ class Datasets:
 
         Args:
             name: its id: small letters, digits, `_` and `-`, the first a letter.
-            x: samples: a numpy array, a torch tensor, lists, or a pandas frame; see `dropnorm.datasets`.
+            x: samples: a numpy array, a torch tensor, lists, texts, or a pandas frame; see `dropnorm.datasets`.
             y: targets, a series or a frame too; absent: a column of the frame, which `target` names.
-            target: name of that column, by default the last one; not beside `y`.
+            text: name of a frame's column of texts; these alone are the samples then.
+            target: name of the target's column, by default the last one; not beside `y`.
             test: samples and targets of a test split of its own, of the same classes; absent: each job splits one off
                 for itself.
             task: `classification` or `regression`, where the type of the targets does not say it.
-            class_names: names of the classes: in their order where the targets are numbers 0, 1, ..., and those that are
-                the targets where these are text.
+            class_names: names of the classes: in their order where the targets are numbers 0, 1, ..., and those that
+                are the targets where these are text.
+            tokens: of texts: what a token is, `characters` or `words`.
+            length: of texts: tokens of a sample at most, its beginning included; the rest of a text is left out.
             timeout: seconds the whole upload may take; absent: no limit.
 
         Raises:
@@ -59,7 +66,17 @@ class Datasets:
             AlreadyExists: the name belongs to another data set.
             ResourceExhausted: it is larger than the service allows.
         """
-        bundle = _requests.bundle_of(x, y, target, test, task, class_names)
+        bundle = _requests.bundle_of(
+            x,
+            y,
+            text=text,
+            target=target,
+            test=test,
+            task=task,
+            class_names=class_names,
+            tokens=tokens,
+            length=length,
+        )
         return self.upload_bundle(name, bundle, timeout=timeout)
 
     def upload_bundle(self, name: str, bundle: Bundle, *, timeout: float | None = None) -> Dataset:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -13,20 +14,21 @@ from dropnorm.datasets.idx import is_idx, read_idx
 from dropnorm.datasets.images import from_folder
 from dropnorm.datasets.npz import read_npz
 from dropnorm.datasets.table_files import at_line, read_csv, read_parquet
-from dropnorm.datasets.tables import from_frame
-from dropnorm.datasets.texts import from_pairs, from_text
+from dropnorm.datasets.tables import from_frame, from_text_column
+from dropnorm.datasets.texts import Tokens, from_pairs, from_text
 from dropnorm.datasets.values import numpy_for
 
 if TYPE_CHECKING:
-    from dropnorm.datasets.arrays import Task
+    import pandas
 
-Tokens = Literal["characters", "words"]
+    from dropnorm.datasets.arrays import Task
 
 
 def from_files(
     paths: Sequence[Path],
     *,
     target: str | None = None,
+    text: str | None = None,
     task: Task | None = None,
     tokens: Tokens = "characters",
     length: int = 128,
@@ -37,7 +39,7 @@ def from_files(
     | files | become |
     |---|---|
     | `data.npz` | its arrays `X` and `y`, and `X_test` and `y_test` where it has them |
-    | `table.csv`, `table.parquet` | a table, see `table_files` and `tables` |
+    | `table.csv`, `table.parquet` | a table, see `table_files` and `tables`; with `text` labelled texts |
     | `images.idx labels.idx`, gzipped or not, and then those of a test split | images as bytes, and their classes |
     | a folder | images in a subfolder for each class, see `images` |
     | `text.txt` | a text in pieces of `length` tokens |
@@ -46,9 +48,11 @@ def from_files(
     Args:
         paths: one of these.
         target: of a table: the column of the target; absent: the last one.
+        text: of a table: the column of the texts that are the samples, whose other columns are not looked at; absent:
+            all columns but the target are features.
         task: `classification` or `regression`, where the type of the targets does not say it.
         tokens: of a text: what a token is.
-        length: of a text: tokens of a piece.
+        length: of a text: tokens of a piece, of a table's texts tokens at most.
         size: of images: height and width that they are brought to; absent: they must agree.
 
     Raises:
@@ -61,21 +65,38 @@ def from_files(
     for path in paths:
         if not path.exists():
             raise FileNotFoundError(2, "No such file or directory", str(path))
+    kind = _kind(paths[0])
+    if text is not None and kind not in ("csv", "parquet"):
+        raise InvalidData("text names a column of a table, and this is none; leave it out.")
     try:
-        if paths[0].is_dir():
+        if kind == "folder":
             _alone(paths, "A folder of images")
             return from_folder(paths[0], size=size)
-        kind = _kind(paths[0])
         if kind == "text":
             return _from_texts(paths, tokens, length)
-        return _from_numbers(kind, paths, target, task)
+        if kind == "csv" or kind == "parquet":
+            _alone(paths, "A table")
+            make = partial(from_frame, target=target, task=task)
+            if text is not None:
+                make = partial(
+                    from_text_column,
+                    text=text,
+                    target=target,
+                    task=task,
+                    tokens=tokens,
+                    length=length,
+                )
+            return _from_table(kind, paths[0], make)
+        return _from_arrays(kind, paths, task)
     except MemoryError as error:
         raise InvalidData(
             f"{paths[0]} takes more memory than there is; give less data, or a machine with more."
         ) from error
 
 
-def _kind(path: Path) -> Literal["idx", "npz", "csv", "parquet", "text"]:
+def _kind(path: Path) -> Literal["folder", "idx", "npz", "csv", "parquet", "text"]:
+    if path.is_dir():
+        return "folder"
     if is_idx(path):
         return "idx"
     match path.suffix.lower():
@@ -106,24 +127,21 @@ def _from_texts(paths: Sequence[Path], tokens: Tokens, length: int) -> Bundle:
     return from_text(paths[0], tokens=tokens, length=length)
 
 
-def _from_numbers(
-    kind: Literal["idx", "npz", "csv", "parquet"],
-    paths: Sequence[Path],
-    target: str | None,
-    task: Task | None,
+def _from_table(
+    kind: Literal["csv", "parquet"], path: Path, make: Callable[[pandas.DataFrame], Bundle]
 ) -> Bundle:
-    path = paths[0]
-    if kind == "idx":
-        return _from_idx(paths, task)
-    if kind == "npz":
-        _alone(paths, "An npz file")
-        return _from_npz(path, task)
-    _alone(paths, "A table")
     frame = read_csv(path) if kind == "csv" else read_parquet(path)
     try:
-        return from_frame(frame, target=target, task=task)
+        return make(frame)
     except InvalidData as error:
         raise at_line(path, error) if kind == "csv" else InvalidData(f"{path}: {error}") from error
+
+
+def _from_arrays(kind: Literal["idx", "npz"], paths: Sequence[Path], task: Task | None) -> Bundle:
+    if kind == "idx":
+        return _from_idx(paths, task)
+    _alone(paths, "An npz file")
+    return _from_npz(paths[0], task)
 
 
 def _from_npz(path: Path, task: Task | None) -> Bundle:

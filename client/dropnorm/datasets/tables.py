@@ -26,6 +26,7 @@ from dropnorm.datasets.bundle import Bundle
 from dropnorm.datasets.columns import check_text, kind_of, numbers_of, texts_of
 from dropnorm.datasets.errors import InvalidData
 from dropnorm.datasets.limits import MAX_NAME
+from dropnorm.datasets.texts import from_labelled
 
 if TYPE_CHECKING:
     import pandas
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from dropnorm.datasets.arrays import Task
     from dropnorm.datasets.bundle import Array
     from dropnorm.datasets.columns import Column
+    from dropnorm.datasets.texts import Tokens
 
 MAX_CATEGORIES = 1000
 """Categories of one column; more of them are rather names or keys, of which nothing is learned."""
@@ -84,6 +86,61 @@ def from_frame(
         feature_names=encoding.names,
         called=called,
     )
+
+
+def from_text_column(
+    frame: pandas.DataFrame,
+    text: str,
+    *,
+    target: str | None = None,
+    test: tuple[Any, Any] | None = None,
+    task: Task | None = None,
+    class_names: Sequence[str] | None = None,
+    tokens: Tokens = "characters",
+    length: int = 128,
+) -> Bundle:
+    """A data set of labelled texts: two columns of a pandas frame; see `texts.from_labelled`.
+
+    Args:
+        frame: a row per sample.
+        text: name of the texts' column.
+        target: name of the targets' column; absent: the last one that is not `text`.
+        test: a frame with the same two columns, and None.
+        task: as `from_frame` has it.
+        class_names: likewise.
+        tokens: what a token is.
+        length: tokens of a sample at most, 2 to 4096.
+
+    Raises:
+        InvalidData: a column is missing, or a text or target is of no use; its row is named.
+    """
+    others = [column for column in frame.columns if column != text]
+    if target is None and others:
+        target = others[-1]
+    columns = [_columns("The table", frame, text, target)]
+    if test is not None:
+        columns.append(_columns("The test table", test[0], text, target))
+    return from_labelled(
+        *columns[0],
+        test=columns[1] if test is not None else None,
+        task=task,
+        class_names=class_names,
+        tokens=tokens,
+        length=length,
+        called=(f"Column {text!r}", f"Test column {text!r}"),
+        targets_called=(f"Target {target!r}", f"Test target {target!r}"),
+    )
+
+
+def _columns(what: str, frame: pandas.DataFrame, *names: str | None) -> tuple[Any, Any]:
+    if not len(frame):
+        raise InvalidData(f"{what} is empty.")
+    for name in names:
+        if name not in frame.columns:
+            known = ", ".join(map(str, frame.columns[:20]))
+            raise InvalidData(f"{what} has no column {name!r}; it has {known}.")
+    first, second = names
+    return frame[first], frame[second]
 
 
 def check_names(what: str, names: Sequence[str]) -> None:

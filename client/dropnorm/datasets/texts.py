@@ -8,15 +8,20 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+from dropnorm.datasets.arrays import targets_of
 from dropnorm.datasets.bundle import Bundle, manifest_of
-from dropnorm.datasets.errors import InvalidData
+from dropnorm.datasets.errors import InvalidData, InvalidRow
 from dropnorm.datasets.limits import MAX_NAME
 from dropnorm.datasets.values import numpy_for
 
 if TYPE_CHECKING:
+    from dropnorm.datasets.arrays import Task
     from dropnorm.datasets.bundle import Array
+
+Tokens = Literal["characters", "words"]
+"""What a text is made of."""
 
 # The numbers that the service gives to the tokens that mean something to every model.
 _PAD, _BOS, _EOS, _UNKNOWN, _FIRST = 0, 1, 2, 3, 5
@@ -27,7 +32,7 @@ MAX_TOKENS = 4096
 """Tokens of a sequence."""
 
 
-def from_text(path: Path, *, tokens: Literal["characters", "words"], length: int) -> Bundle:
+def from_text(path: Path, *, tokens: Tokens, length: int) -> Bundle:
     """A text cut into pieces of `length` tokens that do not overlap; what is left is not used.
 
     Raises:
@@ -35,8 +40,7 @@ def from_text(path: Path, *, tokens: Literal["characters", "words"], length: int
     """
     import numpy
 
-    if not 2 <= length <= MAX_TOKENS:
-        raise InvalidData(f"A piece has 2 to {MAX_TOKENS} tokens, not {length}.")
+    _check_length(length)
     parts = _parts(_read(path), tokens, lines=False)
     pieces = len(parts) // (length - 1)
     if pieces < 3:
@@ -50,7 +54,7 @@ def from_text(path: Path, *, tokens: Literal["characters", "words"], length: int
     return Bundle(manifest, {"x": x, "y": numpy.empty((pieces, 0), numpy.int64)})
 
 
-def from_pairs(source: Path, target: Path, *, tokens: Literal["characters", "words"]) -> Bundle:
+def from_pairs(source: Path, target: Path, *, tokens: Tokens) -> Bundle:
     """Lines of one text and what answers each in another; every line is a sample.
 
     Raises:
@@ -86,6 +90,83 @@ def from_pairs(source: Path, target: Path, *, tokens: Literal["characters", "wor
     return Bundle(manifest, {"x": x[:, 1:], "y": y})
 
 
+def from_labelled(
+    texts: Any,
+    y: Any,
+    *,
+    tokens: Tokens,
+    length: int,
+    test: tuple[Any, Any] | None = None,
+    task: Task | None = None,
+    class_names: Sequence[str] | None = None,
+    called: tuple[str, str] = ("X", "test X"),
+    targets_called: tuple[str, str] = ("y", "test y"),
+) -> Bundle:
+    """Texts with a class or numbers each, what a classification head learns from.
+
+    A sample is a beginning and the first `length - 1` tokens of its text, padded to the longest. The vocabulary is that
+    of the texts without the test split.
+
+    Args:
+        texts: a text for each sample: a list, an array or a pandas series of text.
+        y: targets, see `arrays.from_arrays`.
+        tokens: what a token is.
+        length: tokens of a sample at most, 2 to 4096.
+        test: texts and targets of a test split of its own.
+        task: overrides what the type of `y` says.
+        class_names: as `from_arrays` has them.
+        called: what sentences call the texts and those of the test split.
+        targets_called: likewise the targets.
+
+    Raises:
+        InvalidData: a text is empty or missing, or a target is of no use; its row is named.
+    """
+    import numpy
+
+    _check_length(length)
+    given = {"x": (called[0], texts)}
+    if test is not None:
+        given["test_x"] = called[1], test[0]
+    parts = {key: _split(name, each, tokens) for key, (name, each) in given.items()}
+    words = _vocabulary(called[0], parts["x"])
+    arrays = {}
+    longest = max(len(each) for side in parts.values() for each in side) + 1
+    for key, side in parts.items():
+        rows = numpy.full((len(side), min(length, longest)), _PAD, numpy.int64)
+        rows[:, 0] = _BOS
+        for row, each in zip(rows, side, strict=True):
+            shown = each[: len(row) - 1]
+            row[1 : len(shown) + 1] = _numbers(shown, words)
+        arrays[key] = rows
+    targets = targets_of(y, test, task=task, class_names=class_names, called=targets_called)
+    manifest = manifest_of(
+        task=targets.task,
+        class_names=targets.class_names,
+        vocabulary=words,
+        separator=_separator(tokens),
+    )
+    return Bundle(manifest, {**arrays, **targets.arrays})
+
+
+def _split(name: str, texts: Any, tokens: Tokens) -> list[Sequence[str]]:
+    """The tokens of each text."""
+    values = texts.tolist() if hasattr(texts, "tolist") else list(texts)
+    if not values:
+        raise InvalidData(f"{name} is empty; give a text for each sample.")
+    sides = []
+    for row, each in enumerate(values):
+        if not isinstance(each, str) or not each.strip():
+            told = "an empty text" if isinstance(each, str) else f"{each!r}, which is no text"
+            raise InvalidRow(f"{name}, ", row, f" is {told}; give one, or drop the sample.")
+        sides.append(_parts(each, tokens, lines=True))
+    return sides
+
+
+def _check_length(length: int) -> None:
+    if not 2 <= length <= MAX_TOKENS:
+        raise InvalidData(f"A piece has 2 to {MAX_TOKENS} tokens, not {length}.")
+
+
 def _separator(tokens: str) -> Literal["", " "]:
     return " " if tokens == "words" else ""
 
@@ -96,7 +177,7 @@ def _parts(text: str, tokens: str, *, lines: bool) -> Sequence[str]:
     return text.strip() if lines else text
 
 
-def _vocabulary(path: Path, sides: Iterable[Iterable[str]]) -> tuple[str, ...]:
+def _vocabulary(what: object, sides: Iterable[Iterable[str]]) -> tuple[str, ...]:
     """The most frequent tokens, in alphabetical order.
 
     Raises:
@@ -107,7 +188,7 @@ def _vocabulary(path: Path, sides: Iterable[Iterable[str]]) -> tuple[str, ...]:
     words = tuple(sorted(part for part in frequent if len(part) <= MAX_NAME))
     if not words:
         raise InvalidData(
-            f"{path} has no word of {MAX_NAME} characters or fewer; give it spaces, or take characters for tokens."
+            f"{what} has no word of {MAX_NAME} characters or fewer; give it spaces, or take characters for tokens."
         )
     return words
 
