@@ -64,10 +64,10 @@ def at_line(path: Path, error: InvalidData) -> InvalidData:
     """What is wrong with a CSV file's table, with the file, and its line instead of the table's row."""
     if not isinstance(error, InvalidRow):
         return InvalidData(f"{path}: {error}")
-    lines = (line for line, _ in _records(path))
-    next(lines)  # the names
-    line = next(line for row, line in enumerate(lines) if row == error.row)
-    return InvalidData(f"{path}: {error.at(f'line {line}')}")
+    records = enumerate(_records(path), start=-1)  # the names are none of the rows
+    line = next((line for row, (line, _) in records if row == error.row), None)
+    place = f"row {error.row}" if line is None else f"line {line}"
+    return InvalidData(f"{path}: {error.at(place)}")
 
 
 def _records(path: Path) -> Iterator[tuple[int, Sequence[str]]]:
