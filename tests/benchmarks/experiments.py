@@ -74,18 +74,18 @@ def measure_dropout(quick: bool) -> Iterator[Row]:
     variants = {
         "plain": dn.Regularization(),
         "dropout": dn.Regularization(dropout=_DROPPED),
-        "dropout and max-norm": dn.Regularization(dropout=_DROPPED, max_norm=3.5),
+        "dropout and max-norm": dn.Regularization(dropout=_DROPPED, max_norm=1.0),
     }
-    epochs = 4 if quick else 15
+    epochs = 4 if quick else 20
     optimization = dn.Optimization(
-        optimizer=dn.SGD(lr=0.1, momentum=0.9),
+        optimizer=dn.Adam(lr=1e-3),
         schedule=dn.CosineSchedule(),
         epochs=epochs,
         batch_size=128,
     )
     specs = {
         name: [
-            asked(dn.MLP(hidden=(1024,) * 3), each, optimization, seed=seed)
+            asked(dn.MLP(hidden=(1024,) * 3), each, optimization, seed=seed, standardization="none")
             for seed in range(1 if quick else 2)
         ]
         for name, each in variants.items()
@@ -102,8 +102,8 @@ def measure_dropout(quick: bool) -> Iterator[Row]:
             f"test error {measured}",
             "",
             won,
-            f"{epochs} epochs of SGD with momentum 0.9 at 0.1 along a cosine, batches of 128, seeds 0 to {seeds - 1}; "
-            "the paper, over far more steps: 1.60 % (sigmoid), 1.25 %, 1.06 %",
+            f"{epochs} epochs of Adam at 0.001 along a cosine, batches of 128, max-norm 1, pixels 0 to 1, seeds 0 to "
+            f"{seeds - 1}; the paper, over far more steps: 1.60 % (sigmoid), 1.25 %, 1.06 %",
         )
 
     yield from rows(

@@ -22,38 +22,35 @@ PAIRS: Mapping[str, dn.Architecture] = {
 
 
 def measure_pairs(quick: bool) -> Iterator[Row]:
-    """Letters told backwards, and sums of numbers of up to three digits (Sutskever et al. 2014 reversed sources)."""
-    for dataset in ("reversal", "addition"):
+    """Letters told backwards, and sums of two numbers of up to three digits."""
+    for dataset, epochs in (("addition", 15), ("reversal", 10)):
         specs = {
-            name: [
-                asked(architecture, _PLAIN, _optimization(quick), dataset=dataset, seed=seed)
-                for seed in range(1 if quick else 2)
-            ]
+            name: [asked(architecture, _PLAIN, _optimization(name, epochs), dataset=dataset)]
             for name, architecture in PAIRS.items()
         }
 
-        def compare(results: Results, seeds: int) -> Row:
+        def compare(results: Results, seeds: int, epochs: int = epochs) -> Row:
             shares = {
-                name: [measured(each.test.sequence_accuracy) for each in group]
-                for name, group in results.items()
+                name: measured(only.test.sequence_accuracy) for name, (only,) in results.items()
             }
             return Row(
                 "",
-                ", ".join(f"{name} {percent(each)}" for name, each in shares.items()),
+                ", ".join(f"{name} {percent([each])}" for name, each in shares.items()),
                 "",
-                all(min(each) >= 0.99 for each in shares.values()),
-                f"greedy decoding, to the last token; seeds 0 to {seeds - 1}",
+                min(shares.values()) >= 0.99,
+                f"greedy decoding, to the last token; {epochs} epochs of Adam along a cosine, seed 0",
             )
 
-        title = f"sequence accuracy on test, {dataset}"
-        yield from rows(specs, compare, title, ">= 99 % each, with every seed")
+        yield from rows(specs, compare, f"sequence accuracy on test, {dataset}", ">= 99 % each")
+        if quick:
+            return
 
 
-def _optimization(quick: bool) -> dn.Optimization:
+def _optimization(name: str, epochs: int) -> dn.Optimization:
     return dn.Optimization(
-        optimizer=dn.Adam(lr=2e-3),
+        optimizer=dn.Adam(lr=1e-3 if name == "Transformer" else 2e-3),
         schedule=dn.CosineSchedule(),
-        epochs=2 if quick else 12,
+        epochs=epochs,
         batch_size=128,
         gradient_clipping=dn.GradientClipping(max_norm=1.0),
     )
