@@ -199,6 +199,7 @@ BY_REASON: Mapping[str, type[DropnormError]] = MappingProxyType(
         "DATASET_IN_USE": WrongState,
         "UPLOAD_TOO_LARGE": ResourceExhausted,
         "UPLOAD_IN_PROGRESS": WrongState,
+        "UPLOAD_STALLED": Unavailable,
         "PATH_NOT_ALLOWED": PermissionDenied,
         "INSPECTION_FAILED": Unavailable,
         "PLANNER_UNAVAILABLE": Unavailable,

@@ -193,8 +193,10 @@ def test_what_was_measured_has_panels_and_pictures_of_its_own():
     found = samples.measured()
     panels = [
         "test: calibration",
+        "test: MC dropout",
         "variance shift at batch norms",
         "gradient norm by layer",
+        "mean of outputs by layer",
         "variance of outputs by layer",
         "share of dead units by activation",
         "test: robustness",
@@ -204,8 +206,10 @@ def test_what_was_measured_has_panels_and_pictures_of_its_own():
     assert list(charts) == [
         "learning_curves",
         "calibration",
+        "mc_dropout",
         "variance_shift",
         "gradient_norms",
+        "output_means",
         "output_variances",
         "dead_units",
         "robustness",
@@ -213,6 +217,8 @@ def test_what_was_measured_has_panels_and_pictures_of_its_own():
     (calibration,) = charts["calibration"].axes
     heights = [[bar.get_height() for bar in bars] for bars in calibration.containers]
     assert heights == [[0.25, 0.1, 0.05], [0.4, 0.15, 0.03], [0.5, 0.2, 0.1]]
+    (uncertainty,) = charts["mc_dropout"].axes
+    assert [bar.get_width() for bar in uncertainty.containers[0]] == [0.7, 0.2]
     (shift,) = charts["variance_shift"].axes
     for bars in shift.containers:
         assert [bar.get_width() for bar in bars] == pytest.approx([1.0, 0.5, 0.9])
@@ -298,3 +304,19 @@ def test_plot_comparison_survives_a_diverged_loss():
 def test_plot_comparison_of_nothing_says_so(groups):
     with pytest.raises(ValueError, match="at least one evaluation"):
         dn.plot_comparison(groups)
+
+
+def test_the_chart_of_a_regression_s_mc_dropout_is_of_errors_in_its_unit() -> None:
+    found = samples.measured()
+    mc_dropout = dn.MCDropout(passes=20, mse=0.5, mae=0.4, standard_deviation=0.3)
+    test = found.test.model_copy(update={"mae": 0.6})
+    found = found.model_copy(update={"temperature_scaling": None})
+    (axes,) = (
+        found.model_copy(update={"mc_dropout": mc_dropout, "test": test}).plots()["mc_dropout"].axes
+    )
+    assert [label.get_text() for label in axes.get_yticklabels()] == [
+        "error as trained",
+        "error of the mean pass",
+        "standard deviation over passes",
+    ]
+    assert [bar.get_width() for bar in axes.containers[0]] == [0.6, 0.4, 0.3]

@@ -57,6 +57,33 @@ def _draw_calibration(axes: Axes, evaluation: Evaluation) -> None:
     _grouped_bars(axes, list(metrics), values)
 
 
+def _draw_uncertainty(axes: Axes, evaluation: Evaluation) -> None:
+    """What the passes of MC dropout say of their own trustworthiness."""
+    found = evaluation.mc_dropout
+    assert found is not None  # else the panel is not shown
+    if found.standard_deviation is None:
+        unit = "nats, mean over the test split"
+        values = {
+            "predictive entropy": found.predictive_entropy,
+            "mutual information": found.mutual_information,
+        }
+    else:
+        unit = "target's unit, mean over the test split"
+        values = {
+            "error as trained": evaluation.test.mae,
+            "error of the mean pass": found.mae,
+            "standard deviation over passes": found.standard_deviation,
+        }
+    names = [name for name, value in values.items() if value is not None]
+    heights = [value for value in values.values() if value is not None]
+    bars = axes.barh(range(len(names)), heights, 0.6, color=COLORS[: len(names)])
+    axes.bar_label(bars, fmt="%.3g", fontsize=8, color=INK, padding=2)
+    axes.set_yticks(range(len(names)), labels=names)
+    axes.grid(visible=False, axis="y")
+    axes.margins(x=0.12)
+    axes.set_xlabel(unit, color=INK)
+
+
 def _grouped_bars(axes: Axes, groups: Sequence[str], values: Mapping[str, Sequence[float]]) -> None:
     width = 0.8 / len(values)
     for place, (label, heights) in enumerate(values.items()):
@@ -196,8 +223,9 @@ def _draw_layers(attribute: str, scale: str) -> Callable[[Axes, Evaluation], Non
                 markersize=3,
                 linewidth=1.4,
             )
-        axes.set_yscale(scale)
-        if scale == "linear":
+        if scale == "log":
+            axes.set_yscale("log")
+        if scale == "share":
             axes.set_ylim(0.0, max(0.1, axes.get_ylim()[1]))
         axes.set_xlabel("number of the layer, from the input", color=INK)
         axes.legend(frameon=False, labelcolor=INK, fontsize=8)
@@ -208,6 +236,9 @@ def _draw_layers(attribute: str, scale: str) -> Callable[[Axes, Evaluation], Non
 PANELS: Mapping[str, Panel] = {
     "dropout_rates": Panel("dropout rates in force", _has_schedule, _draw_dropout_rates),
     "calibration": Panel("test: calibration", _calibrated, _draw_calibration),
+    "mc_dropout": Panel(
+        "test: MC dropout", lambda each: each.mc_dropout is not None, _draw_uncertainty
+    ),
     "variance_shift": Panel(
         "variance shift at batch norms",
         lambda each: bool(each.variance_shift),
@@ -217,11 +248,12 @@ PANELS: Mapping[str, Panel] = {
     "gradient_norms": Panel(
         "gradient norm by layer", _reported, _draw_layers("gradient_norm", "log")
     ),
+    "output_means": Panel("mean of outputs by layer", _reported, _draw_layers("mean", "linear")),
     "output_variances": Panel(
         "variance of outputs by layer", _reported, _draw_layers("variance", "log")
     ),
     "dead_units": Panel(
-        "share of dead units by activation", _has_activations, _draw_layers("dead_share", "linear")
+        "share of dead units by activation", _has_activations, _draw_layers("dead_share", "share")
     ),
     "robustness": Panel("test: robustness", lambda each: bool(each.robustness), _draw_robustness),
 }

@@ -297,8 +297,8 @@ def test_the_default_network_has_no_hidden_surprises(tmp_path: Path):
 
 def test_each_kind_of_measurement_is_a_picture_of_its_own(tmp_path: Path) -> None:
     draw(samples.measured(), "A <title>", tmp_path)
-    measured = {"calibration", "variance_shift", "robustness"}
-    reported = {"gradient_norms", "output_variances", "dead_units"}
+    measured = {"calibration", "mc_dropout", "variance_shift", "robustness"}
+    reported = {"gradient_norms", "output_means", "output_variances", "dead_units"}
     names = {"learning_curves", "confusion_matrix"} | measured | reported
     assert {path.stem for path in tmp_path.iterdir()} == names
     for picture in tmp_path.iterdir():

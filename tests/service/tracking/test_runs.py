@@ -160,6 +160,8 @@ def test_a_recalibration_and_the_dropout_in_force_are_metrics() -> None:
     logged = {metric.key: metric.value for metric in final_metrics(evaluation, samples.START)}
     assert logged["recalibration/largest_mean_shift"] == 1.2
     assert logged["recalibration/largest_variance_shift"] == 0.05
+    for shift in shifts:
+        assert logged[f"recalibration/{shift.layer}/mean_shift"] == shift.mean_shift
     assert logged["recalibration/validation_accuracy_before"] == 0.8
     assert logged["best/validation_accuracy"] == evaluation.validation.accuracy
     first = EpochCompleted(

@@ -126,7 +126,6 @@ def test_settings_reach_every_place() -> None:
             momentum=0.25,
             eps=1e-3,
             affine=False,
-            track_running_stats=False,
         ),
     )
     model = build_model(mlp(8, regularization=regularization), (6,), 3)
@@ -135,9 +134,15 @@ def test_settings_reach_every_place() -> None:
     for norm in norms:
         assert (norm.momentum, norm.eps) == (0.25, 1e-3)
         assert norm.weight is None
-        assert norm.running_mean is None
     dropouts = [module for module in model.modules() if isinstance(module, Dropout)]
     assert [module.rescaling for module in dropouts] == ["at_inference"] * 3
+
+
+def test_a_norm_without_running_statistics_has_none() -> None:
+    batch_norm = dn.BatchNorm(track_running_stats=False)
+    model = build_model(mlp(8, regularization=dn.Regularization(batch_norm=batch_norm)), (6,), 3)
+    (norm,) = (module for module in model.modules() if isinstance(module, nn.BatchNorm1d))
+    assert norm.running_mean is None
 
 
 def test_images_are_normalised_by_channel_until_they_are_flat() -> None:

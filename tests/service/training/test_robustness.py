@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -85,18 +86,26 @@ def test_contrast_moves_each_channel_to_its_mean() -> None:
     torch.testing.assert_close(corrupted("contrast", x), 0.2 * x + 0.8 * mean)
 
 
-def test_shift_moves_whole_pixels_in_drawn_directions() -> None:
-    x = torch.rand(40, 2, 32, 16)  # by 3 rows and, as 1.5 is rounded up, 2 columns
+def test_shift_moves_each_image_in_drawn_directions_between_pixels_too() -> None:
+    x = torch.rand(40, 2, 32, 16)  # by 3 rows and 1.5 columns
     seen = set()
     for image, moved in zip(x, corrupted("shift", x), strict=True):
         for rows in (-3, 3):
-            for columns in (-2, 2):
-                away = image.roll((rows, columns), dims=(1, 2))
+            for columns in (-1, 1):
+                near, far = (image.roll((rows, columns * step), dims=(1, 2)) for step in (1, 2))
                 inside = (slice(None), slice(3, -3), slice(2, -2))
-                if torch.equal(moved[inside], away[inside]):
+                if torch.allclose(moved[inside], (near[inside] + far[inside]) / 2):
                     seen.add((rows, columns))
-        assert torch.isin(moved, image).all()  # and edges go on
-    assert seen == {(-3, -2), (-3, 2), (3, -2), (3, 2)}
+    assert seen == {(-3, -1), (-3, 1), (3, -1), (3, 1)}
+
+
+@pytest.mark.parametrize("name", CORRUPTIONS)
+def test_each_strength_differs_on_the_smallest_images_too(name: Corruption) -> None:
+    torch.manual_seed(0)
+    x = F.interpolate(torch.rand(20, 1, 3, 3), size=8, mode="bilinear")
+    distances = [(corrupted(name, x, each) - x).square().mean().item() for each in STRENGTHS]
+    assert distances[0] > 1e-5
+    assert all(one < 0.97 * other for one, other in pairwise(distances))
 
 
 def test_what_is_not_corrupted_is_the_test_split_with_and_without_adaptation() -> None:

@@ -45,8 +45,8 @@ def epoch_metrics(epoch: EpochCompleted, time: datetime) -> list[Metric]:
 
 def final_metrics(evaluation: Evaluation, time: datetime) -> list[Metric]:
     """An evaluation's metrics: `test_*`, `best/train_*`, `best/validation_*` and `cost/*`, and of what was
-    asked for, `recalibration/*`, `auto/*`, `mc_dropout/*`, `temperature_scaling/*`, `beam_search/*`, `variance_shift/*`
-    by layer and `robustness/*` by corruption and strength.
+    asked for, `recalibration/*` (by layer too), `auto/*`, `mc_dropout/*`, `temperature_scaling/*`, `beam_search/*`,
+    `variance_shift/*` by layer and `robustness/*` by corruption and strength.
 
     Their step is 0, which MLflow's page takes for a single number: it draws bars, not a curve of one point.
     """
@@ -87,7 +87,9 @@ def _flat(prefix: str, found: BaseModel | None) -> Iterator[tuple[str, float]]:
 
 
 def _recalibration(found: Recalibration) -> Iterator[tuple[str, float]]:
-    """What is largest of all layers, and validation as it was before."""
+    """How far each layer has moved, what is largest of all, and validation as it was before."""
+    for layer in found.layers:
+        yield from _flat(f"recalibration/{layer.layer}", layer)
     for name in ("largest_mean_shift", "largest_variance_shift"):
         if found.layers:
             yield f"recalibration/{name}", max(getattr(layer, name) for layer in found.layers)
