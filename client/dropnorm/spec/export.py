@@ -21,5 +21,5 @@ class ExportSettings(SpecModel):
     """Fold each batch norm that directly follows a linear layer or a convolution into that layer, and take dropout
     out: the model predicts the same with fewer layers, and is not for training any more."""
     tolerance: Annotated[Float, Field(gt=0.0, le=1.0)] = 1e-4
-    """Largest deviation of an output from the original's on the test split, as a share of the largest output (of 1
-    where all are smaller), above 0 to 1; an export beyond it is refused."""
+    """Largest deviation of an output from the original's on the test split, as a share of the largest output,
+    above 0 to 1; an export beyond it is refused."""

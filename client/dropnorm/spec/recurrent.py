@@ -35,7 +35,9 @@ class RNNEncoderDecoder(SpecModel):
     at the vector in each step (Cho et al. 2014).
 
     Its scores come of the state, the last token and the vector by a layer of maxout units and a linear map of rank
-    `embedding_width`, as in the paper's appendix.
+    `embedding_width`, as in the paper's appendix. With w its width, e that of embeddings, m maxout units, and s and v
+    tokens of source and target it has `(s + v) e + 3 w (e + w + 1) + 2 w (w + 1) + 3 w (e + 2 w + 1) + 2 m (2 w + e +
+    1) + m e + v (e + 1)` parameters.
     """
 
     kind: Literal["rnn_encoder_decoder"] = "rnn_encoder_decoder"

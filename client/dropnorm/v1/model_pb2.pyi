@@ -225,8 +225,8 @@ class ExportSettings(google.protobuf.message.Message):
     dropout out: the model predicts the same with fewer layers, and is not for training any more. Default: false.
     """
     tolerance: builtins.float
-    """Largest deviation of an output from the original's on the test split, as a share of the largest output
-    (of 1 where all are smaller); an export beyond it is refused. Limits: above 0 to 1. Default: 1e-4.
+    """Largest deviation of an output from the original's on the test split, as a share of the largest output;
+    an export beyond it is refused. Limits: above 0 to 1. Default: 1e-4.
     """
     def __init__(
         self,

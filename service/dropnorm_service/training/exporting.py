@@ -103,7 +103,7 @@ def _write(subject: Subject, settings: ExportSettings, path: Path) -> None:
 
 
 def _check(proof: ExportProof, settings: ExportSettings) -> None:
-    allowed = settings.tolerance * max(1.0, proof.largest_output)
+    allowed = settings.tolerance * proof.largest_output
     if proof.largest_deviation > allowed:
         raise Deviates(
             f"the exported model is off by {proof.largest_deviation:.2e} on the test split, and the tolerance "

@@ -16,7 +16,7 @@ from tests.service.training.made import classification, regression, split_of
 from tests.service.training.shorthand import listed, mlp
 
 from dropnorm import spec as dn
-from dropnorm.results import ModelExport
+from dropnorm.results import ExportProof, ModelExport
 from dropnorm.spec import ExportSettings, layers
 from dropnorm_service.training import (
     BadData,
@@ -24,6 +24,7 @@ from dropnorm_service.training import (
     Deviates,
     export_formats,
     export_model,
+    exporting,
     fit,
     load_model,
     load_saved,
@@ -169,6 +170,15 @@ def test_an_export_beyond_its_tolerance_is_refused_and_leaves_the_last_one(tmp_p
     assert [path.name for path in (tmp_path / "exports").iterdir()] == ["b"]
     written = json.loads((tmp_path / "exports" / "b" / "export.json").read_text())
     assert ModelExport.model_validate(written) == good
+
+
+def test_small_outputs_have_a_small_tolerance():
+    facts: dict[str, Any] = {"samples": 1, "batch_size": 1, "threads": 1, "milliseconds": 1.0}
+    facts |= {"original_milliseconds": 1.0, "largest_output": 1e-5}
+    asked = ExportSettings(format="onnx", tolerance=1e-3)
+    exporting._check(ExportProof(**facts, largest_deviation=5e-9), asked)
+    with pytest.raises(Deviates):
+        exporting._check(ExportProof(**facts, largest_deviation=2e-8), asked)
 
 
 def test_what_is_missing_is_named():

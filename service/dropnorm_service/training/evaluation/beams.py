@@ -16,8 +16,13 @@ def beams(inference: Inference, data: SplitData, *, width: int) -> BeamSearch:
 
     def measure(network: nn.Module, batch: Split) -> Tensor:
         assert isinstance(network, EncoderDecoder)  # nothing else makes a sequence of another
-        right = (beam_search(network, batch.x, width) == batch.y).all(dim=1)
-        return right.sum(dtype=torch.float64)
+        # A search holds `width` beginnings of each sample: together as many as a batch has samples elsewhere.
+        size = max(1, len(batch.x) // width)
+        right = [
+            (beam_search(network, x, width) == y).all(dim=1)
+            for x, y in zip(batch.x.split(size), batch.y.split(size), strict=True)
+        ]
+        return torch.cat(right).sum(dtype=torch.float64)
 
     share = inference.total(data.test, measure).item() / len(data.test)
     return BeamSearch(width=width, sequence_accuracy=share)
