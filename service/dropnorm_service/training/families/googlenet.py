@@ -45,7 +45,8 @@ def googlenet(settings: GoogLeNet, frame: Frame) -> Sequence[Element]:
 
     6,624,904 parameters without the auxiliary heads, with batch norm, 3 x 224 x 224 and 1000 classes. The
     stem shrinks the image by 8; on small images it begins with a 3x3 convolution and halves those that have 16
-    pixels and keeps the others.
+    pixels and keeps the others. Pooling at stride 2 pads by one pixel on both sides, where Caffe's form pads behind
+    what is missing: the sizes are the same, and weights of that form do not fit exactly.
     """
 
     def wide(channels: int) -> int:
