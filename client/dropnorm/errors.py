@@ -182,6 +182,7 @@ BY_REASON: Mapping[str, type[DropnormError]] = MappingProxyType(
         "INVALID_LIST_REQUEST": InvalidRequest,
         "REQUEST_ID_REUSED": InvalidRequest,
         "CANNOT_FIT": InvalidRequest,
+        "TOO_MANY_INPUTS": InvalidRequest,
         "JOB_NOT_FOUND": NotFound,
         "JOB_ALREADY_EXISTS": AlreadyExists,
         "WRONG_STATE": WrongState,

@@ -66,10 +66,14 @@ class Tensor(SpecModel):
 class DropoutSampling(SpecModel):
     """Predictions with dropout on: several passes, each with units dropped anew, and their spread.
 
-    Gal & Ghahramani 2016. Batch norm keeps its running statistics.
+    Gal & Ghahramani 2016. Batch norm keeps its running statistics. What is dropped for an input follows from the seed
+    and the input's place alone, so that inputs may be sent in pieces of any size; only where batch norm keeps no
+    running statistics does every prediction depend on the inputs beside it.
     """
 
     samples: Annotated[Int, Field(ge=2, le=1000)] = 50
     """Passes, 2 to 1,000."""
     seed: Annotated[Int, Field(ge=0, lt=2**53)] = 0
     """Seed of what is dropped, 0 to 2^53 - 1: the same seed and inputs give the same answer."""
+    offset: Annotated[Int, Field(ge=0, lt=2**53)] = 0
+    """Place of the first input among those that it was sent with in pieces, 0 to 2^53 - 1."""

@@ -87,27 +87,35 @@ Global___Tensor: typing_extensions.TypeAlias = Tensor
 class DropoutSampling(google.protobuf.message.Message):
     """Predictions with dropout on: several passes, each with units dropped anew, and their spread.
 
-    Gal and Ghahramani 2016. Batch norm keeps its running statistics.
+    Gal and Ghahramani 2016. Batch norm keeps its running statistics. What is dropped for an input follows from
+    the seed and the input's place alone, so that inputs may be sent in pieces of any size; only where batch norm
+    keeps no running statistics does every prediction depend on the inputs beside it.
     """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
     SAMPLES_FIELD_NUMBER: builtins.int
     SEED_FIELD_NUMBER: builtins.int
+    OFFSET_FIELD_NUMBER: builtins.int
     samples: builtins.int
     """Passes. Limits: 2 to 1,000. Default: 50."""
     seed: builtins.int
     """Seed of what is dropped: the same seed and inputs give the same answer. Limits: 0 to 2^53 - 1.
     Default: 0.
     """
+    offset: builtins.int
+    """Place of the first input among those that it was sent with in pieces. Limits: 0 to 2^53 - 1. Default: 0."""
     def __init__(
         self,
         *,
         samples: builtins.int | None = ...,
         seed: builtins.int | None = ...,
+        offset: builtins.int | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_samples", b"_samples", "_seed", b"_seed", "samples", b"samples", "seed", b"seed"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_samples", b"_samples", "_seed", b"_seed", "samples", b"samples", "seed", b"seed"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_offset", b"_offset", "_samples", b"_samples", "_seed", b"_seed", "offset", b"offset", "samples", b"samples", "seed", b"seed"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_offset", b"_offset", "_samples", b"_samples", "_seed", b"_seed", "offset", b"offset", "samples", b"samples", "seed", b"seed"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_offset", b"_offset"]) -> typing.Literal["offset"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_samples", b"_samples"]) -> typing.Literal["samples"] | None: ...
     @typing.overload

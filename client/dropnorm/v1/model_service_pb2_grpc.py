@@ -100,8 +100,9 @@ class ModelServiceServicer(object):
     def Predict(self, request, context):
         """Run a model on raw inputs, which it standardises as it did in training.
 
-        INVALID_ARGUMENT: the inputs are not of the shape or type that the model takes, or it has no
-        dropout to sample. FAILED_PRECONDITION: the job has not succeeded. UNAVAILABLE: it took too long.
+        INVALID_ARGUMENT: the inputs are not of the shape or type that the model takes, one is not finite or
+        beyond what the model can compute with, or it has no dropout to sample; with reason TOO_MANY_INPUTS the
+        outputs would exceed a Tensor, and the metadata's `limit` says how many inputs may be sent at a time. FAILED_PRECONDITION: the job has not succeeded. UNAVAILABLE: it took too long.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -262,8 +262,9 @@ class ModelServiceStub(typing.Generic[_ModelServicePredictType, _ModelServiceExp
     Predict: _ModelServicePredictType
     """Run a model on raw inputs, which it standardises as it did in training.
 
-    INVALID_ARGUMENT: the inputs are not of the shape or type that the model takes, or it has no
-    dropout to sample. FAILED_PRECONDITION: the job has not succeeded. UNAVAILABLE: it took too long.
+    INVALID_ARGUMENT: the inputs are not of the shape or type that the model takes, one is not finite or
+    beyond what the model can compute with, or it has no dropout to sample; with reason TOO_MANY_INPUTS the
+    outputs would exceed a Tensor, and the metadata's `limit` says how many inputs may be sent at a time. FAILED_PRECONDITION: the job has not succeeded. UNAVAILABLE: it took too long.
     """
 
     ExportModel: _ModelServiceExportModelType
@@ -358,8 +359,9 @@ class ModelServiceServicer(metaclass=abc.ABCMeta):
     ) -> typing.Union[dropnorm.v1.model_pb2.Prediction, collections.abc.Awaitable[dropnorm.v1.model_pb2.Prediction]]:
         """Run a model on raw inputs, which it standardises as it did in training.
 
-        INVALID_ARGUMENT: the inputs are not of the shape or type that the model takes, or it has no
-        dropout to sample. FAILED_PRECONDITION: the job has not succeeded. UNAVAILABLE: it took too long.
+        INVALID_ARGUMENT: the inputs are not of the shape or type that the model takes, one is not finite or
+        beyond what the model can compute with, or it has no dropout to sample; with reason TOO_MANY_INPUTS the
+        outputs would exceed a Tensor, and the metadata's `limit` says how many inputs may be sent at a time. FAILED_PRECONDITION: the job has not succeeded. UNAVAILABLE: it took too long.
         """
 
     @abc.abstractmethod

@@ -24,6 +24,7 @@ STATUS: dict[type[errors.ServiceError], grpc.StatusCode] = {
     errors.InvalidListRequest: grpc.StatusCode.INVALID_ARGUMENT,
     errors.RequestIdReused: grpc.StatusCode.INVALID_ARGUMENT,
     errors.CannotFit: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.TooManyInputs: grpc.StatusCode.INVALID_ARGUMENT,
     errors.JobNotFound: grpc.StatusCode.NOT_FOUND,
     errors.JobAlreadyExists: grpc.StatusCode.ALREADY_EXISTS,
     errors.WrongState: grpc.StatusCode.FAILED_PRECONDITION,

@@ -5,6 +5,7 @@ ServiceError
 |   +-- InvalidListRequest  page size, page token, filter or order
 |   +-- CannotFit           more GPUs than there are
 |   +-- RequestIdReused     the request_id was accepted for something else
+|   +-- TooManyInputs       what a model says of them does not fit into an answer
 +-- JobNotFound
 +-- JobAlreadyExists
 +-- WrongState              the job's state does not allow it
@@ -100,6 +101,15 @@ class RequestIdReused(InvalidRequest):
         super().__init__(
             [Problem("request_id", text)], {"request_id": request_id, "training_job": name}
         )
+
+
+class TooManyInputs(InvalidRequest):
+    """What a model says of so many inputs does not fit into an answer; `limit` in the metadata is how many do."""
+
+    reason = "TOO_MANY_INPUTS"
+
+    def __init__(self, problems: Sequence[Problem], limit: int) -> None:
+        super().__init__(problems, {"limit": str(limit)})
 
 
 class Collector:
@@ -291,6 +301,7 @@ SERVICE_ERRORS: tuple[type[ServiceError], ...] = (
     JobAlreadyExists,
     WrongState,
     RequestIdReused,
+    TooManyInputs,
     ModelUnusable,
     ModelNotFound,
     NoRegistry,

@@ -136,6 +136,7 @@ class Predictor(Protocol):
 
         Raises:
             InvalidSpecError: the inputs are not what the model takes, or it drops nothing; names the fields.
+            TooManyInputs: the outputs for so many do not fit into an answer.
             ModelUnusable: the model is not there, or damaged.
             PredictorUnavailable: no answer within the limit.
         """

@@ -27,7 +27,7 @@ from dropnorm_service.training.saved import (
     save_model,
 )
 from dropnorm_service.training.schedules import learning_rates
-from dropnorm_service.training.serving import ServedModel
+from dropnorm_service.training.serving import ServedModel, TooManyInputs
 
 __all__ = [
     "BadData",
@@ -46,6 +46,7 @@ __all__ = [
     "Predictor",
     "ServedModel",
     "SplitData",
+    "TooManyInputs",
     "TrainingError",
     "build_model",
     "build_optimizer",

@@ -21,6 +21,15 @@ class PassMoments:
         self.mean = self.mean + before / self._count
         self._squares = self._squares + before * (values - self.mean)
 
+    def extend(self, values: Tensor) -> None:
+        """Likewise of several at once, `[tensors, ...]` (Chan et al. 1979)."""
+        count, mean = len(values), values.mean(dim=0)
+        shift, total = mean - self.mean, self._count + count
+        squares = (values - mean).square().sum(dim=0)
+        self._squares = self._squares + squares + shift.square() * (self._count * count / total)
+        self.mean = self.mean + shift * (count / total)
+        self._count = total
+
     def variance(self, *, correction: int) -> Tensor:
         """The sum of squares over the number of tensors less the correction."""
         return self._squares / (self._count - correction)

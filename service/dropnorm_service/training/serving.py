@@ -14,11 +14,36 @@ from dropnorm.spec import Tensor as Array
 from dropnorm.spec.prediction import MAX_TENSOR_BYTES
 from dropnorm_service.training.design import design
 from dropnorm_service.training.inference import inference_batch_size
-from dropnorm_service.training.prediction import Predicted, drops, predict, predict_by_samples
+from dropnorm_service.training.prediction import (
+    Predicted,
+    drops,
+    mixes_inputs,
+    predict,
+    predict_by_samples,
+)
 from dropnorm_service.training.saved import SavedModel, load_saved
 
 _DTYPES = {"float32": np.float32, "uint8": np.uint8, "int64": np.int64}
 _MAX_INPUTS = 100_000
+
+
+class TooManyInputs(InvalidSpecError):
+    """What the model says of so many inputs does not fit into an answer.
+
+    Args:
+        values: that the model gives for each input.
+        limit: inputs at a time at most; 0: a single one's are too many.
+    """
+
+    def __init__(self, values: int, limit: int) -> None:
+        advice = (
+            f"give at most {limit:,} inputs at a time"
+            if limit
+            else "more than an answer takes; export the model, and run it where you are"
+        )
+        text = f"the model gives {values:,} values for each input; {advice}"
+        super().__init__([Problem("inputs.shape", text)])
+        self.limit = limit
 
 
 class ServedModel:
@@ -49,6 +74,7 @@ class ServedModel:
         Raises:
             InvalidSpecError: the inputs are not what the model takes, or it has nothing to drop; the
                 request's field is named.
+            TooManyInputs: the outputs for so many do not fit into an answer.
         """
         saved, model = self._saved, self._saved.predictor
         if problems := tuple(self._problems(inputs, sampling)):
@@ -56,21 +82,39 @@ class ServedModel:
         x = _tensor(inputs)
         if saved.dataset.sequences is None and x.dtype == torch.int64:
             x = x.float()  # numbers are taken as whoever asks has them
-        self._check_size(x)
-        classes = saved.dataset.task == "classification"
-        said = (
-            predict(model, x, classes=classes, batch_size=self._batch_size)
-            if sampling is None
-            else predict_by_samples(
-                model,
-                x,
-                classes=classes,
-                batch_size=self._batch_size,
-                samples=sampling.samples,
-                seed=sampling.seed,
+        try:
+            self._check_size(x)
+            said = self._said(x, sampling)
+        except ValueError as error:
+            if isinstance(error, InvalidSpecError) or not mixes_inputs(model):
+                raise
+            text = (
+                "the model normalises each batch by itself, which a batch of one input does not allow; "
+                "give another number of inputs"
             )
-        )
+            raise InvalidSpecError([Problem("inputs.shape", text)]) from error
+        if (wrong := _first_not_finite(said.outputs)) is not None:
+            text = (
+                f"input {wrong} is beyond what the model can compute with: its outputs are not finite; "
+                "give values in the unit that it was trained on"
+            )
+            raise InvalidSpecError([Problem("inputs.data", text)])
         return _prediction(name, saved, said)
+
+    def _said(self, x: torch.Tensor, sampling: DropoutSampling | None) -> Predicted:
+        model, size = self._saved.predictor, self._batch_size
+        classes = self._saved.dataset.task == "classification"
+        if sampling is None:
+            return predict(model, x, classes=classes, batch_size=size)
+        return predict_by_samples(
+            model,
+            x,
+            classes=classes,
+            batch_size=size,
+            samples=sampling.samples,
+            seed=sampling.seed,
+            offset=sampling.offset,
+        )
 
     def _problems(self, inputs: Array, sampling: DropoutSampling | None) -> Iterator[Problem]:
         saved, shape = self._saved, self._saved.input_shape
@@ -81,7 +125,7 @@ class ServedModel:
         elif not 0 < len(inputs) <= _MAX_INPUTS:
             text = f"give 1 to {_MAX_INPUTS:,} inputs at a time, not {len(inputs)}"
             yield Problem("inputs.shape", text)
-        yield from self._wrong_type(inputs)
+        yield from self._wrong_values(inputs)
         if sampling is not None and saved.dataset.task == "sequence_to_sequence":
             text = "the answers are tokens, which have no mean; leave sampling out"
             yield Problem("sampling", text)
@@ -91,11 +135,14 @@ class ServedModel:
             )
             yield Problem("sampling", text)
 
-    def _wrong_type(self, inputs: Array) -> Iterator[Problem]:
+    def _wrong_values(self, inputs: Array) -> Iterator[Problem]:
         sequences = self._saved.dataset.sequences
         if sequences is None:
-            return
-        if inputs.dtype != "int64":
+            wrong = _first_not_finite(_tensor(inputs)) if inputs.shape and inputs.data else None
+            if wrong is not None:
+                text = f"input {wrong} has NaN or an infinite value; give finite numbers"
+                yield Problem("inputs.data", text)
+        elif inputs.dtype != "int64":
             yield Problem("inputs.dtype", "the model takes tokens: give int64")
         elif inputs.data:
             tokens = np.frombuffer(inputs.data, np.int64)
@@ -105,12 +152,21 @@ class ServedModel:
 
     def _check_size(self, x: torch.Tensor) -> None:
         with torch.inference_mode():
-            answer = self._saved.predictor(x[:1])
-        values = answer.numel()
+            answer = self._saved.predictor(
+                x[:2]
+            )  # a batch norm without statistics takes no single one
+        values = answer[0].numel()
         most = MAX_TENSOR_BYTES // (values * answer.element_size())
         if len(x) > most:
-            text = f"the model gives {values:,} values for each input; give at most {most:,} inputs at a time"
-            raise InvalidSpecError([Problem("inputs.shape", text)])
+            raise TooManyInputs(values, most)
+
+
+def _first_not_finite(values: torch.Tensor) -> int | None:
+    """The first of some inputs, or of what is said of them, with a value that is NaN or infinite."""
+    finite = values.isfinite()
+    if finite.all():
+        return None
+    return int(finite.view(len(values), -1).all(dim=1).logical_not().nonzero()[0])
 
 
 def _prediction(name: str, saved: SavedModel, said: Predicted) -> Prediction:

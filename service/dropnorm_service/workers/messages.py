@@ -238,6 +238,8 @@ class AnswerReply(Message):
     number: int
     prediction: Prediction | None = None
     problems: tuple[Problem, ...] = ()
+    limit: int | None = None
+    """Inputs at a time at most, where the problem is that there are more."""
     unusable: str = ""
     """Why the model cannot be used, a sentence."""
     trace: str = ""

@@ -8,7 +8,7 @@ from typing import Self
 
 from dropnorm.results import Prediction
 from dropnorm.spec import DropoutSampling, InvalidSpecError, Tensor
-from dropnorm_service.jobs.errors import ModelUnusable, PredictorUnavailable
+from dropnorm_service.jobs.errors import ModelUnusable, PredictorUnavailable, TooManyInputs
 from dropnorm_service.workers.asking import AskedProcess, Died
 from dropnorm_service.workers.forks import ForkServer
 from dropnorm_service.workers.machine import usable_cores
@@ -58,6 +58,8 @@ class ProcessPredictor:
             raise PredictionFailed(f"the model of {training_job} could not predict")
         if reply.unusable:
             raise ModelUnusable(training_job, reply.unusable)
+        if reply.limit is not None:
+            raise TooManyInputs(reply.problems, reply.limit)
         if reply.prediction is None:
             raise InvalidSpecError(reply.problems)
         return reply.prediction

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,8 @@ from dropnorm.spec import Tensor as Array
 from dropnorm_service.training import BadData, ServedModel, fit, load_model, save_model
 from dropnorm_service.training.batching import derived_seed
 from dropnorm_service.training.data import Dataset
+from dropnorm_service.training.evaluation.modes import dropping
+from dropnorm_service.training.prediction import predict_by_samples
 
 BRIEF = dn.Optimization(epochs=2, batch_size=32)
 DROPPING = dn.Regularization(
@@ -45,11 +48,11 @@ def passes(folder: Path, x: torch.Tensor, samples: int, seed: int) -> torch.Tens
         ):
             module.train()
     said = []
-    for number in range(samples):
-        torch.manual_seed(derived_seed(seed, "prediction", number))
+    for place, each in enumerate(x):
+        torch.manual_seed(derived_seed(seed, "prediction", place))
         with torch.no_grad():
-            said.append(model(x).double())
-    return torch.stack(said)
+            said.append(model(each.expand(samples, *each.shape)).double())
+    return torch.stack(said, dim=1)
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +107,97 @@ def test_the_seed_decides_and_the_model_is_left_as_it_was(classifier):
     assert sampled[0] == sampled[1] != sampled[2]
     assert torch.equal(torch.get_rng_state(), state)
     assert model.answer("trainingJobs/a", array(x), None) == plain
+
+
+@pytest.mark.parametrize(
+    "dropout",
+    [
+        dn.Dropout(rate=0.4, rescaling="at_inference"),
+        dn.Dropout(rate=0.2, dropconnect_rate=0.3),
+    ],
+    ids=["units", "weights"],
+)
+def test_what_is_dropped_for_an_input_does_not_depend_on_the_cut(dropout, tmp_path):
+    dataset = classification(6)
+    regularization = dn.Regularization(dropout=dropout, batch_norm=dn.BatchNorm())
+    spec = mlp(16, optimization=BRIEF, regularization=regularization)
+    model = served(spec, dataset, tmp_path / "model")
+    x = dataset.tensors["x"][:7].clone()
+
+    def said(start: int, end: int) -> Prediction:
+        sampling = DropoutSampling(samples=5, seed=4, offset=start)
+        return model.answer("trainingJobs/a", array(x[start:end]), sampling)
+
+    whole = said(0, 7)
+    for cut in ([0, 3, 6, 7], [0, 5, 7], list(range(8))):
+        parts = [said(*ends) for ends in pairwise(cut)]
+        for name in ("outputs", "probabilities", "standard_deviation", "mutual_information"):
+            together = np.concatenate([np.asarray(getattr(part, name)) for part in parts])
+            assert np.array_equal(together, np.asarray(getattr(whole, name)))
+    same = array(x[:1].repeat(7, 1))
+    twins = model.answer("trainingJobs/a", same, DropoutSampling(samples=5))
+    assert len(np.unique(np.asarray(twins.outputs), axis=0)) == 7, "each has masks of its own"
+
+
+def test_more_passes_than_a_batch_holds_come_to_the_same_moments(classifier):
+    _, folder, x = classifier
+    model = load_model(folder)
+    said = predict_by_samples(model, x[:3], classes=True, batch_size=4, samples=10, seed=2)
+
+    several = []
+    for place, each in enumerate(x[:3]):
+        torch.manual_seed(derived_seed(2, "prediction", place))
+        with torch.no_grad(), dropping(model):
+            parts = [model(each.expand(count, -1)) for count in (4, 4, 2)]
+        several.append(torch.cat(parts).double().softmax(dim=1))
+    assert said.probabilities is not None
+    assert said.standard_deviation is not None
+    for place, shares in enumerate(several):
+        assert torch.allclose(said.probabilities[place].double(), shares.mean(dim=0), atol=1e-6)
+        assert torch.allclose(said.standard_deviation[place].double(), shares.std(dim=0), atol=1e-6)
+
+
+def test_norms_by_the_batch_see_all_inputs_of_a_pass(tmp_path):
+    dataset = classification(6)
+    regularization = dn.Regularization(
+        dropout=dn.Dropout(rate=0.2), batch_norm=dn.BatchNorm(track_running_stats=False)
+    )
+    spec = mlp(16, optimization=BRIEF, regularization=regularization)
+    model = served(spec, dataset, tmp_path / "model")
+    x = dataset.tensors["x"][:64].clone()
+
+    plain = model.answer("trainingJobs/a", array(x), None)
+    sampled = model.answer("trainingJobs/a", array(x), DropoutSampling(samples=50))
+
+    agree = np.mean(np.array(plain.classes) == np.array(sampled.classes))
+    assert agree > 0.8
+    with pytest.raises(InvalidSpecError, match="a batch of one input does not allow"):
+        model.answer("trainingJobs/a", array(x[:1]), None)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_inputs_that_are_not_finite_are_named(classifier, value):
+    model, _, x = classifier
+    wrong = x.clone()
+    wrong[5] = value
+    for sampling in (None, DropoutSampling(samples=3)):
+        with pytest.raises(InvalidSpecError, match="input 5 ") as caught:
+            model.answer("trainingJobs/a", array(wrong), sampling)
+        assert [problem.field for problem in caught.value.problems] == ["inputs.data"]
+
+
+def test_inputs_whose_outputs_are_not_finite_are_named(tmp_path):
+    dataset = classification(6)
+    dataset.tensors["x"].mul_(1e-3)
+    model = served(mlp(16, optimization=BRIEF, regularization=DROPPING), dataset, tmp_path / "m")
+    x = dataset.tensors["x"][:7].clone()
+    x[5] = 3e38  # standardised it is more than float32 holds
+    for sampling in (None, DropoutSampling(samples=3)):
+        with pytest.raises(
+            InvalidSpecError, match="input 5 is beyond what the model can"
+        ) as caught:
+            model.answer("trainingJobs/a", array(x), sampling)
+        assert [problem.field for problem in caught.value.problems] == ["inputs.data"]
 
 
 def test_regression_gives_values_in_the_unit_of_the_data(tmp_path):

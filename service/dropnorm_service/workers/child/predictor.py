@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from dropnorm.spec import InvalidSpecError, Problem
-from dropnorm_service.training import BadData, ServedModel
+from dropnorm_service.training import BadData, ServedModel, TooManyInputs
 from dropnorm_service.workers.child.link import Link
 from dropnorm_service.workers.messages import AnswerReply, AnswerRequest
 
@@ -53,6 +53,8 @@ def _answer(request: AnswerRequest, models: _Models) -> AnswerReply:
         model = models.get(request.folder)
         said = model.answer(request.training_job, request.inputs, request.sampling)
         return AnswerReply(number=number, prediction=said)
+    except TooManyInputs as error:
+        return AnswerReply(number=number, problems=error.problems, limit=error.limit)
     except InvalidSpecError as error:
         return AnswerReply(number=number, problems=error.problems)
     except FileNotFoundError:
