@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, get_args
@@ -13,7 +15,7 @@ from pydantic import ValidationError
 
 from dropnorm import wire
 from dropnorm._arguments import job_name, model_name, request
-from dropnorm._arrays import joined, pieces
+from dropnorm._arrays import joined, packed
 from dropnorm._calls import Attempts, Call, Page
 from dropnorm.errors import Internal, InvalidRequest
 from dropnorm.results import Model, ModelExport, ModelVersion, Prediction
@@ -30,40 +32,76 @@ _TENSORS = (
 )
 
 
-def predict(
-    model: str, inputs: Any, *, samples: int | None, seed: int, batch_size: int | None
-) -> Iterator[Call[Prediction]]:
-    """Predict, a call for each piece of the inputs.
+class Predicting:
+    """Predict, a call for each piece of the inputs, and what comes of them all.
+
+    Args:
+        model: its name.
+        inputs: an array of any kind.
+        samples: passes with dropout on; None: a single one with dropout off.
+        seed: of what is dropped.
+        batch_size: inputs of a call; None: as many as fit.
 
     Raises:
-        InvalidRequest: the inputs are no array, or samples or seed out of range.
+        InvalidRequest: the inputs are no array, or samples, seed or batch_size out of range.
     """
-    sampling = None
-    if samples is not None:
+
+    def __init__(
+        self, model: str, inputs: Any, *, samples: int | None, seed: int, batch_size: int | None
+    ) -> None:
+        self._model = model_name(model)
+        self._sampling = None if samples is None else {"samples": samples, "seed": seed}
+        self._sampling_at(0)
+        self._inputs = packed(inputs)
+        self._count = self._inputs.inputs_of_a_call(batch_size)
+        self._parts: list[Prediction] = []
+        self._done = 0
+
+    def calls(self) -> Iterator[Call[Prediction]]:
+        """One call after the other; each is answered by `accept` or `refuse` before the next is taken."""
+        while not self._parts or self._done < len(self._inputs):
+            piece = self._inputs.cut(self._done, self._count)
+            asked = request(model_service_pb2.PredictRequest, model=self._model)
+            asked.inputs.CopyFrom(wire.to_message(piece, model_pb2.Tensor))
+            if sampling := self._sampling_at(self._done):
+                asked.sampling.CopyFrom(wire.to_message(sampling, model_pb2.DropoutSampling))
+            yield Call(method="Predict", request=asked, read=_read_prediction)
+
+    def accept(self, part: Prediction) -> None:
+        """Keep what was said of a piece."""
+        self._parts.append(part)
+        self._done += len(part)
+
+    def refuse(self, error: InvalidRequest) -> None:
+        """Cut smaller from the refused piece on, if its outputs were too many.
+
+        Raises:
+            InvalidRequest: something else was wrong.
+        """
+        limit = int(error.metadata.get("limit", 0)) if error.reason == "TOO_MANY_INPUTS" else 0
+        if not 0 < limit < self._count:
+            raise error
+        self._count = limit
+
+    def together(self) -> Prediction:
+        """The predictions of all pieces as one."""
+        first, *others = self._parts
+        if not others:
+            return first
+        whole = {
+            name: joined([getattr(part, name) for part in self._parts])
+            for name in _TENSORS
+            if getattr(first, name) is not None
+        }
+        return first.model_copy(update=whole)
+
+    def _sampling_at(self, offset: int) -> DropoutSampling | None:
+        if self._sampling is None:
+            return None
         try:
-            settings = DropoutSampling(samples=samples, seed=seed)
+            return DropoutSampling.model_validate({**self._sampling, "offset": offset})
         except ValidationError as error:
             raise InvalidRequest(problems=problems_of(error)) from error
-        sampling = wire.to_message(settings, model_pb2.DropoutSampling)
-    for piece in pieces(inputs, batch_size):
-        asked = request(model_service_pb2.PredictRequest, model=model_name(model))
-        asked.inputs.CopyFrom(wire.to_message(piece, model_pb2.Tensor))
-        if sampling is not None:
-            asked.sampling.CopyFrom(sampling)
-        yield Call(method="Predict", request=asked, read=_read_prediction)
-
-
-def together(parts: Sequence[Prediction]) -> Prediction:
-    """The predictions of all pieces as one."""
-    first, *others = parts
-    if not others:
-        return first
-    whole = {
-        name: joined([getattr(part, name) for part in parts])
-        for name in _TENSORS
-        if getattr(first, name) is not None
-    }
-    return first.model_copy(update=whole)
 
 
 def export(
@@ -77,9 +115,11 @@ def export(
     """ExportModel. Repeating it does the work again.
 
     Raises:
-        InvalidRequest: there is no such format, or the path does not tell it.
+        InvalidRequest: there is no such format, the path does not tell it, or no file can be written there.
     """
     known = get_args(ExportFormat)
+    if path is not None:
+        path = target(path)
     kind = format or (Path(path).suffix.removeprefix(".") if path is not None else "")
     if format is None and kind not in known:
         text = f"give one of {', '.join(known)}, or a path that ends with one"
@@ -138,6 +178,42 @@ def delete_alias(name: str) -> Call[Model]:
     return Call(method="DeleteModelAlias", request=asked, read=_read_model, repeatable=False)
 
 
+def target(path: str | Path) -> Path:
+    """Where a file is to go, once it is sure that one can be written there.
+
+    Raises:
+        InvalidRequest: it is no path, or a file cannot be written there.
+    """
+    try:
+        given = Path(path)
+    except TypeError:
+        text = f"give the path of a file or a folder, not {path!r}"
+        raise InvalidRequest(problems=[Problem("path", text)]) from None
+    try:
+        folder = given if given.is_dir() else given.parent
+        if os.path.lexists(folder):  # or else opening the file below says so
+            os.stat(folder / given.name)
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError) as error:
+        raise _not_writable(given, error) from error
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            return given
+    except OSError as error:
+        raise _not_writable(given, error) from error
+
+
+def _not_writable(path: Path, error: OSError | ValueError) -> InvalidRequest:
+    why = str(error)
+    if isinstance(error, OSError):
+        why = {
+            errno.ENOENT: f"there is no folder {path.parent}",
+            errno.ENOTDIR: f"{path.parent} is no folder",
+        }.get(error.errno or 0, (error.strerror or why).lower())
+    return InvalidRequest(problems=[Problem("path", f"{path} cannot be written: {why}")])
+
+
 class Download:
     """The file of an export on its way: whole in its place, or not there at all. A context manager.
 
@@ -146,6 +222,9 @@ class Download:
         path: where to; a folder gets a file of the export's own name.
         address: of the service.
         timeout: seconds it may take.
+
+    Raises:
+        InvalidRequest: no file can be written there.
     """
 
     method = "DownloadModelExport"
@@ -153,7 +232,7 @@ class Download:
     def __init__(
         self, export: ModelExport, path: str | Path, *, address: str, timeout: float
     ) -> None:
-        path = Path(path)
+        path = target(path)
         self._export = export
         self._path = path / export.file_name if path.is_dir() else path
         self._digest = hashlib.sha256()

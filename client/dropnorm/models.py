@@ -14,6 +14,7 @@ import grpc
 
 from dropnorm import _model_calls
 from dropnorm._model_calls import Download
+from dropnorm.errors import InvalidRequest
 from dropnorm.results import Model, ModelExport, ModelVersion, Prediction
 from dropnorm.spec import ExportFormat
 
@@ -50,19 +51,26 @@ class Models:
             inputs: a numpy array, a torch tensor, a pandas frame, or lists of numbers: `[inputs, *shape of one]`.
             samples: passes with dropout on (MC dropout), 2 to 1,000, whose mean and spread come back; absent: one
                 pass with dropout off.
-            seed: of what is dropped: the same seed and inputs give the same answer.
-            batch_size: inputs sent in one call; absent: as many as fit.
+            seed: of what is dropped: the same seed and inputs give the same answer, whatever the batch_size; only of
+                a model whose batch norm keeps no running statistics does every prediction depend on those beside it.
+            batch_size: inputs sent in one call; absent: as many as fit. Fewer are sent where so many outputs would
+                not fit into an answer.
             timeout: seconds each call may take.
 
         Raises:
-            InvalidRequest: the inputs are not what the model takes, or it drops nothing.
+            InvalidRequest: the inputs are not what the model takes, one is not finite, or the model drops nothing.
             NotFound: there is no such model.
             WrongState: the job has not succeeded.
         """
-        calls = _model_calls.predict(
+        asking = _model_calls.Predicting(
             model, inputs, samples=samples, seed=seed, batch_size=batch_size
         )
-        return _model_calls.together([self._client._call(call, timeout) for call in calls])
+        for call in asking.calls():
+            try:
+                asking.accept(self._client._call(call, timeout))
+            except InvalidRequest as error:
+                asking.refuse(error)
+        return asking.together()
 
     def export(
         self,
@@ -89,6 +97,7 @@ class Models:
             What was exported: the deviation, the accuracy, both latencies, how many norms were folded.
 
         Raises:
+            InvalidRequest: no file can be written there, which is found out before anything is exported.
             ExportRefused: the model does not go into that form, or deviates by more than the tolerance.
             WrongState: the job has not succeeded.
         """
@@ -112,6 +121,7 @@ class Models:
 
         Raises:
             NotFound: there is no such export.
+            InvalidRequest: no file can be written there.
         """
         known = self._client._call(_model_calls.get_export(export), None)
         self._fetch(known, path, timeout)
@@ -204,10 +214,15 @@ class AsyncModels:
         timeout: float | None = None,
     ) -> Prediction:
         """What a model says of raw inputs; see `Models.predict`."""
-        calls = _model_calls.predict(
+        asking = _model_calls.Predicting(
             model, inputs, samples=samples, seed=seed, batch_size=batch_size
         )
-        return _model_calls.together([await self._client._call(call, timeout) for call in calls])
+        for call in asking.calls():
+            try:
+                asking.accept(await self._client._call(call, timeout))
+            except InvalidRequest as error:
+                asking.refuse(error)
+        return asking.together()
 
     async def export(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,14 @@ import pytest
 import torch
 
 import dropnorm as dn
-from dropnorm._arrays import joined, pieces
+from dropnorm._arrays import joined, packed
+
+
+def pieces(given: object, batch_size: int | None) -> Iterator[dn.Tensor]:
+    whole = packed(given)
+    count = whole.inputs_of_a_call(batch_size)
+    return (whole.cut(start, count) for start in range(0, len(whole), count))
+
 
 FLOATS = np.arange(6, dtype=np.float32).reshape(3, 2)
 
@@ -27,8 +35,20 @@ FLOATS = np.arange(6, dtype=np.float32).reshape(3, 2)
         pd.DataFrame(FLOATS),
         FLOATS.tolist(),
         [tuple(row) for row in FLOATS.tolist()],
+        list(FLOATS),
+        [torch.from_numpy(row) for row in FLOATS],
+        [list(row) for row in FLOATS],
+        torch.from_numpy(FLOATS).bfloat16(),
+        FLOATS.astype(object),
+        pd.DataFrame(FLOATS).astype("Float64"),
+        pd.DataFrame(
+            {"a": pd.array([0, 2, 4], "Int64"), "b": pd.array([1.0, 3.0, 5.0], "Float64")}
+        ),
     ],
-    ids=["float32", "float64", "float16", "big", "columns", "torch", "pandas", "lists", "tuples"],
+    ids=[
+        *("float32", "float64", "float16", "big", "columns", "torch", "pandas", "lists", "tuples"),
+        *("rows", "tensors", "scalars", "bfloat16", "objects", "nullable", "mixed"),
+    ],
 )
 def test_floats_of_any_kind_travel_as_float32(given):
     [tensor] = pieces(given, None)
@@ -65,10 +85,16 @@ def test_many_inputs_are_cut_into_pieces_and_put_together_again():
         (None, "not NoneType"),
         ([[1, 2], [3]], "of one length"),
         ([["a"]], "of numbers alone"),
-        ([[2**70]], "of numbers alone"),
         (np.array(3.0), "not a single number"),
         (np.array([[1j]]), "not of type complex128"),
-        (np.array([["a"]], dtype=object), "not of type object"),
+        (np.array([["a"]], dtype=object), "of numbers alone: input 0 has a"),
+        (np.array([[1], [None]], dtype=object), "of numbers alone: input 1 has None"),
+        (np.zeros((1,) * 9), "of at most 8 dimensions, not 9"),
+        (np.ma.masked_invalid([[1.0, np.nan]]), "not a masked array"),
+        (torch.zeros(2, 2).to_sparse(), "torch.sparse_coo"),
+        (torch.zeros(2, 2, device="meta"), "on meta"),
+        ([np.zeros(2), np.zeros(3)], "whose arrays are of one shape"),
+        (np.array([["2020-01-01"]], dtype="datetime64[D]"), "not of type datetime64"),
     ],
 )
 def test_what_is_no_array_is_named(given, text):
@@ -85,3 +111,38 @@ def test_a_tensor_whose_bytes_do_not_fit_its_shape_is_none():
 def test_a_tensor_goes_through_json():
     [tensor] = pieces(FLOATS, None)
     assert dn.Tensor.model_validate_json(tensor.model_dump_json()) == tensor
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        np.array([[0.0, 1.0], [2.0, 1e300]]),
+        np.array([[0.0, 1.0], [2.0, np.nan]], dtype=np.float32),
+        np.array([[0, 1], [2, 2**64 - 1]], dtype=np.uint64),
+        torch.tensor([[0.0, 1.0], [2.0, float("inf")]]),
+        [[0.0, 1.0], [2.0, 1e300]],
+        [[0, 1], [2, 2**70]],
+        [array("d", [0.0]), array("d", [float("nan")])],
+        np.array([[0.5, 1], [2, 10**400]], dtype=object),
+    ],
+    ids=["float64", "nan", "uint64", "torch", "lists", "long", "buffers", "object"],
+)
+def test_numbers_that_no_type_holds_are_named_by_their_input(given):
+    if isinstance(given[0], array):
+        given = [list(each) for each in given]
+    with pytest.raises(dn.InvalidRequest, match=r"input 1 has .*, which is no") as caught:
+        packed(given)
+    assert [problem.field for problem in caught.value.problems] == ["inputs.data"]
+
+
+def test_lists_of_whole_scalars_travel_as_int64():
+    assert packed([[np.int64(3), np.int64(2**53 + 1)]]).dtype == "int64"
+    assert packed([np.array([1, 2])]).dtype == "int64"
+    assert packed(pd.DataFrame({"a": pd.array([1, 2], "Int64")})).dtype == "int64"
+
+
+@pytest.mark.parametrize("batch_size", [-1, "a", 2.5, True, 0])
+def test_a_batch_size_that_is_none_is_named(batch_size):
+    with pytest.raises(dn.InvalidRequest, match="1 or more, or None, not") as caught:
+        packed(FLOATS).inputs_of_a_call(batch_size)
+    assert [problem.field for problem in caught.value.problems] == ["batch_size"]

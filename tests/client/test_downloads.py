@@ -109,3 +109,37 @@ async def test_a_service_that_stays_away_is_given_up(service, tmp_path: Path):
     with pytest.raises(dn.Unavailable):
         await client.models.download(NAME, tmp_path)
     assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("missing/model.onnx", "there is no folder .*missing"),
+        ("file/model.onnx", "file is no folder"),
+        (f"{'x' * 300}.onnx", "file name too long"),
+        ("a\0b.onnx", "null"),
+    ],
+)
+async def test_a_path_that_takes_no_file_is_named_before_anything_is_asked(
+    service, tmp_path: Path, path: str, text: str
+):
+    served, client = service
+    (tmp_path / "file").write_text("")
+    asked = (
+        client.models.export("trainingJobs/a", tmp_path / path),
+        client.models.download(NAME, tmp_path / path),
+    )
+    for call in asked:
+        with pytest.raises(dn.InvalidRequest, match=f"cannot be written: .*{text}") as caught:
+            await call
+        [problem] = caught.value.problems
+        assert problem.field == "path"
+        assert str(tmp_path / path) in problem.message
+    assert served.offsets == []
+    assert names(tmp_path) == ["file"]
+
+
+async def test_what_is_no_path_is_named(service):
+    _, client = service
+    with pytest.raises(dn.InvalidRequest, match="give the path of a file or a folder, not 3"):
+        await client.models.export("trainingJobs/a", 3)

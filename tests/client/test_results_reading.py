@@ -320,3 +320,13 @@ def test_the_chart_of_a_regression_s_mc_dropout_is_of_errors_in_its_unit() -> No
         "standard deviation over passes",
     ]
     assert [bar.get_width() for bar in axes.containers[0]] == [0.6, 0.4, 0.3]
+
+
+def test_no_class_is_the_likeliest_among_probabilities_that_are_none():
+    nan = np.array([[0.5, 0.5], [np.nan, np.nan]], dtype=np.float32)
+    tensor = dn.Tensor(shape=(2, 2), dtype="float32", data=nan.tobytes())
+    said = dn.Prediction(
+        training_job="trainingJobs/a", task="classification", outputs=tensor, probabilities=tensor
+    )
+    with pytest.raises(ValueError, match="of input 1 is the likeliest"):
+        _ = said.classes

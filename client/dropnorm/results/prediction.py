@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import isnan
 from typing import Any
 
 from dropnorm.results._base import ResultModel
@@ -41,11 +42,16 @@ class Prediction(ResultModel):
         """The likeliest class of each input, by number.
 
         Raises:
-            ValueError: the model tells no classes.
+            ValueError: the model tells no classes, or the probabilities of an input are NaN.
         """
         if self.probabilities is None:
             raise ValueError(f"a model for {self.task.replace('_', ' ')} tells no classes")
         rows: list[list[float]] = self.probabilities.tolist()
+        for index, row in enumerate(rows):
+            if any(map(isnan, row)):
+                raise ValueError(
+                    f"no class of input {index} is the likeliest: its probabilities are NaN"
+                )
         return tuple(max(range(len(row)), key=row.__getitem__) for row in rows)
 
     @property
