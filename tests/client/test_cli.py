@@ -13,6 +13,7 @@ from tests.client import samples
 from tests.client.scripted import ScriptedService, fault, rejection
 
 import dropnorm as dn
+from dropnorm.cli import models
 from dropnorm.results import State
 
 SPEC = """
@@ -337,3 +338,31 @@ def test_an_embedded_service_does_not_run_modules_of_the_working_folder(tmp_path
     monkeypatch.chdir(tmp_path)
     with dn.local(tmp_path / "data", tracking=False, cpu_slots=1) as service:
         assert service.workers()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "text"),
+    [
+        ("x.csv", b"1,6x\n1,2\n", "row 1, column 2: '6x' is not a number"),
+        ("x.csv", b"a,b\n\n1,2\n3,c\n", "row 4, column 2: 'c' is not a number"),
+        ("x.csv", b"1,2\n3\n", "row 2 has 1 columns, and those before it 2"),
+        ("x.csv", b"a,b\n1,\xff\n", "x.csv is not UTF-8 from byte 6 on"),
+        ("x.json", b"[[\xff]]", "x.json is not UTF-8 from byte 2 on"),
+        ("x.npz", b"PK", "x.npz cannot be read"),
+        ("x.csv", b"1,nan\n", "input 0 has nan, which is no finite float32 number"),
+    ],
+)
+async def test_broken_inputs_of_a_model_are_named(tmp_path, name, content, text):
+    (tmp_path / name).write_bytes(content)
+    done = await run("models", "predict", "trainingJobs/a", tmp_path / name)
+    assert done.status == 2
+    assert text in done.err.replace("│ ", "").replace(" │", "")
+
+
+def test_cells_of_whole_numbers_are_tokens():
+    assert repr(models._table("\ufeffa,b\n1,-2\n".removeprefix("\ufeff"))) == "[[1, -2]]"
+    assert repr(models._table("1,2.5\n3,4\n\n")) == "[[1, 2.5], [3, 4]]"
+
+
+def test_what_json_has_not_is_null():
+    assert models._plain([1.0, float("nan"), [float("inf")], "nan"]) == [1.0, None, [None], "nan"]

@@ -54,6 +54,36 @@ def test_with_dropout_on_it_says_how_sure_it_is(client: dn.Client, job: dn.JobHa
     assert np.asarray(sampled.mutual_information).max() > 0.0
 
 
+def test_what_is_dropped_does_not_depend_on_the_cut(job: dn.JobHandle):
+    whole = job.predict(X[:20], samples=10, seed=3)
+    assert job.predict(X[:20], samples=10, seed=3, batch_size=7) == whole
+
+
+def test_inputs_are_cut_by_what_the_model_says_of_them(client: dn.Client):
+    asked = spec("iris", epochs=1, batch_size=16)
+    data = client.datasets.upload("wide", np.random.rand(20, 1), np.random.rand(20, 3000))
+    wide = client.train(
+        asked.model_copy(
+            update={"data": asked.data.model_copy(update={"dataset": data.name.split("/")[-1]})}
+        )
+    )
+    wide.result()
+    x = np.random.rand(3000, 1)
+    said = wide.predict(x)
+    assert said.outputs.shape == (3000, 3000), "three answers, of at most 1,398 inputs each"
+    assert wide.predict(x, batch_size=2999) == said
+    assert np.allclose(np.asarray(wide.predict(x[-1:])), np.asarray(said)[-1:], atol=1e-4)
+
+
+def test_inputs_that_are_not_finite_or_too_large_have_no_prediction(job: dn.JobHandle):
+    for value in (np.nan, np.inf, 1e300, 3e38):
+        x = X.copy()
+        x[7, 1] = value
+        with pytest.raises(dn.InvalidRequest, match="input 7 ") as caught:
+            job.predict(x)
+        assert [problem.field for problem in caught.value.problems] == ["inputs.data"]
+
+
 def test_it_predicts_for_asyncio_too(tracked: Server, job: dn.JobHandle):
     async def predict() -> dn.Prediction:
         async with dn.AsyncClient(tracked.address) as client:
@@ -200,9 +230,22 @@ def test_the_command_predicts_exports_and_lists(tracked: Server, job: dn.JobHand
     shown = command(tracked, "export", job.name, file, "--fold-batch-norm")
     assert "1 norms folded" in " ".join(shown.split())
     assert file.exists()
+    copy = tmp_path / "copy.safetensors"
+    name = f"{job.name}/exports/safetensors-folded"
+    assert json.loads(command(tracked, "download", name, copy, "--json"))["name"] == name
+    assert copy.read_bytes() == file.read_bytes()
     assert command(tracked, "list", "--json") == "".join(
         f"{model.model_dump_json()}\n" for model in job._client.models.list()
     )
+
+
+@pytest.mark.slow
+def test_the_command_gives_and_takes_aliases(tracked: Server, job: dn.JobHandle):
+    job.register("flowers", alias="champion")
+    assert "champion" in command(tracked, "get", "flowers")
+    assert json.loads(command(tracked, "get", "flowers", "--json"))["name"] == "models/flowers"
+    command(tracked, "unalias", "flowers@champion")
+    assert "champion" not in command(tracked, "get", "flowers")
 
 
 def command(server: Server, *arguments: object) -> str:

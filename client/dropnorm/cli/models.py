@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import sys
+from contextlib import suppress
 from enum import StrEnum
+from math import isfinite
 from pathlib import Path
 from typing import Annotated, Any
+from zipfile import BadZipFile
 
 import typer
+from rich.markup import escape
 
 from dropnorm._arguments import job_name
 from dropnorm.cli.model_views import export_view, models_table, predictions_table
 from dropnorm.cli.options import DEFAULT_ADDRESS, Address, Json
 from dropnorm.cli.render import stderr, stdout
 from dropnorm.client import Client
+from dropnorm.results import ModelExport
 
 app = typer.Typer(help="Predict, export, and register trained models.", no_args_is_help=True)
 
@@ -62,7 +68,7 @@ def predict(
         said = client.models.predict(model, given, samples=samples, seed=seed)
     if as_json:
         for row in said.rows():
-            print(json.dumps(row))
+            print(json.dumps({name: _plain(value) for name, value in row.items()}))
     else:
         stdout.print(predictions_table(said))
 
@@ -96,10 +102,24 @@ def export(
             fold_batch_norm=fold_batch_norm,
             tolerance=tolerance,
         )
-    if as_json:
-        print(result.model_dump_json())
-    else:
-        stdout.print(export_view(result))
+    _show_export(result, as_json)
+
+
+@app.command()
+def download(
+    export: Annotated[
+        str,
+        typer.Argument(metavar="EXPORT", help="Of a job: trainingJobs/ID/exports/onnx."),
+    ],
+    path: Annotated[
+        Path, typer.Argument(metavar="FILE", help="Where the file goes, or a folder for it.")
+    ],
+    as_json: Json = False,
+    address: Address = DEFAULT_ADDRESS,
+) -> None:
+    """Download the file of an export that was made before, and check it by its SHA-256."""
+    with Client(address) as client:
+        _show_export(client.models.download(export, path), as_json)
 
 
 @app.command()
@@ -133,6 +153,32 @@ def set_alias(
     stderr.print(f"[bold]{known.name}@{alias}[/] is version {known.aliases[alias]}")
 
 
+@app.command("unalias")
+def delete_alias(
+    name: Annotated[str, typer.Argument(metavar="NAME@ALIAS")],
+    address: Address = DEFAULT_ADDRESS,
+) -> None:
+    """Take an alias of a registered model away; the version that it means stays."""
+    with Client(address) as client:
+        client.models.delete_alias(name)
+    stderr.print(f"[bold]{escape(name)}[/] means nothing any more")
+
+
+@app.command()
+def get(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Of the registered model.")],
+    as_json: Json = False,
+    address: Address = DEFAULT_ADDRESS,
+) -> None:
+    """Show a registered model, its versions and aliases."""
+    with Client(address) as client:
+        model = client.models.get(name)
+    if as_json:
+        print(model.model_dump_json())
+    else:
+        stdout.print(models_table([model]))
+
+
 @app.command("list")
 def list_models(as_json: Json = False, address: Address = DEFAULT_ADDRESS) -> None:
     """List registered models, their versions and aliases.
@@ -148,27 +194,40 @@ def list_models(as_json: Json = False, address: Address = DEFAULT_ADDRESS) -> No
         stdout.print(models_table(found) if found else "[dim]No registered models.")
 
 
+def _show_export(export: ModelExport, as_json: bool) -> None:
+    if as_json:
+        print(export.model_dump_json())
+    else:
+        stdout.print(export_view(export))
+
+
 def _read(path: Path) -> Any:
     if str(path) == "-":
-        return _parsed(sys.stdin.read())
+        return _parsed(_text("standard input", sys.stdin.buffer.read()))
     match path.suffix:
         case ".npy" | ".npz":
             return _array(path)
         case ".csv":
-            with path.open(newline="", encoding="utf-8") as file:
-                return _numbers(list(csv.reader(file)))
+            return _table(_text(path.name, path.read_bytes()))
         case ".json":
-            return _parsed(path.read_text(encoding="utf-8"))
+            return _parsed(_text(path.name, path.read_bytes()))
         case _:
-            text = f"{path.name} is no .npy, .npz, .csv or .json file"
-            raise typer.BadParameter(text, param_hint="INPUTS")
+            raise _wrong(f"{path.name} is no .npy, .npz, .csv or .json file")
+
+
+def _text(name: str, data: bytes) -> str:
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        text = f"{name} is not UTF-8 from byte {error.start} on; save it as UTF-8"
+        raise _wrong(text) from error
 
 
 def _parsed(text: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError as error:
-        raise typer.BadParameter(f"this is not JSON: {error}", param_hint="INPUTS") from error
+    except (ValueError, RecursionError) as error:
+        raise _wrong(f"this is not JSON: {error}") from error
 
 
 def _array(path: Path) -> Any:
@@ -177,18 +236,50 @@ def _array(path: Path) -> Any:
     try:
         loaded = import_module("numpy").load(path, allow_pickle=False)
         return loaded["X"] if path.suffix == ".npz" else loaded
-    except (ValueError, KeyError) as error:
+    except (ValueError, KeyError, EOFError, BadZipFile) as error:
         text = f"{path.name} cannot be read: {error}; an .npz file has its inputs under X"
-        raise typer.BadParameter(text, param_hint="INPUTS") from error
+        raise _wrong(text) from error
 
 
-def _numbers(rows: list[list[str]]) -> list[list[float]]:
+def _table(text: str) -> list[list[int | float]]:
+    """The rows of a CSV file. The first one is the header if none of its cells is a number; empty ones do not count."""
+    reader = csv.reader(io.StringIO(text, newline=""))
+    try:
+        rows = [(reader.line_num, row) for row in reader if row]
+    except csv.Error as error:
+        raise _wrong(f"line {reader.line_num}: {error}") from error
+    if rows and all(_number(cell) is None for cell in rows[0][1]):
+        del rows[0]
+    width = len(rows[0][1]) if rows else 0
+    return [_numbers(line, row, width) for line, row in rows]
+
+
+def _numbers(line: int, row: list[str], width: int) -> list[int | float]:
+    if len(row) != width:
+        raise _wrong(f"row {line} has {len(row)} columns, and those before it {width}")
     numbers = []
-    for index, row in enumerate(rows):
-        try:
-            numbers.append([float(cell) for cell in row])
-        except ValueError as error:
-            if index:  # the first one may have names
-                text = f"row {index + 1}: {error}"
-                raise typer.BadParameter(text, param_hint="INPUTS") from error
+    for column, cell in enumerate(row, start=1):
+        number = _number(cell)
+        if number is None:
+            raise _wrong(f"row {line}, column {column}: {cell!r} is not a number")
+        numbers.append(number)
     return numbers
+
+
+def _number(cell: str) -> int | float | None:
+    """What a cell says, whole where it is written so, as tokens are; None: no number."""
+    for kind in (int, float):
+        with suppress(ValueError):
+            return kind(cell)
+    return None
+
+
+def _wrong(text: str) -> typer.BadParameter:
+    return typer.BadParameter(text, param_hint="INPUTS")
+
+
+def _plain(value: Any) -> Any:
+    """Without NaN and infinities, which JSON has not."""
+    if isinstance(value, list):
+        return [_plain(each) for each in value]
+    return None if isinstance(value, float) and not isfinite(value) else value
