@@ -23,6 +23,7 @@ from dropnorm.spec import DropoutSampling, ExportFormat, ExportSettings, Problem
 from dropnorm.spec._base import problems_of
 from dropnorm.v1 import model_pb2, model_service_pb2
 
+_CALL_PASSES = 100_000
 _TENSORS = (
     "outputs",
     "probabilities",
@@ -54,6 +55,8 @@ class Predicting:
         self._sampling_at(0)
         self._inputs = packed(inputs)
         self._count = self._inputs.inputs_of_a_call(batch_size)
+        if samples is not None:  # each input has passes of its own, and a call has a time limit
+            self._count = max(1, min(self._count, _CALL_PASSES // samples))
         self._parts: list[Prediction] = []
         self._done = 0
 
