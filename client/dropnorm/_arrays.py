@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from math import isfinite, prod
 from typing import Any, NoReturn
 
+from dropnorm._tensors import numpy_of
 from dropnorm.errors import InvalidRequest
 from dropnorm.spec import Problem, Tensor
 from dropnorm.spec.prediction import ITEM_BYTES, MAX_TENSOR_BYTES, Dtype
@@ -116,10 +117,8 @@ def joined(parts: Sequence[Tensor]) -> Tensor:
 
 def _numpy_of_torch(x: Any) -> Any:
     try:
-        x = x.detach().cpu()
-        # What torch has of two bytes or one, and numpy has not, is exact in four.
-        return (x.float() if x.is_floating_point() and x.element_size() < 4 else x).numpy()
-    except (TypeError, RuntimeError, NotImplementedError):
+        return numpy_of(x)
+    except (TypeError, RuntimeError):
         kind = f"{x.dtype}, {x.layout} on {x.device}"
         _unfit(f"not a tensor that is {kind}; make it a dense one of numbers first")
 

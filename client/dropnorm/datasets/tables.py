@@ -136,11 +136,16 @@ def _columns(what: str, frame: pandas.DataFrame, *names: str | None) -> tuple[An
     if not len(frame):
         raise InvalidData(f"{what} is empty.")
     for name in names:
-        if name not in frame.columns:
-            known = ", ".join(map(str, frame.columns[:20]))
-            raise InvalidData(f"{what} has no column {name!r}; it has {known}.")
+        _require(what, frame, name)
     first, second = names
     return frame[first], frame[second]
+
+
+def _require(what: str, frame: pandas.DataFrame, column: str | None, purpose: str = "") -> None:
+    """Refuse a frame without a column; the ones that it has are named."""
+    if column not in frame.columns:
+        known = ", ".join(map(str, frame.columns[:20]))
+        raise InvalidData(f"{what} has no column {column!r}{purpose}; it has {known}.")
 
 
 def check_names(what: str, names: Sequence[str]) -> None:
@@ -167,9 +172,7 @@ def _parted(what: str, frame: Any, y: Any, target: str | None) -> tuple[pandas.D
     if y is None:
         if target is None:
             raise InvalidData(f"{what} has no targets; give them beside it, as y is given.")
-        if target not in frame.columns:
-            known = ", ".join(map(str, frame.columns[:20]))
-            raise InvalidData(f"{what} has no column {target!r} for the target; it has {known}.")
+        _require(what, frame, target, " for the target")
         y, frame = frame[target], frame.drop(columns=[target])
     if not len(frame.columns):
         raise InvalidData("No column but the target is left to learn from.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from dropnorm._tensors import numpy_of
 from dropnorm.datasets.errors import InvalidData, InvalidRow, needs
 
 if TYPE_CHECKING:
@@ -74,12 +75,8 @@ def _refuse_masked(name: str, values: Any) -> None:
 
 
 def _of_tensor(name: str, tensor: Any) -> Any:
-    """A torch tensor, wherever it is; what numpy has no type for as float32."""
-    tensor = tensor.detach().cpu()
-    if tensor.is_floating_point() and tensor.element_size() <= 2:
-        tensor = tensor.float()
     try:
-        return tensor.numpy()
+        return numpy_of(tensor)
     except (RuntimeError, TypeError) as error:
         raise InvalidData(f"{name} is no array of numbers: {error}") from error
 
