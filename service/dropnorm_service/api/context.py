@@ -1,4 +1,4 @@
-"""What belongs to one call: its request id, in every log record written while it is served."""
+"""What belongs to one call: its request id, in every log record written while it is served, and its caller."""
 
 from __future__ import annotations
 
@@ -9,9 +9,14 @@ from typing import Any
 
 import grpc
 
+from dropnorm_service.jobs.callers import Caller
+
 REQUEST_ID_HEADER = "x-request-id"
 
 request_id: ContextVar[str] = ContextVar("request_id", default="")
+
+caller: ContextVar[Caller] = ContextVar("caller")
+"""Whom the call comes from; set before a servicer is entered, and not outside of calls."""
 
 _ACCEPTED = re.compile(r"[A-Za-z0-9._-]{1,64}")
 

@@ -19,8 +19,9 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 from grpc.aio import AbortError, ServicerContext
 
 from dropnorm.spec import Problem
-from dropnorm_service.api.context import REQUEST_ID_HEADER, adopt_request_id
+from dropnorm_service.api.context import REQUEST_ID_HEADER, adopt_request_id, caller
 from dropnorm_service.api.errors import to_status
+from dropnorm_service.jobs.callers import LOCAL
 from dropnorm_service.jobs.errors import InvalidRequest, ServiceError
 
 log = logging.getLogger(__name__)
@@ -113,6 +114,7 @@ async def _served(context: ServicerContext[Any, Any], method: str) -> AsyncItera
     peer = context.peer()  # once the caller has gone, asking gRPC for it is no longer safe
     started = time.perf_counter()
     code = grpc.StatusCode.OK.name
+    caller.set(LOCAL)
     try:
         yield
     except AbortError:
