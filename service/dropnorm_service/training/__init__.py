@@ -11,8 +11,9 @@ from dropnorm_service.training.device import choose_device
 from dropnorm_service.training.errors import BadData, Diverged, OutOfMemory, TrainingError
 from dropnorm_service.training.export_formats import CannotExport, read_portable
 from dropnorm_service.training.exporting import Deviates, export_model
+from dropnorm_service.training.judging import FitResult
 from dropnorm_service.training.loading import load_data
-from dropnorm_service.training.loop import FitResult, fit
+from dropnorm_service.training.loop import fit
 from dropnorm_service.training.model import build_model
 from dropnorm_service.training.network import Network
 from dropnorm_service.training.optimizers import build_optimizer

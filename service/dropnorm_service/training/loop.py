@@ -4,36 +4,30 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dropnorm.results import (
     AutoOutcome,
     EpochCompleted,
     EpochMetrics,
-    Evaluation,
     LayerReport,
     Phase,
-    Recalibration,
 )
 from dropnorm.spec import TrainingSpec
 from dropnorm_service.training.augmentation import augmentation_of
 from dropnorm_service.training.auto import automatic, settled, tune, with_batch_size
 from dropnorm_service.training.batching import Batching, epoch_order
 from dropnorm_service.training.checkpoint import Checkpoints
-from dropnorm_service.training.cost import training_cost
 from dropnorm_service.training.data import SplitData
 from dropnorm_service.training.design import Design
 from dropnorm_service.training.device import arithmetic, memory_bytes, wait_for
 from dropnorm_service.training.epochwise import Epochwise
 from dropnorm_service.training.errors import Diverged, memory_reported
-from dropnorm_service.training.evaluation import Measured, Trained, measure, report_step
-from dropnorm_service.training.inference import Inference, inference_batch_size
+from dropnorm_service.training.evaluation import report_step
+from dropnorm_service.training.judging import FitResult, Judge
 from dropnorm_service.training.objectives import objective_of
-from dropnorm_service.training.pictures import Pictures
-from dropnorm_service.training.recalibration import recalibrate, shifts, statistics_of
 from dropnorm_service.training.reporting import (
     EventSink,
     Interrupted,
@@ -47,25 +41,9 @@ from dropnorm_service.training.resumption import Resumption
 from dropnorm_service.training.schedules import learning_rates
 from dropnorm_service.training.selection import merit
 from dropnorm_service.training.state import fresh_state
-from dropnorm_service.training.step import Stepper, autocast, compilation
+from dropnorm_service.training.step import Stepper, compilation
 from dropnorm_service.training.stopwatch import Stopwatch
 from dropnorm_service.training.timetable import Timetable
-
-
-@dataclass(frozen=True)
-class FitResult:
-    """What a training comes to.
-
-    Attributes:
-        model: the network with the best epoch's weights, in eval mode, on the data's device. It takes
-            standardised inputs; `save_model` puts the standardisation in front of it.
-        evaluation: its history and metrics.
-        pictures: what there is to see, `save_pictures` writes it beside the model; most have nothing.
-    """
-
-    model: nn.Module
-    evaluation: Evaluation
-    pictures: Pictures
 
 
 def fit(
@@ -133,7 +111,6 @@ class _Training:
         self._objective = objective_of(spec, data)
         self._state = fresh_state(spec, data, paper)
         self._trained = Epochwise(self._state.model, paper, spec)
-        self._judged = Epochwise(self._state.judged, paper, spec)
         self._resumption = Resumption(checkpoint, spec, data, on_event)
         self._resumption.resume(self._state)
         if self._state.auto is None and automatic(spec.optimization):
@@ -150,11 +127,14 @@ class _Training:
             )
         self._settle(spec, self._state.auto)
         self._report.steps = self._timetable.steps  # the checkpoint may know another batch size
-        self._inference = Inference(
-            self._state.judged,
-            batch_size=inference_batch_size(paper),
-            autocast=autocast(spec.compute, data.device),
-            between_batches=self._between_steps,
+        self._judge = Judge(
+            self._spec,
+            data,
+            paper,
+            self._state,
+            self._objective,
+            self._timetable,
+            self._between_steps,
         )
         augment = augmentation_of(self._spec, data)
         self._step = Stepper(self._state, self._objective, self._spec, augment)
@@ -166,37 +146,12 @@ class _Training:
 
     def run(self) -> FitResult:
         """Train, choose, and look at the test split."""
-        spec, data, state = self._spec, self._data, self._state
+        spec, state = self._spec, self._state
         while state.epoch <= spec.optimization.epochs and not state.selection.exhausted(spec):
             self._train_epoch()
             self._finish_epoch()
-        state.judged.load_state_dict(state.best)
-        self._judged.rates.enter(state.selection.epoch)
         self._enter("testing")
-        recalibration = self._recalibrate()
-        parts = (data.train, data.validation, data.test)
-        train, validation, test = (self._objective.metrics(self._inference, part) for part in parts)
-        measured = self._measure()
-        evaluation = Evaluation(
-            task=data.summary.task,
-            dataset=data.summary,
-            history=tuple(state.history),
-            best_epoch=state.selection.epoch,
-            stopped_early=len(state.history) < spec.optimization.epochs,
-            train=train,
-            validation=validation,
-            test=test,
-            generalization_gap=self._objective.gap(train, test),
-            cost=training_cost(state, self._paper, self._samples_seen()),
-            recalibration=recalibration,
-            auto=state.auto,
-            mc_dropout=measured.mc_dropout,
-            temperature_scaling=measured.temperature_scaling,
-            variance_shift=measured.variance_shift,
-            robustness=measured.robustness,
-            beam_search=measured.beam_search,
-        )
-        return FitResult(state.judged, evaluation, self._objective.pictures(self._inference))
+        return self._judge.conclude()
 
     def _train_epoch(self) -> None:
         """The steps of the current epoch that are not done yet."""
@@ -224,16 +179,14 @@ class _Training:
 
     def _finish_epoch(self) -> None:
         """Measure the current epoch, take note of it, and go to the next."""
-        spec, state, data = self._spec, self._state, self._data
+        spec, state = self._spec, self._state
         self._enter("validating")
         watch = Stopwatch()
         watch.start()
         layers = self._report_layers()
-        self._average()
-        parts = [data.train] * spec.evaluation.train_metrics + [data.validation]
-        scores = [self._objective.scores(self._inference, part) for part in parts]
+        self._judge.bring_to_end_of(state.epoch)
         # Everything that the host wants to know of an epoch crosses over at once.
-        mean_loss, *values = torch.cat([self._mean_loss(), *scores]).tolist()
+        mean_loss, *values = torch.cat([self._mean_loss(), *self._judge.scores()]).tolist()
         metrics = self._epoch_metrics(mean_loss, values, layers, watch.stop())
         if state.selection.offer(spec, metrics, state.watch.seconds):
             state.keep_weights()
@@ -256,53 +209,6 @@ class _Training:
         batching, train = self._batching(epoch), self._data.train
         return report_step(self._state, self._objective, spec, train, batching)
 
-    def _average(self) -> None:
-        """Bring the average of the weights, if there is one, to the end of the current epoch."""
-        average, epoch = self._state.average, self._state.epoch
-        self._judged.rates.enter(epoch)
-        if average is not None and average.after_epoch(epoch) and statistics_of(average.network):
-            self._compute_statistics(epoch)
-
-    def _recalibrate(self) -> Recalibration | None:
-        """Compute the running statistics of the chosen epoch anew, if that is asked for."""
-        state, data, epoch = self._state, self._data, self._state.selection.epoch
-        if self._spec.evaluation.recalibrate_batch_norm is None:
-            return None
-        before, statistics = (
-            self._objective.metrics(self._inference, data.validation),
-            statistics_of(state.judged),
-        )
-        self._compute_statistics(epoch)
-        return Recalibration(layers=shifts(state.judged, statistics), validation_before=before)
-
-    def _compute_statistics(self, epoch: int) -> None:
-        """Compute the running statistics of the weights that are judged anew."""
-        self._judged.train(epoch)
-        batching = self._batching(epoch)
-        with self._state.other_random_numbers():
-            recalibrate(self._judged.network, self._spec, self._data.train, batching, self._look)
-
-    def _measure(self) -> Measured:
-        """What else is asked for, of the network as it is."""
-        epoch = self._state.selection.epoch
-        return measure(
-            Trained(
-                inference=self._inference,
-                spec=self._spec,
-                data=self._data,
-                paper=self._paper,
-                objective=self._objective,
-                batching=self._batching(epoch),
-                train_mode=lambda: self._judged.train(epoch),
-            )
-        )
-
-    def _look(self, x: Tensor, y: Tensor) -> None:
-        """A forward pass as in training, for what it leaves in the network."""
-        with torch.no_grad(), autocast(self._spec.compute, self._data.device):
-            self._objective.training_loss(self._judged.network, x, y)
-        self._between_steps()
-
     def _epoch_metrics(
         self,
         mean_loss: float,
@@ -312,21 +218,19 @@ class _Training:
     ) -> EpochMetrics:
         """An epoch's entry; `values` are the scores of train, if it was measured, and validation."""
         state = self._state
-        splits = ["train_eval"] * self._spec.evaluation.train_metrics + ["validation"]
-        names = [f"{part}_{name}" for part in splits for name in self._objective.score_names]
         seconds = state.epoch_watch.seconds
         return EpochMetrics(
             epoch=state.epoch,
             step=state.steps_done,
             train_loss=mean_loss,
-            dropout_rates=self._judged.rates.of(state.epoch),
+            dropout_rates=self._judge.dropout_rates(state.epoch),
             learning_rate=self._learning_rates()[-1],
             batch_size=self._batching(state.epoch).batch_size,
             seconds=seconds,
             evaluation_seconds=evaluation_seconds,
             samples_per_second=self._batching(state.epoch).samples_per_epoch / seconds,
             layers=layers,
-            **dict(zip(names, values, strict=True)),
+            **dict(zip(self._judge.score_names, values, strict=True)),
         )
 
     def _batching(self, epoch: int) -> Batching:
@@ -338,10 +242,6 @@ class _Training:
         return learning_rates(
             self._spec.optimization, self._timetable, state.epoch, factor=state.plateau.factor
         )
-
-    def _samples_seen(self) -> int:
-        epochs = range(1, len(self._state.history) + 1)
-        return sum(self._batching(epoch).samples_per_epoch for epoch in epochs)
 
     def _mean_loss(self) -> Tensor:
         """Mean over the samples of the current epoch as trained: float64 `[1]`, on the device."""
