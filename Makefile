@@ -14,7 +14,7 @@ PUBLISHED = $(shell git describe --tags --abbrev=0 --match 'v*' 2>/dev/null || e
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo venv test lint types imports check-protos unit e2e bench format protos reference lock clean
+.PHONY: help demo venv test lint types imports check-protos unit e2e fuzz bench format protos reference lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -59,6 +59,9 @@ unit: $(VENV)/.dev ## Test the parts
 e2e: $(VENV)/.dev ## Test the whole: a real server, real workers
 	@echo "== end-to-end tests"
 	@$(BIN)/pytest -m e2e
+
+fuzz: $(VENV)/.dev ## Send made-up requests for some minutes, others in each run; EXAMPLES=n for each test
+	@DROPNORM_TEST_FUZZ_EXAMPLES=$(or $(EXAMPLES),500) $(BIN)/pytest --timeout 1800 tests/e2e/fuzz
 
 bench: $(VENV)/.dev ## Measure
 	@$(BIN)/python -m tests.benchmarks

@@ -638,6 +638,8 @@ def _value(field: FieldDescriptor, depth: int) -> SearchStrategy[Any]:
         one: SearchStrategy[Any] = _contents(message, depth - 1)
     elif field.enum_type is not None:
         one = st.integers(0, len(field.enum_type.values)) | st.integers(-(2**31), 2**31 - 1)
+    elif field.type == FieldDescriptor.TYPE_BYTES:
+        one = st.binary(max_size=64)
     else:
         one = _CARRIED[field.cpp_type]
     return st.lists(one, max_size=2) if field.is_repeated else one

@@ -112,7 +112,7 @@ class RegisteredModels:
         """A page of registered models.
 
         Raises:
-            InvalidRequest: the page's size is negative.
+            InvalidRequest: the page's size is negative, or the token is not one of a page before.
         """
         if page_size < 0:
             raise InvalidRequest.of("page_size", f"must be 0 or more, not {page_size}")

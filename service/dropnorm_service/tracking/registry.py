@@ -5,7 +5,12 @@ from __future__ import annotations
 import asyncio
 
 from dropnorm.results import Model, ModelVersion, TrainingJob
-from dropnorm_service.jobs.errors import ModelNotFound, ModelUnusable, RegistryUnavailable
+from dropnorm_service.jobs.errors import (
+    InvalidListRequest,
+    ModelNotFound,
+    ModelUnusable,
+    RegistryUnavailable,
+)
 from dropnorm_service.jobs.ports import ModelPage
 from dropnorm_service.tracking.config import TrackingConfig
 from dropnorm_service.tracking.errors import MlflowUnavailable
@@ -79,7 +84,12 @@ class MlflowRegistry:
 
     async def list(self, page_size: int, page_token: str) -> ModelPage:
         """A page of registered models; see `jobs.ports.Registry`."""
-        page = _page(await self._ask(ListRegistered(page_size=page_size, page_token=page_token)))
+        reply = await self._ask(ListRegistered(page_size=page_size, page_token=page_token))
+        if isinstance(reply, Missing):
+            raise InvalidListRequest.of(
+                "page_token", "is not one of ours; pass next_page_token on as it came"
+            )
+        page = _page(reply)
         return ModelPage(page.models, page.next_page_token)
 
     async def set_alias(self, model_id: str, alias: str, version: int) -> Model:

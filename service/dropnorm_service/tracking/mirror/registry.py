@@ -7,8 +7,13 @@ from datetime import UTC, datetime
 import mlflow
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion as Entry
+from mlflow.entities.model_registry import RegisteredModel
 from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
+from mlflow.protos.databricks_pb2 import (
+    RESOURCE_DOES_NOT_EXIST,
+    ErrorCode,
+)
+from mlflow.store.entities import PagedList
 
 from dropnorm.results import Model, ModelVersion
 from dropnorm_service.tracking.errors import MlflowUnavailable
@@ -67,12 +72,8 @@ class Registry:
                 return self._register(request)
             case FindModel(model_id=model_id):
                 return RegistryPage(models=(self._model(model_id),))
-            case ListRegistered(page_size=size, page_token=token):
-                found = self._client.search_registered_models(
-                    f"tags.`{OURS_TAG}` = 'true'", size, ["name ASC"], token or None
-                )
-                models = tuple(self._model(each.name) for each in found)
-                return RegistryPage(models=models, next_page_token=found.token or "")
+            case ListRegistered():
+                return self._list(request)
             case SetAlias(model_id=model_id, alias=alias, version=version):
                 self._client.set_registered_model_alias(model_id, alias, str(version))
                 return RegistryPage(models=(self._model(model_id),))
@@ -81,6 +82,22 @@ class Registry:
                     return Missing(reason=f"there is no alias {alias}")
                 self._client.delete_registered_model_alias(model_id, alias)
                 return RegistryPage(models=(self._model(model_id),))
+
+    def _list(self, request: ListRegistered) -> Message:
+        try:
+            found = self._search(request.page_size, request.page_token or None)
+        except (MlflowException, ValueError) as error:
+            if not request.page_token:
+                raise
+            # MLflow has no error of its own for a token that it did not make: without one it answers.
+            self._search(1, None)
+            return Missing(reason=str(error))
+        models = tuple(self._model(each.name) for each in found)
+        return RegistryPage(models=models, next_page_token=found.token or "")
+
+    def _search(self, most: int, token: str | None) -> PagedList[RegisteredModel]:
+        chosen = f"tags.`{OURS_TAG}` = 'true'"
+        return self._client.search_registered_models(chosen, most, ["name ASC"], token)
 
     def _register(self, request: Register) -> Message:
         run = self._client.get_run(request.run_id)
