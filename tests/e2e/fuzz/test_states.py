@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 from tests.e2e.fuzz.calls import EXAMPLES, counted
 from tests.e2e.servers import Server, check_journal, eventually, spec, states
 
@@ -43,6 +43,7 @@ ENDS = {State.SUCCEEDED, State.FAILED, State.CANCELLED}
 _machines = itertools.count()
 
 names = st.integers(0, 4)
+lengths = st.sampled_from((1, 2, 100_000))
 
 
 class Jobs(RuleBasedStateMachine):
@@ -62,11 +63,13 @@ class Jobs(RuleBasedStateMachine):
     def id_of(self, number: int) -> str:
         return f"{self.prefix}-{number}"
 
-    @rule(
-        number=names,
-        epochs=st.sampled_from((1, 2, 100_000)),
-        request=st.none() | st.integers(0, 2),
-    )
+    @initialize(epochs=st.lists(lengths, min_size=3, max_size=3))
+    def begin(self, epochs: list[int]) -> None:
+        """Calls on jobs that are there are the more telling ones."""
+        for number, each in enumerate(epochs):
+            self.create(number, each, None)
+
+    @rule(number=names, epochs=lengths, request=st.none() | st.integers(0, 2))
     def create(self, number: int, epochs: int, request: int | None) -> None:
         job_id = self.id_of(number)
         request_id = None if request is None else f"{self.prefix}-{request}"
