@@ -206,6 +206,9 @@ BY_REASON: Mapping[str, type[DropnormError]] = MappingProxyType(
         "PLANNER_UNAVAILABLE": Unavailable,
         "STORE_UNAVAILABLE": Unavailable,
         "SHUTTING_DOWN": Unavailable,
+        "UNAUTHENTICATED": Unauthenticated,
+        "ROLE_REQUIRED": PermissionDenied,
+        "METHOD_UNDECLARED": PermissionDenied,
         "INTERNAL": Internal,
     }
 )

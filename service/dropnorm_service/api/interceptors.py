@@ -1,4 +1,4 @@
-"""What surrounds every call of dropnorm's own services: request id, access log, parsing, the error catalogue.
+"""What surrounds every call: its caller and request id, the logs, parsing, the error catalogue.
 
 Requests arrive here as bytes, because a message gRPC itself cannot parse would be answered INTERNAL, and it is the
 caller's mistake. Replies may leave as bytes already, so that a message many callers read is serialised once.
@@ -10,28 +10,41 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import grpc
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.unknown_fields import UnknownFieldSet
+from google.rpc import status_pb2
 from grpc.aio import AbortError, ServicerContext
 
 from dropnorm.spec import Problem
+from dropnorm_service import audit
+from dropnorm_service.api.auditing import Account
+from dropnorm_service.api.authorization import authorize
 from dropnorm_service.api.context import REQUEST_ID_HEADER, adopt_request_id, caller
 from dropnorm_service.api.errors import to_status
-from dropnorm_service.jobs.callers import LOCAL
+from dropnorm_service.api.guard import Guard, Visitor
 from dropnorm_service.jobs.errors import InvalidRequest, ServiceError
 
 log = logging.getLogger(__name__)
 
+Context = ServicerContext[Any, Any]
 Handler = Any  # grpc.RpcMethodHandler is generic for type checkers alone
 Parse = Callable[[bytes], Any]
 
 
 class EdgeInterceptor(grpc.aio.ServerInterceptor):
-    """Wraps the handlers of dropnorm's services; health and reflection pass through."""
+    """Wraps every handler but those that anybody may call.
+
+    Args:
+        guard: knows the callers.
+    """
+
+    def __init__(self, guard: Guard | None = None) -> None:
+        self._guard = guard or Guard()
+        self._strangers = audit.Limiter()
 
     async def intercept_service(
         self,
@@ -40,50 +53,89 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
     ) -> Handler:
         """The handler, wrapped."""
         handler = await continuation(handler_call_details)
-        method = handler_call_details.method
-        if handler is None or not method.startswith("/dropnorm."):
+        if handler is None:
             return handler
-        parse = handler.request_deserializer
-        if handler.request_streaming:
-            return grpc.stream_unary_rpc_method_handler(
-                _receiving(handler.stream_unary, parse, method), None, _serialize
-            )
-        if handler.response_streaming:
-            return grpc.unary_stream_rpc_method_handler(
-                _streaming(handler.unary_stream, parse, method), None, _serialize
-            )
-        return grpc.unary_unary_rpc_method_handler(
-            _unary(handler.unary_unary, parse, method), None, _serialize
+        visitor = await self._guard.visitor(
+            handler_call_details.method, handler_call_details.invocation_metadata or ()
         )
+        if visitor.caller is None and visitor.refusal is None:
+            return handler
+        edge = _Edge(handler, visitor, self._guard, self._strangers)
+        if visitor.refusal is not None:  # whatever it asks for: not a byte of it is read
+            return grpc.stream_unary_rpc_method_handler(edge.refuse, None, _serialize)
+        if handler.request_streaming and handler.response_streaming:
+            return grpc.stream_stream_rpc_method_handler(edge.converse, None, _serialize)
+        if handler.request_streaming:
+            return grpc.stream_unary_rpc_method_handler(edge.receive, None, _serialize)
+        if handler.response_streaming:
+            return grpc.unary_stream_rpc_method_handler(edge.stream, None, _serialize)
+        return grpc.unary_unary_rpc_method_handler(edge.answer, None, _serialize)
+
+
+class _Edge:
+    """One call of a handler, in each of the four forms that a method may have."""
+
+    def __init__(
+        self, handler: Handler, visitor: Visitor, guard: Guard, strangers: audit.Limiter
+    ) -> None:
+        self._handler = handler
+        self._visitor = visitor
+        self._guard = guard
+        self._strangers = strangers
+
+    async def refuse(self, requests: AsyncIterator[bytes], context: Context) -> None:
+        async with self._served(context):
+            assert self._visitor.refusal is not None
+            raise self._visitor.refusal
+
+    async def answer(self, request: bytes, context: Context) -> Any:
+        async with self._served(context) as account:
+            reply = await self._handler.unary_unary(self._read(request, account), context)
+            account.answers(reply)
+            return reply
+
+    async def receive(self, requests: AsyncIterator[bytes], context: Context) -> Any:
+        async with self._served(context) as account, self._guard.leash(self._visitor):
+            reply = await self._handler.stream_unary(self._each(requests, account), context)
+            account.answers(reply)
+            return reply
+
+    # Replies are written, not yielded: so it is always this coroutine that waits, and can be cut off.
+
+    async def stream(self, request: bytes, context: Context) -> None:
+        async with self._served(context) as account, self._guard.leash(self._visitor):
+            replies = self._handler.unary_stream(self._read(request, account), context)
+            async for reply in replies:
+                await context.write(reply)
+
+    async def converse(self, requests: AsyncIterator[bytes], context: Context) -> None:
+        async with self._served(context) as account, self._guard.leash(self._visitor):
+            replies = self._handler.stream_stream(self._each(requests, account), context)
+            async for reply in replies:
+                await context.write(reply)
+
+    def _served(self, context: Context) -> AbstractAsyncContextManager[Account]:
+        return _served(context, self._visitor, self._strangers)
+
+    def _read(self, request: bytes, account: Account) -> Any:
+        message = _parse(self._handler.request_deserializer, request)
+        account.asks(message)
+        self._authorize()
+        return message
+
+    async def _each(self, requests: AsyncIterator[bytes], account: Account) -> AsyncIterator[Any]:
+        async for request in requests:
+            yield self._read(request, account)
+
+    def _authorize(self) -> None:
+        visitor = self._visitor
+        assert visitor.caller is not None
+        assert visitor.rule is not None
+        authorize(visitor.caller, visitor.rule, visitor.method)
 
 
 def _serialize(reply: Message | bytes) -> bytes:
     return reply if isinstance(reply, bytes) else reply.SerializeToString()
-
-
-def _unary(behavior: Any, parse: Parse, method: str) -> Any:
-    async def call(request: bytes, context: ServicerContext[Any, Any]) -> Any:
-        async with _served(context, method):
-            return await behavior(_parse(parse, request), context)
-
-    return call
-
-
-def _receiving(behavior: Any, parse: Parse, method: str) -> Any:
-    async def call(requests: AsyncIterator[bytes], context: ServicerContext[Any, Any]) -> Any:
-        async with _served(context, method):
-            return await behavior((_parse(parse, each) async for each in requests), context)
-
-    return call
-
-
-def _streaming(behavior: Any, parse: Parse, method: str) -> Any:
-    async def call(request: bytes, context: ServicerContext[Any, Any]) -> AsyncIterator[Any]:
-        async with _served(context, method):
-            async for reply in behavior(_parse(parse, request), context):
-                yield reply
-
-    return call
 
 
 def _parse(parse: Parse, request: bytes) -> Any:
@@ -107,16 +159,21 @@ def _parse(parse: Parse, request: bytes) -> Any:
 
 
 @asynccontextmanager
-async def _served(context: ServicerContext[Any, Any], method: str) -> AsyncIterator[None]:
-    """One call: its id goes out with the reply, its end into the log, its error through the catalogue."""
+async def _served(
+    context: Context, visitor: Visitor, strangers: audit.Limiter
+) -> AsyncIterator[Account]:
+    """One call: its id goes out with the reply, its end into the logs, its error through the catalogue."""
     identity = adopt_request_id(context)
+    if visitor.caller is not None:
+        caller.set(visitor.caller)
     context.set_trailing_metadata(((REQUEST_ID_HEADER, identity),))
     peer = context.peer()  # once the caller has gone, asking gRPC for it is no longer safe
     started = time.perf_counter()
     code = grpc.StatusCode.OK.name
-    caller.set(LOCAL)
+    account = Account(visitor)
+    failure: status_pb2.Status | None = None
     try:
-        yield
+        yield account
     except AbortError:
         code = _code_name(context.code())
         raise
@@ -124,29 +181,29 @@ async def _served(context: ServicerContext[Any, Any], method: str) -> AsyncItera
         code = grpc.StatusCode.CANCELLED.name
         raise
     except Exception as error:
-        status = to_status(error, identity)
-        code = _code_name(status.code)
+        failure = to_status(error, identity)
+        code = _code_name(failure.code)
         if not isinstance(error, ServiceError) and code == grpc.StatusCode.INTERNAL.name:
-            log.exception("unexpected error", extra={"method": method})
-        await context.abort(
-            _CODES[status.code],
-            status.message,
-            (
-                (REQUEST_ID_HEADER, identity),
-                ("grpc-status-details-bin", status.SerializeToString()),
-            ),
-        )
-    finally:
+            log.exception("unexpected error", extra={"method": visitor.method})
+    finally:  # before the caller hears of it
         log.log(
             logging.DEBUG if code == grpc.StatusCode.OK.name else logging.INFO,
             "call",
             extra={
-                "method": method,
+                "method": visitor.method,
                 "code": code,
+                "user": visitor.caller.user if visitor.caller else "",
                 "milliseconds": round((time.perf_counter() - started) * 1e3, 3),
                 "peer": peer,
             },
         )
+        account.settle(code, peer, strangers)
+    if failure is not None:
+        trailers = (
+            (REQUEST_ID_HEADER, identity),
+            ("grpc-status-details-bin", failure.SerializeToString()),
+        )
+        await context.abort(_CODES[failure.code], failure.message, trailers)
 
 
 _CODES = {code.value[0]: code for code in grpc.StatusCode}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import OVERALL_HEALTH, aio
@@ -13,10 +15,12 @@ from dropnorm.v1.dataset_service_pb2_grpc import add_DatasetServiceServicer_to_s
 from dropnorm.v1.model_service_pb2_grpc import add_ModelServiceServicer_to_server
 from dropnorm.v1.training_service_pb2_grpc import add_TrainingServiceServicer_to_server
 from dropnorm_service.api.datasets import DatasetServicer
+from dropnorm_service.api.guard import Guard
 from dropnorm_service.api.interceptors import EdgeInterceptor
 from dropnorm_service.api.models import ModelServicer
 from dropnorm_service.api.training import TrainingServicer
 from dropnorm_service.datasets.service import DatasetService
+from dropnorm_service.jobs.authentication import Authenticator
 from dropnorm_service.jobs.models import ModelService
 from dropnorm_service.jobs.service import JobService
 
@@ -42,10 +46,25 @@ class CannotListen(Exception):
 
 
 class ApiServer:
-    """Listens, and says truthfully through the health service whether it can work."""
+    """Listens, and says truthfully through the health service whether it can work.
 
-    def __init__(self, jobs: JobService, datasets: DatasetService, models: ModelService) -> None:
-        self._server = grpc.aio.server(interceptors=[EdgeInterceptor()], options=_OPTIONS)
+    Args:
+        jobs, datasets, models: what it serves.
+        authenticator: knows who calls; None: nobody is asked.
+    """
+
+    def __init__(
+        self,
+        jobs: JobService,
+        datasets: DatasetService,
+        models: ModelService,
+        authenticator: Authenticator | None = None,
+    ) -> None:
+        self._guard = Guard(authenticator)
+        self._guarding: asyncio.Task[None] | None = None
+        self._server = grpc.aio.server(
+            interceptors=[EdgeInterceptor(self._guard)], options=_OPTIONS
+        )
         self._health = aio.HealthServicer()
         add_TrainingServiceServicer_to_server(TrainingServicer(jobs), self._server)
         add_DatasetServiceServicer_to_server(DatasetServicer(datasets), self._server)
@@ -71,6 +90,7 @@ class ApiServer:
         for name in (HEALTH, reflection.SERVICE_NAME):  # these work for as long as the server does
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
         await self._server.start()
+        self._guarding = asyncio.create_task(self._guard.run(), name="guard")
         return f"{shown}:{bound}"
 
     async def report(self, healthy: bool) -> None:
@@ -86,3 +106,6 @@ class ApiServer:
     async def stop(self, grace: float) -> None:
         """Close, giving calls in flight some seconds to end."""
         await self._server.stop(grace)
+        if self._guarding is not None:
+            self._guarding.cancel()
+            await asyncio.wait({self._guarding})

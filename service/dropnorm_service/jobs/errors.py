@@ -21,6 +21,9 @@ ServiceError
 +-- RegistryUnavailable
 +-- StoreUnavailable
 +-- ShuttingDown
++-- Unauthenticated         no valid token
++-- RoleRequired            the caller's role does not allow it
++-- MethodUndeclared        nobody has said who may call it
 """
 
 from __future__ import annotations
@@ -31,6 +34,7 @@ from typing import ClassVar, Self
 
 from dropnorm.results import State
 from dropnorm.spec import InvalidSpecError, Problem
+from dropnorm_service.jobs.callers import Caller, Role
 
 
 class ServiceError(Exception):
@@ -293,6 +297,43 @@ class ShuttingDown(ServiceError):
         super().__init__("The service is shutting down; try again in a moment.")
 
 
+class Unauthenticated(ServiceError):
+    """Nobody knows who calls. One sentence for all reasons, so that it tells strangers nothing."""
+
+    reason = "UNAUTHENTICATED"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This service needs a valid token, and none was given, or one that is unknown, expired or revoked; "
+            "ask for a new one whoever runs the service (`dropnorm tokens create`)."
+        )
+
+
+class RoleRequired(ServiceError):
+    """The caller's role does not allow what is asked."""
+
+    reason = "ROLE_REQUIRED"
+
+    def __init__(self, caller: Caller, needed: Role, method: str) -> None:
+        super().__init__(
+            f"{method} needs the role {needed}, and the token of {caller.user} has the role {caller.role}; "
+            "ask whoever runs the service for a token with that role.",
+            {"role": str(caller.role), "needed_role": str(needed)},
+        )
+
+
+class MethodUndeclared(ServiceError):
+    """The service has a method of which nobody has said who may call it."""
+
+    reason = "METHOD_UNDECLARED"
+
+    def __init__(self, method: str) -> None:
+        super().__init__(
+            f"{method} is refused, since the service does not say who may call it.",
+            {"method": method},
+        )
+
+
 SERVICE_ERRORS: tuple[type[ServiceError], ...] = (
     InvalidRequest,
     InvalidListRequest,
@@ -314,5 +355,8 @@ SERVICE_ERRORS: tuple[type[ServiceError], ...] = (
     RegistryUnavailable,
     StoreUnavailable,
     ShuttingDown,
+    Unauthenticated,
+    RoleRequired,
+    MethodUndeclared,
 )
 """Every class a caller can meet; the edge must know a status for each."""

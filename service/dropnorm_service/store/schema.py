@@ -116,3 +116,15 @@ cursors = Table(
     Column("consumer", String(63), primary_key=True),
     Column("position", BigInteger, nullable=False),
 )
+
+tokens = Table(
+    "tokens",
+    metadata,
+    Column("id", String(12), primary_key=True),
+    Column("digest", String(64), nullable=False),  # SHA-256 of the whole token
+    Column("user_name", String(64), nullable=False),
+    Column("role", String(16), nullable=False),
+    Column("create_time", BigInteger, nullable=False),
+    Column("expire_time", BigInteger),
+    Column("revoke_time", BigInteger),
+)

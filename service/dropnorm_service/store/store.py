@@ -30,6 +30,7 @@ from dropnorm_service.store.schema import (
     requests,
     specs,
 )
+from dropnorm_service.store.tokens import SqlTokenStore
 from dropnorm_service.store.writer import Writer
 
 _PAGE = 500
@@ -47,6 +48,7 @@ class SqlJobStore:
         self._engines = engines
         self._writer = Writer(engines[0])
         self._reader = Reader(engines[1])
+        self.tokens = SqlTokenStore(self._writer, self._reader)
 
     @classmethod
     async def open(cls, url: str) -> Self:
