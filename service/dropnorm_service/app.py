@@ -22,6 +22,9 @@ from dropnorm_service.jobs.registered import RegisteredModels
 from dropnorm_service.jobs.retries import RetryPolicy
 from dropnorm_service.jobs.service import JobService
 from dropnorm_service.lock import FolderInUse, FolderUnusable, exclusive
+from dropnorm_service.observability.endpoint import CannotServeMetrics, MetricsEndpoint
+from dropnorm_service.observability.metrics import Metrics
+from dropnorm_service.observability.readings import Sources
 from dropnorm_service.settings import Settings, SettingsError
 from dropnorm_service.store import InvalidDatabaseUrl, SqlJobStore, StoreTooNew
 from dropnorm_service.tracking import (
@@ -43,6 +46,7 @@ from dropnorm_service.workers import (
 
 STARTUP_ERRORS = (
     CannotListen,
+    CannotServeMetrics,
     FolderInUse,
     FolderUnusable,
     StartFailed,
@@ -72,32 +76,40 @@ async def serve(settings: Settings) -> None:
     """
     with exclusive(settings.data_dir), _stop_signals() as stopping:
         async with AsyncExitStack() as stack:
-            store = await stack.enter_async_context(await _open_store(settings))
-            forks, jobs, datasets, tracker = await _open_jobs(settings, store, stack)
+            metrics = Metrics()
+            store = await stack.enter_async_context(await _open_store(settings, metrics))
+            forks, jobs, datasets, tracker = await _open_jobs(settings, store, stack, metrics)
             models = await _open_models(settings, forks, jobs, stack)
-            server = ApiServer(jobs, datasets, models)
+            server = ApiServer(jobs, datasets, models, observers=[metrics.rpcs])
+            metrics.jobs.begin(await store.count_states())
             await jobs.start()
             if tracker is not None:
                 tracker.start()
             try:
-                address = await server.start(settings.host, settings.port)
-                print(json.dumps({"event": "serving", "address": address}), flush=True)
-                log.info("serving", extra={"address": address})
-                await _watch_over(settings, server, forks, store, stopping)
+                said = {"address": await server.start(settings.host, settings.port)}
+                said |= await _serve_metrics(settings, metrics, stack)
+                print(json.dumps({"event": "serving"} | said), flush=True)
+                log.info("serving", extra=said)
+
+                async def report(healthy: bool) -> None:
+                    metrics.ready(healthy)
+                    await server.report(healthy)
+
+                await _watch_over(settings, HealthWatch(store, forks, report), stopping)
             finally:
                 await _shut_down(settings.grace, server, jobs, tracker)
     log.info("stopped")
 
 
-async def _open_store(settings: Settings) -> SqlJobStore:
+async def _open_store(settings: Settings, metrics: Metrics) -> SqlJobStore:
     try:
-        return await SqlJobStore.open(settings.store_url)
+        return await SqlJobStore.open(settings.store_url, metrics.committed)
     except InvalidDatabaseUrl as error:
         raise SettingsError(f"database_url: {error}") from error
 
 
 async def _open_jobs(
-    settings: Settings, store: SqlJobStore, stack: AsyncExitStack
+    settings: Settings, store: SqlJobStore, stack: AsyncExitStack, metrics: Metrics
 ) -> tuple[ForkServer, JobService, DatasetService, Tracker | None]:
     data = _data_settings(settings)
     forks = await stack.enter_async_context(ForkServer())
@@ -136,6 +148,19 @@ async def _open_jobs(
             record_tracking=service.record_tracking,
         )
         service.on_growth(tracker.notify)
+    service.observe(metrics.jobs.observe)
+    metrics.read_from(
+        Sources(
+            ledger=store,
+            slots=executor.slots,
+            worker_restarts=lambda: {
+                "fork_server": forks.restarts,
+                "standby": executor.standbys_lost,
+            },
+            mirrors=tracker.consumers if tracker is not None else (),
+            data_dir=settings.data_dir,
+        )
+    )
     return forks, service, datasets, tracker
 
 
@@ -191,15 +216,21 @@ def _data_settings(settings: Settings) -> DataSettings:
     )
 
 
-async def _watch_over(
-    settings: Settings,
-    server: ApiServer,
-    forks: ForkServer,
-    store: SqlJobStore,
-    stopping: asyncio.Event,
-) -> None:
+async def _serve_metrics(
+    settings: Settings, metrics: Metrics, stack: AsyncExitStack
+) -> dict[str, str]:
+    """Open the port of the metrics, if there shall be one; where they are then."""
+    if settings.metrics_port is None:
+        return {}
+    endpoint = MetricsEndpoint(metrics.exposition)
+    url = await endpoint.start(settings.metrics_host, settings.metrics_port)
+    stack.callback(endpoint.stop)
+    return {"metrics": url}
+
+
+async def _watch_over(settings: Settings, health: HealthWatch, stopping: asyncio.Event) -> None:
     """Keep the health report true until it is time to stop."""
-    duties = [asyncio.create_task(HealthWatch(store, forks, server.report).run())]
+    duties = [asyncio.create_task(health.run())]
     if settings.exit_with_parent:
         duties.append(asyncio.create_task(_notice_orphaned(stopping)))
     try:

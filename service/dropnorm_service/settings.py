@@ -121,6 +121,11 @@ class Settings(BaseSettings):
     """MLflow tracking URI: a tracking server (http, https) or a database (sqlite, postgresql, mysql, mssql); absent:
     SQLite and a folder in the data folder."""
 
+    metrics_host: str = "127.0.0.1"
+    """Address of the metrics, which name no job and no user; whoever reaches it can read them."""
+    metrics_port: Annotated[int, Field(ge=0, le=65535)] | None = None
+    """Port on which Prometheus reads metrics at `/metrics`; 0 takes a free one and prints it; absent: none."""
+
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Least grave log records that are written, to standard error."""
     log_format: Literal["json", "text"] = "json"

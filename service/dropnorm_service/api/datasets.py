@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import grpc
@@ -25,8 +25,14 @@ _MAX_CHUNK = 2 * 2**20
 class DatasetServicer(DatasetServiceServicer):
     """The rpcs of DatasetService."""
 
-    def __init__(self, datasets: DatasetService) -> None:
+    def __init__(self, datasets: DatasetService, received: Callable[[int], None]) -> None:
+        """
+        Args:
+            datasets: what decides.
+            received: told the size of every chunk of an upload.
+        """
         self._datasets = datasets
+        self._received = received
 
     async def UploadDataset(
         self, requests: AsyncIterator[pb.UploadDatasetRequest], context: Context
@@ -40,7 +46,7 @@ class DatasetServicer(DatasetServiceServicer):
             sha256=first.header.sha256,
             offset=first.header.offset,
         )
-        return _message(await self._datasets.upload(header, _chunks(requests)))
+        return _message(await self._datasets.upload(header, _chunks(requests, self._received)))
 
     async def QueryUpload(self, request: pb.QueryUploadRequest, context: Context) -> Any:
         return pb.QueryUploadResponse(received_bytes=self._datasets.received(request.sha256))
@@ -60,12 +66,15 @@ class DatasetServicer(DatasetServiceServicer):
         return empty_pb2.Empty()
 
 
-async def _chunks(requests: AsyncIterator[pb.UploadDatasetRequest]) -> AsyncIterator[bytes]:
+async def _chunks(
+    requests: AsyncIterator[pb.UploadDatasetRequest], received: Callable[[int], None]
+) -> AsyncIterator[bytes]:
     async for request in requests:
         if request.WhichOneof("part") != "chunk":
             raise InvalidRequest.of("chunk", "after the header of an upload there are chunks only")
         if len(request.chunk) > _MAX_CHUNK:
             raise InvalidRequest.of("chunk", f"a chunk has at most {_MAX_CHUNK:,} bytes; send more")
+        received(len(request.chunk))
         yield request.chunk
 
 

@@ -26,6 +26,7 @@ from dropnorm_service.api.authorization import authorize
 from dropnorm_service.api.context import REQUEST_ID_HEADER, adopt_request_id, caller
 from dropnorm_service.api.errors import to_status
 from dropnorm_service.api.guard import Guard, Visitor
+from dropnorm_service.api.observers import Ended, Observers
 from dropnorm_service.jobs.errors import InvalidRequest, ServiceError
 
 log = logging.getLogger(__name__)
@@ -40,10 +41,12 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
 
     Args:
         guard: knows the callers.
+        observers: look on.
     """
 
-    def __init__(self, guard: Guard | None = None) -> None:
+    def __init__(self, guard: Guard | None = None, observers: Observers | None = None) -> None:
         self._guard = guard or Guard()
+        self._observers = observers or Observers()
         self._strangers = audit.Limiter()
 
     async def intercept_service(
@@ -54,13 +57,14 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
         """The handler, wrapped."""
         handler = await continuation(handler_call_details)
         if handler is None:
+            self._observers.unknown()
             return handler
         visitor = await self._guard.visitor(
             handler_call_details.method, handler_call_details.invocation_metadata or ()
         )
         if visitor.caller is None and visitor.refusal is None:
             return handler
-        edge = _Edge(handler, visitor, self._guard, self._strangers)
+        edge = _Edge(handler, visitor, self._guard, self._strangers, self._observers)
         if visitor.refusal is not None:  # whatever it asks for: not a byte of it is read
             return grpc.stream_unary_rpc_method_handler(edge.refuse, None, _serialize)
         if handler.request_streaming and handler.response_streaming:
@@ -76,12 +80,18 @@ class _Edge:
     """One call of a handler, in each of the four forms that a method may have."""
 
     def __init__(
-        self, handler: Handler, visitor: Visitor, guard: Guard, strangers: audit.Limiter
+        self,
+        handler: Handler,
+        visitor: Visitor,
+        guard: Guard,
+        strangers: audit.Limiter,
+        observers: Observers,
     ) -> None:
         self._handler = handler
         self._visitor = visitor
         self._guard = guard
         self._strangers = strangers
+        self._observers = observers
 
     async def refuse(self, requests: AsyncIterator[bytes], context: Context) -> None:
         async with self._served(context):
@@ -115,7 +125,13 @@ class _Edge:
                 await context.write(reply)
 
     def _served(self, context: Context) -> AbstractAsyncContextManager[Account]:
-        return _served(context, self._visitor, self._strangers)
+        handler = self._handler
+        ended = self._observers.began(
+            self._visitor.method,
+            dict(context.invocation_metadata() or ()),
+            lasting=handler.request_streaming or handler.response_streaming,
+        )
+        return _served(context, self._visitor, self._strangers, ended)
 
     def _read(self, request: bytes, account: Account) -> Any:
         message = _parse(self._handler.request_deserializer, request)
@@ -160,7 +176,7 @@ def _parse(parse: Parse, request: bytes) -> Any:
 
 @asynccontextmanager
 async def _served(
-    context: Context, visitor: Visitor, strangers: audit.Limiter
+    context: Context, visitor: Visitor, strangers: audit.Limiter, ended: Ended
 ) -> AsyncIterator[Account]:
     """One call: its id goes out with the reply, its end into the logs, its error through the catalogue."""
     identity = adopt_request_id(context)
@@ -186,6 +202,7 @@ async def _served(
         if not isinstance(error, ServiceError) and code == grpc.StatusCode.INTERNAL.name:
             log.exception("unexpected error", extra={"method": visitor.method})
     finally:  # before the caller hears of it
+        ended(code)
         log.log(
             logging.DEBUG if code == grpc.StatusCode.OK.name else logging.INFO,
             "call",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -18,6 +19,7 @@ from dropnorm_service.api.datasets import DatasetServicer
 from dropnorm_service.api.guard import Guard
 from dropnorm_service.api.interceptors import EdgeInterceptor
 from dropnorm_service.api.models import ModelServicer
+from dropnorm_service.api.observers import CallObserver, Observers
 from dropnorm_service.api.training import TrainingServicer
 from dropnorm_service.datasets.service import DatasetService
 from dropnorm_service.jobs.authentication import Authenticator
@@ -51,6 +53,7 @@ class ApiServer:
     Args:
         jobs, datasets, models: what it serves.
         authenticator: knows who calls; None: nobody is asked.
+        observers: look on while calls are served.
     """
 
     def __init__(
@@ -59,15 +62,17 @@ class ApiServer:
         datasets: DatasetService,
         models: ModelService,
         authenticator: Authenticator | None = None,
+        observers: Sequence[CallObserver] = (),
     ) -> None:
+        look = Observers(observers)
         self._guard = Guard(authenticator)
         self._guarding: asyncio.Task[None] | None = None
         self._server = grpc.aio.server(
-            interceptors=[EdgeInterceptor(self._guard)], options=_OPTIONS
+            interceptors=[EdgeInterceptor(self._guard, look)], options=_OPTIONS
         )
         self._health = aio.HealthServicer()
         add_TrainingServiceServicer_to_server(TrainingServicer(jobs), self._server)
-        add_DatasetServiceServicer_to_server(DatasetServicer(datasets), self._server)
+        add_DatasetServiceServicer_to_server(DatasetServicer(datasets, look.received), self._server)
         add_ModelServiceServicer_to_server(ModelServicer(models), self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         names = (TRAINING, DATASETS, MODELS, HEALTH, reflection.SERVICE_NAME)

@@ -35,6 +35,21 @@ Listener = Callable[[LiveJob, Sequence[Event]], None]
 """Hears of a change: the job after it, and the events of it."""
 
 
+class Transition(NamedTuple):
+    """A change of one job that is on disk, as those see it who only look on."""
+
+    before: TrainingJob | None
+    """The job as callers saw it before; None: there was none for them."""
+    after: TrainingJob
+    events: Sequence[Event]
+    hidden: bool
+    """Whether the job is deleted now."""
+
+
+Observer = Callable[[Transition], None]
+"""Hears of every change of every job. Called before the listeners, in the context of who changed it."""
+
+
 class Journal:
     """Every job's journal and row, with those in use kept in memory.
 
@@ -56,11 +71,16 @@ class Journal:
         self._loading: dict[str, asyncio.Task[LiveJob | None]] = {}
         self._changing: set[asyncio.Task[Any]] = set()
         self._listeners: list[Listener] = []
+        self._observers: list[Observer] = []
         self._closed = False
 
     def listen(self, listener: Listener) -> None:
         """Call a function after each change, once it is on disk, with the job and its new events."""
         self._listeners.append(listener)
+
+    def observe(self, observer: Observer) -> None:
+        """Call a function after each change, once it is on disk, with the job before and after it."""
+        self._observers.append(observer)
 
     def watched(self) -> Sequence[LiveJob]:
         """The jobs whose journals are being followed."""
@@ -201,7 +221,7 @@ class Journal:
         events = _numbered(job, [entry])
         job, _ = project(job, events)
         await self._store.commit(Change(job=job, events=events, insert=True, request=request))
-        self._tell(self._jobs.add(job, events), events)
+        self._tell(None, self._jobs.add(job, events), events)
         return job
 
     async def _change(self, live: LiveJob, decide: Decide, delete: bool) -> TrainingJob:
@@ -210,16 +230,19 @@ class Journal:
                 events = _numbered(live.job, decide(live.job))
                 if not events and not delete:
                     return live.job
+                before = None if live.deleted else live.job
                 job, evaluation = project(live.job, events, live.evaluation)
                 await self._store.commit(Change(job=job, events=events, deleted=delete))
                 live.deleted |= delete
                 live.advance(job, events, evaluation)
-                self._tell(live, events)
+                self._tell(before, live, events)
                 return job
         finally:
             self._jobs.release(live)
 
-    def _tell(self, live: LiveJob, events: Sequence[Event]) -> None:
+    def _tell(self, before: TrainingJob | None, live: LiveJob, events: Sequence[Event]) -> None:
+        for observer in self._observers:
+            observer(Transition(before, live.job, events, live.deleted))
         for listener in self._listeners:
             listener(live, events)
 

@@ -22,7 +22,7 @@ from dropnorm_service.jobs.errors import (
     StoreUnavailable,
     WrongState,
 )
-from dropnorm_service.jobs.journal import Entry, Journal
+from dropnorm_service.jobs.journal import Entry, Journal, Observer
 from dropnorm_service.jobs.live import LiveJob
 from dropnorm_service.jobs.ports import (
     Clock,
@@ -113,6 +113,10 @@ class JobService:
     def on_growth(self, listener: Callable[[Sequence[Event]], None]) -> None:
         """Call a function with the events by which a journal has grown, once they are on disk."""
         self._journal.listen(lambda job, events: listener(events))
+
+    def observe(self, observer: Observer) -> None:
+        """Call a function with every change of every job, once it is on disk; it may not raise."""
+        self._journal.observe(observer)
 
     def folder_of(self, job_id: str) -> Path:
         """The job's own folder."""

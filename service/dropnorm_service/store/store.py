@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Self
 
 from sqlalchemy import case, delete, func, insert, select, update
@@ -31,7 +31,7 @@ from dropnorm_service.store.schema import (
     specs,
 )
 from dropnorm_service.store.tokens import SqlTokenStore
-from dropnorm_service.store.writer import Writer
+from dropnorm_service.store.writer import OnCommit, Writer, ignore
 
 _PAGE = 500
 
@@ -44,19 +44,22 @@ class SqlJobStore:
     One connection writes, so that concurrent changes share transactions; others read.
     """
 
-    def __init__(self, engines: tuple[AsyncEngine, AsyncEngine]) -> None:
+    def __init__(
+        self, engines: tuple[AsyncEngine, AsyncEngine], on_commit: OnCommit = ignore
+    ) -> None:
         self._engines = engines
-        self._writer = Writer(engines[0])
+        self._writer = Writer(engines[0], on_commit)
         self._reader = Reader(engines[1])
         self.tokens = SqlTokenStore(self._writer, self._reader)
 
     @classmethod
-    async def open(cls, url: str) -> Self:
+    async def open(cls, url: str, on_commit: OnCommit = ignore) -> Self:
         """Open a database, and bring its tables up to date.
 
         Args:
             url: `sqlite:///path/to/file`, percent-encoded, or a SQLAlchemy URL with an asynchronous
                 driver.
+            on_commit: told of every transaction that writes.
 
         Raises:
             InvalidDatabaseUrl: the URL is wrong, or its driver cannot be used.
@@ -71,7 +74,7 @@ class SqlJobStore:
         except BaseException:
             await _dispose(engines)
             raise
-        return cls(engines)
+        return cls(engines, on_commit)
 
     async def close(self) -> None:
         """Finish what is being written and read, and let go of the database."""
@@ -162,6 +165,20 @@ class SqlJobStore:
             select(events).where(events.c.position > after).order_by(events.c.position).limit(limit)
         )
         return [(row.position, to_event(row)) for row in rows]
+
+    async def newest(self) -> int:
+        """Global position of the newest event; 0 when there is none."""
+        rows = await self._reader.read(select(func.max(events.c.position).label("position")))
+        return rows[0].position or 0
+
+    async def count_states(self) -> Mapping[State, int]:
+        """How many jobs are in each state, without deleted ones; looks at every job once."""
+        rows = await self._reader.read(
+            select(jobs.c.state, func.count().label("jobs"))
+            .where(jobs.c.deleted == 0)
+            .group_by(jobs.c.state)
+        )
+        return {State(row.state): row.jobs for row in rows}
 
     async def cursor(self, consumer: str) -> int:
         """See `JobStore.cursor`."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -17,6 +18,24 @@ from dropnorm_service.store.engines import translated
 _MOST = 256
 
 Work = Callable[[AsyncConnection], Awaitable[Any]]
+
+
+class Commit(NamedTuple):
+    """A transaction of the writer, for those who measure it."""
+
+    seconds: float
+    """From its begin until it was on disk, or had failed."""
+    orders: int
+    """Changes that shared it."""
+    failed: bool
+    """The database could not be used."""
+
+
+OnCommit = Callable[[Commit], None]
+
+
+def ignore(commit: Commit) -> None:
+    """For a writer that nobody measures."""
 
 
 @dataclass(frozen=True)
@@ -41,10 +60,12 @@ class Writer:
 
     Args:
         engine: with a single connection.
+        on_commit: told of every transaction.
     """
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(self, engine: AsyncEngine, on_commit: OnCommit = ignore) -> None:
         self._engine = engine
+        self._on_commit = on_commit
         self._orders: asyncio.Queue[_Order | None] = asyncio.Queue()
         self._task = asyncio.create_task(self._run(), name="store writer")
         self._closed = False
@@ -82,17 +103,21 @@ class Writer:
 
     async def _write(self, orders: Sequence[_Order]) -> bool:
         """Write orders in one transaction and settle them; False: one of several failed, none is written."""
+        started, failed = time.perf_counter(), False
         try:
             with translated():
                 async with self._engine.begin() as connection:
                     refusals = await _carry_out(connection, orders)
         except Exception as error:
+            failed = isinstance(error, StoreUnavailable)
             if len(orders) > 1:
                 return False
             orders[0].settle(error)
         else:
             for order, refusal in zip(orders, refusals, strict=True):
                 order.settle(refusal)
+        finally:
+            self._on_commit(Commit(time.perf_counter() - started, len(orders), failed))
         return True
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,6 +80,8 @@ class Consumer:
         """Global position up to which everything is mirrored."""
         self.closing_time = CLOSING_TIME
         """Seconds that its process has, at the end, to finish what it does."""
+        self.failed: Counter[str] = Counter()
+        """Tries that failed: `unavailable` MLflow, its process `died`, another `error`."""
         self._journal = journal
         self._wants = wants
         self._batch_size = batch_size
@@ -155,14 +158,14 @@ class Consumer:
         except MlflowUnavailable as error:
             level = logging.DEBUG if self._failures else logging.WARNING  # once per outage
             log.log(level, "%s: MLflow is unavailable, will try again: %s", self.name, error)
-            await self._back_off(self._longest_retry)
+            await self._back_off(self._longest_retry, "unavailable")
         except ProcessEnded as error:
             log.error("%s: the process that writes to MLflow died: %s", self.name, error)
-            await self._back_off(_LONGEST_RESTART)
+            await self._back_off(_LONGEST_RESTART, "died")
         except Exception:
             # Whatever it is, jobs must not notice, and the cursor has not moved.
             log.exception("%s: mirroring failed, will try again", self.name)
-            await self._back_off(_LONGEST_RESTART)
+            await self._back_off(_LONGEST_RESTART, "error")
         else:
             self._hindered.clear()
             if not entries:
@@ -244,7 +247,8 @@ class Consumer:
             await self._process.close()
             await self._wake.wait()
 
-    async def _back_off(self, longest: float) -> None:
+    async def _back_off(self, longest: float, reason: str) -> None:
+        self.failed[reason] += 1
         delay = min(_SHORTEST_RETRY * 2**self._failures, longest)
         self._failures += 1
         self._hindered.set()

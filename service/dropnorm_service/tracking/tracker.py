@@ -72,6 +72,11 @@ class Tracker:
         """Global position up to which MLflow has everything; deleted jobs may be purged up to it."""
         return min(self._runs.position, self._artifacts.position)
 
+    @property
+    def consumers(self) -> Sequence[Consumer]:
+        """Those that write, each with its position and failures."""
+        return (self._runs, self._artifacts)
+
     def start(self) -> None:
         """Start to follow the journal from where the cursors stand."""
         self._tasks = [
@@ -101,10 +106,10 @@ class Tracker:
         deadline = loop.time() + grace
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout_at(deadline - min(CLOSING_TIME, grace / 2)):
-                for consumer in (self._runs, self._artifacts):
+                for consumer in self.consumers:
                     consumer.notify()
                     await consumer.settled()
-        for consumer in (self._runs, self._artifacts):
+        for consumer in self.consumers:
             left = max(0.0, deadline - loop.time())
             consumer.closing_time = 0.0 if consumer.hindered else left
         for task in self._tasks:

@@ -97,6 +97,8 @@ class LocalExecutor:
         self._idle = asyncio.Event()
         self._idle.set()
         self._stopping = False
+        self.standbys_lost = 0
+        """Workers that died while they waited for a job, and were replaced."""
 
     async def __aenter__(self) -> Self:
         """Look at the machine and make standbys.
@@ -218,6 +220,7 @@ class LocalExecutor:
             if not standby.gone:
                 return standby
             log.warning("a waiting worker had died", extra={"slot": seat.id})
+            self.standbys_lost += 1
             self._stand_by(seat)
 
     def _start(self, launch: Launch) -> Start:

@@ -71,6 +71,8 @@ class ForkServer:
         self._children: dict[int, Child] = {}
         self._pong: asyncio.Future[None] | None = None
         self._keeper: asyncio.Task[None] | None = None
+        self.restarts = 0
+        """Fork servers that died and were replaced."""
 
     @property
     def pid(self) -> int | None:
@@ -173,6 +175,7 @@ class ForkServer:
             if not ever_up:
                 raise StartFailed(f"the fork server {end} before it was ready")
             log.error("the fork server %s; another takes its place", end)
+            self.restarts += 1
             await pauses.sleep()
 
     async def _run(self) -> tuple[bool, str]:
