@@ -95,7 +95,7 @@ class RunRecorder:
     def _write(self, run: RunRef, job: TrainingJob, events: list[Event]) -> None:
         refused = []
         try:
-            new = [event for event in events if not self._repeats(run, event)]
+            new = self._without_repeats(run, events)
         except Refused as error:
             self._leave_out(run, job, [str(error)])
             return
@@ -132,10 +132,25 @@ class RunRecorder:
         self._client.log_batch(run_id, tags=[RunTag(key, cut(tag)) for key, tag in tags.items()])
         self._tags.setdefault(run_id, {}).update(tags)
 
-    def _repeats(self, run: RunRef, event: Event) -> bool:
-        """Whether an attempt went back to a checkpoint and does an epoch again that the curves already have."""
-        if not isinstance(event.payload, EpochCompleted) or event.attempt < 2:
-            return False
+    def _without_repeats(self, run: RunRef, events: list[Event]) -> list[Event]:
+        """The events without epochs that an attempt does again, because it went back to a checkpoint.
+
+        The first time stays, which MLflow may have, or this very batch: after an outage it has several attempts.
+        """
+        first: dict[int, int] = {}
+        new = []
+        for event in events:
+            if isinstance(event.payload, EpochCompleted):
+                epoch, time = event.payload.metrics.epoch, milliseconds(event.time)
+                if first.setdefault(epoch, self._recorded(run, event).get(epoch, time)) != time:
+                    continue
+            new.append(event)
+        return new
+
+    def _recorded(self, run: RunRef, event: Event) -> dict[int, int]:
+        """What the run's curves held when the event's attempt began to write to them."""
+        if event.attempt < 2:
+            return {}
         if run.run_id not in self._earlier or self._earlier[run.run_id].attempt != event.attempt:
             history = self._guard(
                 f"the history of {event.training_job}",
@@ -144,8 +159,7 @@ class RunRecorder:
             self._earlier[run.run_id] = _Earlier(
                 event.attempt, {metric.step: metric.timestamp for metric in history}
             )
-        recorded = self._earlier[run.run_id].times.get(event.payload.metrics.epoch)
-        return recorded is not None and recorded != milliseconds(event.time)
+        return self._earlier[run.run_id].times
 
     def _leave_out(self, run: RunRef, job: TrainingJob, missing: list[str]) -> None:
         """Say in the log and on the run's page that something is missing there, unless there is no such page."""
