@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -97,6 +98,15 @@ class Server:
             and each.ppid() == self.process.pid
         ]
         return [each.pid for each in below if each.ppid() == forks]
+
+    def memory(self) -> int:
+        """Bytes that the server and all its processes hold, each for itself."""
+        server = psutil.Process(self.process.pid)
+        held = 0
+        for process in (server, *server.children(recursive=True)):
+            with contextlib.suppress(psutil.NoSuchProcess):  # it has ended since it was listed
+                held += process.memory_full_info().uss  # forks share most of theirs
+        return held
 
     def health(self, service: str = "") -> str:
         """What the standard health service says of a service, or of all."""

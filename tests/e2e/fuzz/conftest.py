@@ -4,15 +4,21 @@ from pathlib import Path
 import pytest
 from tests.e2e.conftest import SMALL
 from tests.e2e.fuzz.calls import TALLY, Wire
+from tests.e2e.fuzz.unpickling import Unpickling
 from tests.e2e.servers import Server
 
 
 @pytest.fixture(scope="package")
 def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A service for these tests alone; it must be well, and must have met no error of its own, when they have ended."""
+    """A service for these tests alone: in the end it is well, has met no error of its own, and unpickled nothing."""
     folder: Path = tmp_path_factory.mktemp("fuzz")
     (folder / "imports").mkdir()
-    server = Server(folder / "data", *SMALL, "--import-dirs", str(folder / "imports")).start()
+    unpickling = Unpickling(folder)
+    unpickling.prove()
+    server = Server(folder / "data", *SMALL, "--import-dirs", str(folder / "imports"))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("PYTHONPATH", unpickling.path)
+        server.start()
     yield server
     alive = server.process.poll() is None
     health = server.health() if alive else "dead"
@@ -20,6 +26,7 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     assert alive, server.log[-4000:]
     assert health == "SERVING"
     assert "unexpected error" not in server.log
+    assert unpickling.seen() == ""
 
 
 @pytest.fixture(scope="package")
