@@ -14,7 +14,7 @@ PUBLISHED = $(shell git describe --tags --abbrev=0 --match 'v*' 2>/dev/null || e
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo venv test lint types imports check-protos unit e2e fuzz bench format protos reference lock clean
+.PHONY: help demo venv test lint types imports check-protos unit e2e fuzz bench audit format protos reference lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -65,6 +65,12 @@ fuzz: $(VENV)/.dev ## Send made-up requests for some minutes, others in each run
 
 bench: $(VENV)/.dev ## Measure
 	@$(BIN)/python -m tests.benchmarks
+
+audit: ## Ask the advisory databases about every pinned dependency; needs the internet
+	@$(PYTHON) -m venv --clear .venv-audit
+	@.venv-audit/bin/python $(PIP_INSTALL) pip-audit
+	@.venv-audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip --desc
+	@rm -rf .venv-audit
 
 format: $(VENV)/.dev ## Format the code and the protos
 	@$(BIN)/ruff check --fix --exit-zero --quiet .
