@@ -26,7 +26,7 @@ from dropnorm_service.observability.endpoint import CannotServeMetrics, MetricsE
 from dropnorm_service.observability.metrics import Metrics
 from dropnorm_service.observability.readings import Sources
 from dropnorm_service.settings import Settings, SettingsError
-from dropnorm_service.store import InvalidDatabaseUrl, SqlJobStore, StoreTooNew
+from dropnorm_service.store import InvalidDatabaseUrl, SqlJobStore, StoreInUse, StoreTooNew
 from dropnorm_service.tracking import (
     MlflowRegistry,
     Tracker,
@@ -50,6 +50,7 @@ STARTUP_ERRORS = (
     FolderInUse,
     FolderUnusable,
     StartFailed,
+    StoreInUse,
     StoreTooNew,
     StoreUnavailable,
     UnsupportedTrackingUri,
@@ -95,7 +96,7 @@ async def serve(settings: Settings) -> None:
                     metrics.ready(healthy)
                     await server.report(healthy)
 
-                await _watch_over(settings, HealthWatch(store, forks, report), stopping)
+                await _watch_over(settings, HealthWatch(store, forks, report), store, stopping)
             finally:
                 await _shut_down(settings.grace, server, jobs, tracker)
     log.info("stopped")
@@ -228,13 +229,19 @@ async def _serve_metrics(
     return {"metrics": url}
 
 
-async def _watch_over(settings: Settings, health: HealthWatch, stopping: asyncio.Event) -> None:
+async def _watch_over(
+    settings: Settings, health: HealthWatch, store: SqlJobStore, stopping: asyncio.Event
+) -> None:
     """Keep the health report true until it is time to stop."""
-    duties = [asyncio.create_task(health.run())]
+    taken = asyncio.create_task(store.superseded())
+    taken.add_done_callback(lambda _: stopping.set())
+    duties = [taken, asyncio.create_task(health.run())]
     if settings.exit_with_parent:
         duties.append(asyncio.create_task(_notice_orphaned(stopping)))
     try:
         await stopping.wait()
+        if taken.done():
+            raise StoreInUse("another service uses the database now, and this one ends")
     finally:
         for duty in duties:
             duty.cancel()

@@ -71,7 +71,8 @@ class Settings(BaseSettings):
     """Folder for the store, checkpoints, models, the data cache and MLflow's store, used by one service at a time;
     absent: `$XDG_DATA_HOME/dropnorm`, else `~/.local/share/dropnorm`."""
     database_url: str | None = None
-    """SQLAlchemy URL of the store; absent: SQLite in the data folder."""
+    """Where jobs are kept: `postgresql://user@host:5432/database`, with libpq's parameters such as `sslmode`, or
+    `sqlite:////folder/jobs.db`; absent: SQLite in the data folder."""
     grace: Seconds = 30.0
     """Seconds a shutdown may take: running jobs write their checkpoints within them."""
 

@@ -144,9 +144,12 @@ def test_a_port_that_is_taken(tracked: Server, tmp_path: Path):
         (["--config", "~/no-such-file.toml"], ["config", str(Path.home())]),
         (["--dataset-mirrors", "notjson"], ["dataset_mirrors", "NAME=VALUE"]),
         (["--database-url", "nonsense"], ["database_url", "sqlite:"]),
-        (["--database-url", "postgresql://a:secret@b/c"], ["database_url", "driver"]),
-        (["--database-url", "postgresql+asyncpg://b/c"], ["database_url", "driver"]),
-        (["--database-url", "foo://b/c"], ["database_url", "driver for foo"]),
+        (
+            ["--database-url", "postgresql+psycopg://a:secret@b/c"],
+            ["database_url", "driver psycopg"],
+        ),
+        (["--database-url", "postgresql://a:secret@b/c?sslmode=x"], ["database_url", "sslmode"]),
+        (["--database-url", "mysql://b/c"], ["database_url", "SQLite or PostgreSQL", "mysql"]),
         (["--database-url", "postgresql://b:port/c"], ["database_url"]),
     ],
 )

@@ -272,12 +272,13 @@ class _Parser:
     def _value(self) -> tuple[str, bool, int]:
         at = self._skip()
         quoted = _QUOTED.match(self._text, at)
+        plain = self._take(_VALUE, "a value") if quoted is None else ""
+        if "\x00" in (quoted[0] if quoted else plain):  # which not every database could look for
+            self._fail("a value has no NUL character", at)
         if quoted is None:
-            return self._take(_VALUE, "a value"), False, at
+            return plain, False, at
         self._at = quoted.end()
         inside = quoted[1] if quoted[1] is not None else quoted[2]
-        if "\x00" in inside:
-            self._fail("a value has no NUL character", at)
         return re.sub(r"\\(.)", r"\1", inside, flags=re.DOTALL), True, at
 
     def _keyword(self, word: str) -> bool:

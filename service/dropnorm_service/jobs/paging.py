@@ -6,6 +6,7 @@ import base64
 import binascii
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -115,9 +116,15 @@ def read_token(query: JobQuery, kinds: Sequence[type[Key]]) -> tuple[Key, ...] |
 
 def _fit(keys: Sequence[object], kinds: Sequence[type[Key]]) -> bool:
     return len(keys) == len(kinds) and all(
-        type(key) is kind and (not isinstance(key, int) or -(2**63) <= key < 2**63)
-        for key, kind in zip(keys, kinds, strict=True)
+        type(key) is kind and _is_storable(key) for key, kind in zip(keys, kinds, strict=True)
     )
+
+
+def _is_storable(key: object) -> bool:
+    """Whether every database could compare it with what it holds."""
+    if isinstance(key, str):
+        return re.search("[\x00\ud800-\udfff]", key) is None
+    return isinstance(key, int) and -(2**63) <= key < 2**63
 
 
 def _digest(query: JobQuery) -> str:

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 from sqlalchemy import URL, Connection, event, make_url
-from sqlalchemy.exc import (
-    ArgumentError,
-    DBAPIError,
-    IntegrityError,
-    InvalidRequestError,
-    ProgrammingError,
-)
-from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.exc import ArgumentError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from dropnorm_service.jobs.errors import StoreUnavailable
+from dropnorm_service.store import postgres
+from dropnorm_service.store.errors import InvalidDatabaseUrl, translated
 
 _READERS = 4
 _BUSY_MILLISECONDS = 10_000
@@ -32,49 +27,57 @@ _SQLITE_PRAGMAS = (
 )
 
 
-class InvalidDatabaseUrl(Exception):
-    """No database can be reached by this URL; the message, for people, does not repeat its password."""
+def parse_url(url: str | URL) -> URL:
+    """The URL of a database that jobs can be kept in.
+
+    Raises:
+        InvalidDatabaseUrl: it is no URL, or of another kind of database.
+    """
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError) as error:
+        raise InvalidDatabaseUrl(
+            "this is no database URL; one of SQLite is sqlite:////folder/jobs.db, "
+            "one of PostgreSQL postgresql://user@host:5432/database"
+        ) from error
+    if parsed.get_backend_name() not in ("sqlite", "postgresql"):
+        raise InvalidDatabaseUrl(
+            f"jobs are kept in SQLite or PostgreSQL, not in {parsed.get_backend_name()}"
+        )
+    return parsed
 
 
 def create_engines(url: str | URL) -> tuple[AsyncEngine, AsyncEngine]:
     """An engine that writes, with a single connection, and one that reads.
 
     Args:
-        url: `sqlite:///path`, percent-encoded, or any URL of an asynchronous driver.
+        url: `sqlite:///path`, percent-encoded, or `postgresql://user@host:5432/database`.
 
     Raises:
-        InvalidDatabaseUrl: it is no URL, or its driver is missing or not asynchronous.
+        InvalidDatabaseUrl: it cannot be used; the message says why.
     """
-    try:
-        url = make_url(url)
-    except (ArgumentError, ValueError) as error:
-        raise InvalidDatabaseUrl(
-            "this is no database URL; one of SQLite is sqlite:////folder/jobs.db"
-        ) from error
+    url = parse_url(url)
     if url.get_backend_name() == "sqlite":
         return _sqlite_engines(url.set(drivername="sqlite+aiosqlite"))
-    try:
-        writer = create_async_engine(url, pool_size=1, max_overflow=0)
-        reader = create_async_engine(url, pool_size=_READERS, isolation_level="AUTOCOMMIT")
-    except (ImportError, ArgumentError, InvalidRequestError) as error:
-        raise InvalidDatabaseUrl(
-            f"there is no asynchronous driver for {url.drivername}; install one and name it, "
-            "as in postgresql+asyncpg://host/database"
-        ) from error
-    return writer, reader
+    return postgres.create_engines(url)
 
 
-@contextlib.contextmanager
-def translated() -> Iterator[None]:
-    """Turn what a database says when it is away, locked, full or broken into StoreUnavailable."""
-    try:
-        yield
-    except (IntegrityError, ProgrammingError):
-        raise  # our own mistakes
-    except DBAPIError as error:
-        raise StoreUnavailable(f"The database of jobs cannot be used: {error.orig}") from error
-    except PoolTimeout as error:
-        raise StoreUnavailable(f"The database of jobs is too busy: {error}") from error
+@contextlib.asynccontextmanager
+async def connected(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    """A connection, which goes back when the block ends; one that has failed is not used again.
+
+    Raises:
+        StoreUnavailable: there is none, or the database failed within the block.
+    """
+    with translated():
+        async with engine.connect() as connection:
+            try:
+                with translated():
+                    yield connection
+            except StoreUnavailable:
+                # A rollback might wait for a server that will not answer either.
+                await connection.invalidate()
+                raise
 
 
 def _sqlite_engines(url: URL) -> tuple[AsyncEngine, AsyncEngine]:

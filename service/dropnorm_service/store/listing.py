@@ -7,7 +7,21 @@ from datetime import datetime
 from functools import reduce
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Select, and_, false, func, not_, or_, select, true
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Row,
+    Select,
+    and_,
+    false,
+    func,
+    literal,
+    not_,
+    or_,
+    select,
+    true,
+    type_coerce,
+)
 
 from dropnorm.results import State
 from dropnorm_service.jobs import filtering, paging
@@ -22,7 +36,7 @@ _COLUMNS: Mapping[str, ColumnElement[Any]] = {
     "display_name": jobs.c.display_name,
     "experiment": jobs.c.experiment,
     "state": jobs.c.state,
-    "priority": jobs.c.priority,
+    "priority": type_coerce(jobs.c.priority, BigInteger),  # what it is compared with may be larger
     "create_time": jobs.c.create_time,
     "update_time": jobs.c.update_time,
     "end_time": jobs.c.end_time,
@@ -30,7 +44,7 @@ _COLUMNS: Mapping[str, ColumnElement[Any]] = {
 
 # A job that has not ended sorts as if it ended after all others.
 _NEVER = 2**62
-_SORT_KEYS = {**_COLUMNS, "end_time": func.coalesce(jobs.c.end_time, _NEVER)}
+_SORT_KEYS = {**_COLUMNS, "end_time": func.coalesce(jobs.c.end_time, literal(_NEVER, BigInteger))}
 
 _TEXT = ("name", "display_name", "experiment")
 

@@ -23,8 +23,7 @@ def upgrade(connection: Connection) -> None:
     Raises:
         StoreTooNew: the database has migrations that this version does not know.
     """
-    config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    config = _config()
     config.attributes["connection"] = connection
     known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
     unknown = set(MigrationContext.configure(connection).get_current_heads()) - known
@@ -35,3 +34,15 @@ def upgrade(connection: Connection) -> None:
             "version, or give another data directory."
         )
     command.upgrade(config, "head")
+
+
+def is_current(connection: Connection) -> bool:
+    """Whether a database lacks no migration and has none that this version does not know."""
+    heads = ScriptDirectory.from_config(_config()).get_heads()
+    return set(MigrationContext.configure(connection).get_current_heads()) == set(heads)
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    return config

@@ -9,7 +9,9 @@ from typing import Any
 from sqlalchemy import Row, Select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from dropnorm_service.store.engines import translated
+from dropnorm_service.jobs.errors import StoreUnavailable
+from dropnorm_service.store.engines import connected
+from dropnorm_service.store.outage import Outage
 
 
 class Reader:
@@ -20,11 +22,14 @@ class Reader:
 
     Args:
         engine: what it reads with.
+        outage: how long it waits for a database that is away.
     """
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(self, engine: AsyncEngine, outage: Outage) -> None:
         self._engine = engine
+        self._outage = outage
         self._reads: set[asyncio.Task[Sequence[Row[Any]]]] = set()
+        self._closed = False
 
     async def read(self, query: Select[Any]) -> Sequence[Row[Any]]:
         """Every row of a query.
@@ -39,11 +44,18 @@ class Reader:
 
     async def close(self) -> None:
         """Finish what is being read."""
+        self._closed = True
         if self._reads:
             await asyncio.wait(self._reads)
 
     async def _read(self, query: Select[Any]) -> Sequence[Row[Any]]:
-        with translated():
-            async with self._engine.connect() as connection:
-                rows: Sequence[Row[Any]] = (await connection.execute(query)).all()
+        while True:
+            try:
+                async with connected(self._engine) as connection:
+                    rows: Sequence[Row[Any]] = (await connection.execute(query)).all()
+            except StoreUnavailable:
+                if self._closed or not await self._outage.wait():
+                    raise
+            else:
+                self._outage.over()
                 return rows

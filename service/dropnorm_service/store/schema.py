@@ -30,6 +30,12 @@ metadata = MetaData(
     }
 )
 
+
+def _text(length: int) -> String:
+    """Short text that sorts by its characters on every database, whatever the rules of the database's language."""
+    return String(length).with_variant(String(length, collation="C"), "postgresql")
+
+
 # Literal, not parameters: a database must see at once that a partial index covers a query.
 IS_DELETED = text("deleted = 1")
 IS_EVALUATION = text("kind = 'evaluation'")
@@ -42,13 +48,13 @@ def _partial_index(name: str, column: str, *, where: TextClause) -> Index:
 jobs = Table(
     "jobs",
     metadata,
-    Column("id", String(63), primary_key=True),
-    Column("display_name", String(200), nullable=False),
-    Column("experiment", String(200), nullable=False),
+    Column("id", _text(63), primary_key=True),
+    Column("display_name", _text(200), nullable=False),
+    Column("experiment", _text(200), nullable=False),
     Column("labels", Text, nullable=False),  # JSON, to show; job_labels is to search
     Column("priority", Integer, nullable=False),
-    Column("spec_digest", String(64), nullable=False),
-    Column("state", String(16), nullable=False),
+    Column("spec_digest", _text(64), nullable=False),
+    Column("state", _text(16), nullable=False),
     Column("attempt", Integer, nullable=False),
     Column("progress", Text),  # JSON
     Column("error", Text),  # JSON
@@ -68,16 +74,16 @@ jobs = Table(
 specs = Table(
     "specs",
     metadata,
-    Column("job_id", ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    Column("job_id", _text(63), ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
     Column("spec", Text, nullable=False),  # JSON
 )
 
 job_labels = Table(
     "job_labels",
     metadata,
-    Column("job_id", ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
-    Column("key", String(63), primary_key=True),
-    Column("value", String(63), nullable=False),
+    Column("job_id", _text(63), ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    Column("key", _text(63), primary_key=True),
+    Column("value", _text(63), nullable=False),
     Index("ix_job_labels_key", "key", "value", "job_id"),
 )
 
@@ -91,11 +97,11 @@ events = Table(
         primary_key=True,
         autoincrement=True,
     ),
-    Column("job_id", ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False),
+    Column("job_id", _text(63), ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False),
     Column("sequence", BigInteger, nullable=False),
     Column("time", BigInteger, nullable=False),
     Column("attempt", Integer, nullable=False),
-    Column("kind", String(16), nullable=False),
+    Column("kind", _text(16), nullable=False),
     Column("payload", Text, nullable=False),  # JSON
     UniqueConstraint("job_id", "sequence"),
     _partial_index("ix_events_evaluation", "job_id", where=IS_EVALUATION),
@@ -105,15 +111,17 @@ events = Table(
 requests = Table(
     "requests",
     metadata,
-    Column("request_id", String(128), primary_key=True),
-    Column("digest", String(64), nullable=False),
-    Column("job_id", ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("request_id", _text(128), primary_key=True),
+    Column("digest", _text(64), nullable=False),
+    Column(
+        "job_id", _text(63), ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False, index=True
+    ),
 )
 
 cursors = Table(
     "cursors",
     metadata,
-    Column("consumer", String(63), primary_key=True),
+    Column("consumer", _text(63), primary_key=True),
     Column("position", BigInteger, nullable=False),
 )
 
@@ -127,4 +135,12 @@ tokens = Table(
     Column("create_time", BigInteger, nullable=False),
     Column("expire_time", BigInteger),
     Column("revoke_time", BigInteger),
+)
+
+# Its one row says which store this is, and how many services have begun to write it.
+service = Table(
+    "service",
+    metadata,
+    Column("id", _text(36), primary_key=True),
+    Column("tenure", BigInteger, nullable=False),
 )

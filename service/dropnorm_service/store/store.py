@@ -16,9 +16,12 @@ from dropnorm_service.jobs.ports import (
     JobQuery,
     RequestRecord,
 )
-from dropnorm_service.store.engines import create_engines, translated
+from dropnorm_service.store.commits import Commits, PostgresCommits, SqliteCommits
+from dropnorm_service.store.engines import create_engines
+from dropnorm_service.store.errors import translated
 from dropnorm_service.store.listing import Listing
-from dropnorm_service.store.migrate import upgrade
+from dropnorm_service.store.migrate import is_current, upgrade
+from dropnorm_service.store.outage import Outage
 from dropnorm_service.store.reader import Reader
 from dropnorm_service.store.rows import to_event, to_job, to_request
 from dropnorm_service.store.schema import (
@@ -28,12 +31,15 @@ from dropnorm_service.store.schema import (
     events,
     jobs,
     requests,
+    service,
     specs,
 )
+from dropnorm_service.store.tenure import Tenure
 from dropnorm_service.store.tokens import SqlTokenStore
 from dropnorm_service.store.writer import OnCommit, Writer, ignore
 
 _PAGE = 500
+_PATIENCE = 10.0  # seconds in which a restart of PostgreSQL is waited out
 
 _UNFINISHED = [state.value for state in State if not state.terminal]
 
@@ -45,36 +51,62 @@ class SqlJobStore:
     """
 
     def __init__(
-        self, engines: tuple[AsyncEngine, AsyncEngine], on_commit: OnCommit = ignore
+        self,
+        engines: tuple[AsyncEngine, AsyncEngine],
+        commits: Commits,
+        outage: Outage,
+        identity: str,
+        on_commit: OnCommit,
     ) -> None:
+        self.identity = identity
+        """Tells this store from every other, wherever it is moved to."""
         self._engines = engines
-        self._writer = Writer(engines[0], on_commit)
-        self._reader = Reader(engines[1])
+        self._writer = Writer(engines[0], commits, outage, on_commit)
+        self._reader = Reader(engines[1], outage)
         self.tokens = SqlTokenStore(self._writer, self._reader)
 
     @classmethod
-    async def open(cls, url: str, on_commit: OnCommit = ignore) -> Self:
-        """Open a database, and bring its tables up to date.
+    async def open(cls, url: str, on_commit: OnCommit = ignore, *, beside: bool = False) -> Self:
+        """Open a database, made or upgraded when it needs to be.
 
         Args:
-            url: `sqlite:///path/to/file`, percent-encoded, or a SQLAlchemy URL with an asynchronous
-                driver.
+            url: `sqlite:///path/to/file`, percent-encoded, or `postgresql://user@host:5432/database`.
             on_commit: told of every transaction that writes.
+            beside: a service may have it open at the same time, and nothing is written that services keep in
+                memory; jobs are.
 
         Raises:
-            InvalidDatabaseUrl: the URL is wrong, or its driver cannot be used.
+            InvalidDatabaseUrl: the URL cannot be used.
+            StoreInUse: another service writes it.
             StoreTooNew: a newer dropnorm has written it.
             StoreUnavailable: it cannot be opened.
         """
+        if beside and not await _is_current(url):
+            await (await cls.open(url)).close()
         engines = create_engines(url)
+        is_sqlite = engines[0].dialect.name == "sqlite"
+        tenure = None if is_sqlite or beside else Tenure(engines[0])
         try:
             with translated():
                 async with engines[0].begin() as connection:
-                    await connection.run_sync(upgrade)
+                    if not beside:
+                        await connection.run_sync(upgrade)
+                        await connection.execute(
+                            update(service).values(tenure=service.c.tenure + 1)
+                        )
+                    [row] = await connection.execute(select(service))
         except BaseException:
             await _dispose(engines)
             raise
-        return cls(engines, on_commit)
+        if tenure is not None:
+            tenure.begun(row.tenure)
+        if is_sqlite:
+            return cls(engines, SqliteCommits(), Outage(0.0), row.id, on_commit)
+        return cls(engines, PostgresCommits(), Outage(_PATIENCE), row.id, on_commit)
+
+    async def superseded(self) -> None:
+        """Wait until another service writes the database, after which this one cannot any more: perhaps for ever."""
+        await self._writer.lost.wait()
 
     async def close(self) -> None:
         """Finish what is being written and read, and let go of the database."""
@@ -222,6 +254,17 @@ class SqlJobStore:
                 await connection.execute(delete(jobs).where(chosen))
 
         await self._writer.write(purge)
+
+
+async def _is_current(url: str) -> bool:
+    """Whether a database is as this version of the code would leave it."""
+    engines = create_engines(url)
+    try:
+        with translated():
+            async with engines[1].connect() as connection:
+                return await connection.run_sync(is_current)
+    finally:
+        await _dispose(engines)
 
 
 async def _dispose(engines: tuple[AsyncEngine, AsyncEngine]) -> None:

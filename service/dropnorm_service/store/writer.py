@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -13,9 +15,15 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from dropnorm_service.jobs.errors import StoreUnavailable
 from dropnorm_service.jobs.ports import Change
 from dropnorm_service.store.changes import write_changes
-from dropnorm_service.store.engines import translated
+from dropnorm_service.store.commits import Commits
+from dropnorm_service.store.engines import connected
+from dropnorm_service.store.errors import StoreInUse
+from dropnorm_service.store.outage import Outage
 
 _MOST = 256
+_PAUSE = 0.5
+
+log = logging.getLogger(__name__)
 
 Work = Callable[[AsyncConnection], Awaitable[Any]]
 
@@ -56,15 +64,26 @@ class Writer:
     """The only writer of the database.
 
     Changes are written in the order in which they come; what else shares their transaction comes
-    after them. An order that fails fails alone.
+    after them. An order that fails fails alone, but one that finds the database away.
+
+    When a commit is not answered, nobody knows whether it was carried out. Then whoever waits for it goes on waiting
+    until the database is back and can say; nothing else is written before.
 
     Args:
         engine: with a single connection.
+        commits: finds transactions again.
+        outage: how long it waits for a database that is away.
         on_commit: told of every transaction.
     """
 
-    def __init__(self, engine: AsyncEngine, on_commit: OnCommit = ignore) -> None:
+    def __init__(
+        self, engine: AsyncEngine, commits: Commits, outage: Outage, on_commit: OnCommit = ignore
+    ) -> None:
+        self.lost = asyncio.Event()
+        """Another service writes the database now."""
         self._engine = engine
+        self._commits = commits
+        self._outage = outage
         self._on_commit = on_commit
         self._orders: asyncio.Queue[_Order | None] = asyncio.Queue()
         self._task = asyncio.create_task(self._run(), name="store writer")
@@ -96,29 +115,86 @@ class Writer:
             while not self._orders.empty() and len(batch) < _MOST:
                 batch.append(self._orders.get_nowait())
             last = None in batch
-            orders = [order for order in batch if order is not None]
-            if orders and not await self._write(orders):
-                for order in orders:
-                    await self._write([order])
+            if orders := [order for order in batch if order is not None]:
+                await self._settle(orders)
 
-    async def _write(self, orders: Sequence[_Order]) -> bool:
-        """Write orders in one transaction and settle them; False: one of several failed, none is written."""
-        started, failed = time.perf_counter(), False
+    async def _settle(self, orders: Sequence[_Order]) -> None:
+        """Write orders in one transaction, if that goes, and say to each what became of it."""
         try:
-            with translated():
-                async with self._engine.begin() as connection:
-                    refusals = await _carry_out(connection, orders)
+            refusals = await self._write(orders)
+        except StoreUnavailable as error:
+            for order in orders:
+                order.settle(error)
         except Exception as error:
-            failed = isinstance(error, StoreUnavailable)
-            if len(orders) > 1:
-                return False
-            orders[0].settle(error)
+            if len(orders) == 1:
+                orders[0].settle(error)
+                return
+            for order in orders:
+                await self._settle([order])
         else:
             for order, refusal in zip(orders, refusals, strict=True):
                 order.settle(refusal)
+
+    async def _write(self, orders: Sequence[_Order]) -> Sequence[Exception | None]:
+        while True:
+            try:
+                refusals = await self._transact(orders)
+            except StoreUnavailable:  # nothing is written
+                if self._closed or not await self._outage.wait():
+                    raise
+            else:
+                self._outage.over()
+                return refusals
+
+    async def _transact(self, orders: Sequence[_Order]) -> Sequence[Exception | None]:
+        committing = ""
+        started, failed = time.perf_counter(), False
+        try:
+            async with self._connected() as connection:
+                await connection.begin()
+                mark = await self._commits.mark(connection)
+                refusals = await _carry_out(connection, orders)
+                committing = mark
+                await connection.commit()
+        except StoreUnavailable:
+            failed = not committing or not await self._was_committed(committing)
+            if failed:
+                raise
         finally:
             self._on_commit(Commit(time.perf_counter() - started, len(orders), failed))
-        return True
+        return refusals
+
+    async def _was_committed(self, mark: str) -> bool:
+        """Wait until the database says what became of a transaction."""
+        log.warning("a commit was not answered; the database is asked whether it was carried out")
+        while True:
+            try:
+                async with self._connected() as connection:
+                    return await self._commits.carried_out(connection, mark)
+            except StoreUnavailable as error:
+                if self._closed or self.lost.is_set():
+                    raise
+                if not await self._outage.wait():
+                    self._refuse(error)
+                    await asyncio.sleep(_PAUSE)
+
+    def _refuse(self, error: StoreUnavailable) -> None:
+        """Let those go who wait for their turn."""
+        for _ in range(self._orders.qsize()):
+            order = self._orders.get_nowait()
+            if order is None:
+                self._orders.put_nowait(None)  # the last, still to be found
+            else:
+                order.settle(error)
+
+    @contextlib.asynccontextmanager
+    async def _connected(self) -> AsyncIterator[AsyncConnection]:
+        try:
+            async with connected(self._engine) as connection:
+                yield connection
+        except StoreInUse as error:
+            self.lost.set()
+            raise StoreUnavailable(f"The database of jobs cannot be used: {error}.") from error
 
 
 async def _carry_out(

@@ -8,10 +8,12 @@ import pytest
 from dropnorm_service.store import SqlJobStore
 
 
-@pytest.fixture(params=["sqlite"])
+@pytest.fixture(params=["sqlite", "postgresql"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """An empty database."""
-    return {"sqlite": f"sqlite:///{tmp_path}/jobs.db"}[request.param]
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/jobs.db"
+    return str(request.getfixturevalue("postgres_url"))
 
 
 @pytest.fixture

@@ -79,6 +79,7 @@ async def test_what_a_filter_finds(store: SqlJobStore, text: str, found: list[st
         ("create_time", ["plain", "dropout", "norm", "both"]),
         ("priority desc, create_time", ["plain", "norm", "dropout", "both"]),
         ("priority, create_time desc", ["both", "dropout", "norm", "plain"]),
+        ("display_name", ["norm", "dropout", "plain", "both"]),
         ("end_time, name", ["dropout", "both", "norm", "plain"]),
         ("end_time desc, name", ["both", "norm", "plain", "dropout"]),
     ],

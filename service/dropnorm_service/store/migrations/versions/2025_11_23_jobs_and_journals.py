@@ -18,7 +18,7 @@ def upgrade() -> None:
     _create_events()
     op.create_table(
         "cursors",
-        sa.Column("consumer", sa.String(63), nullable=False),
+        sa.Column("consumer", _text(63), nullable=False),
         sa.Column("position", sa.BigInteger, nullable=False),
         sa.PrimaryKeyConstraint("consumer", name="pk_cursors"),
     )
@@ -33,13 +33,13 @@ def downgrade() -> None:
 def _create_jobs() -> None:
     op.create_table(
         "jobs",
-        sa.Column("id", sa.String(63), nullable=False),
-        sa.Column("display_name", sa.String(200), nullable=False),
-        sa.Column("experiment", sa.String(200), nullable=False),
+        sa.Column("id", _text(63), nullable=False),
+        sa.Column("display_name", _text(200), nullable=False),
+        sa.Column("experiment", _text(200), nullable=False),
         sa.Column("labels", sa.Text, nullable=False),
         sa.Column("priority", sa.Integer, nullable=False),
-        sa.Column("spec_digest", sa.String(64), nullable=False),
-        sa.Column("state", sa.String(16), nullable=False),
+        sa.Column("spec_digest", _text(64), nullable=False),
+        sa.Column("state", _text(16), nullable=False),
         sa.Column("attempt", sa.Integer, nullable=False),
         sa.Column("progress", sa.Text),
         sa.Column("error", sa.Text),
@@ -61,25 +61,25 @@ def _create_jobs() -> None:
 def _create_parts_of_jobs() -> None:
     op.create_table(
         "specs",
-        sa.Column("job_id", sa.String(63), nullable=False),
+        sa.Column("job_id", _text(63), nullable=False),
         sa.Column("spec", sa.Text, nullable=False),
         sa.PrimaryKeyConstraint("job_id", name="pk_specs"),
         _job_key("specs"),
     )
     op.create_table(
         "job_labels",
-        sa.Column("job_id", sa.String(63), nullable=False),
-        sa.Column("key", sa.String(63), nullable=False),
-        sa.Column("value", sa.String(63), nullable=False),
+        sa.Column("job_id", _text(63), nullable=False),
+        sa.Column("key", _text(63), nullable=False),
+        sa.Column("value", _text(63), nullable=False),
         sa.PrimaryKeyConstraint("job_id", "key", name="pk_job_labels"),
         _job_key("job_labels"),
     )
     op.create_index("ix_job_labels_key", "job_labels", ["key", "value", "job_id"])
     op.create_table(
         "requests",
-        sa.Column("request_id", sa.String(128), nullable=False),
-        sa.Column("digest", sa.String(64), nullable=False),
-        sa.Column("job_id", sa.String(63), nullable=False),
+        sa.Column("request_id", _text(128), nullable=False),
+        sa.Column("digest", _text(64), nullable=False),
+        sa.Column("job_id", _text(63), nullable=False),
         sa.PrimaryKeyConstraint("request_id", name="pk_requests"),
         _job_key("requests"),
     )
@@ -96,11 +96,11 @@ def _create_events() -> None:
             autoincrement=True,
             nullable=False,
         ),
-        sa.Column("job_id", sa.String(63), nullable=False),
+        sa.Column("job_id", _text(63), nullable=False),
         sa.Column("sequence", sa.BigInteger, nullable=False),
         sa.Column("time", sa.BigInteger, nullable=False),
         sa.Column("attempt", sa.Integer, nullable=False),
-        sa.Column("kind", sa.String(16), nullable=False),
+        sa.Column("kind", _text(16), nullable=False),
         sa.Column("payload", sa.Text, nullable=False),
         sa.PrimaryKeyConstraint("position", name="pk_events"),
         sa.UniqueConstraint("job_id", "sequence", name="uq_events_job_id"),
@@ -108,6 +108,11 @@ def _create_events() -> None:
         sqlite_autoincrement=True,
     )
     _create_partial_index("ix_events_evaluation", "events", "job_id", where="kind = 'evaluation'")
+
+
+def _text(length: int) -> sa.String:
+    """Sorts by its characters on every database."""
+    return sa.String(length).with_variant(sa.String(length, collation="C"), "postgresql")
 
 
 def _job_key(table: str) -> sa.ForeignKeyConstraint:
