@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dropnorm._connection import TLS
     from dropnorm.aio import AsyncClient, AsyncJobHandle
     from dropnorm.client import Client, JobHandle
     from dropnorm.embedded import LocalService, local
@@ -174,6 +175,7 @@ __all__ = [
     "MLP",
     "SGD",
     "SWA",
+    "TLS",
     "VAE",
     "VGG",
     "ActivationFunction",
@@ -325,6 +327,7 @@ _HOMES = (
     "dropnorm.spec",
     "dropnorm.results",
     "dropnorm.errors",
+    "dropnorm._connection",
     "dropnorm.client",
     "dropnorm.aio",
     "dropnorm.embedded",

@@ -7,6 +7,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 import grpc
@@ -29,47 +30,26 @@ from dropnorm.v1 import (
     training_spec_pb2,
 )
 
-DEFAULT_ADDRESS = "localhost:50051"
 DEFAULT_TIMEOUT = 30.0
 DEFAULT_PATIENCE = 60.0
 
 Result = TypeVar("Result")
 Page = tuple[tuple[Result, ...], str]
-
-_MAX_MESSAGE_BYTES = 64 * 2**20
-
-_CHANNEL_OPTIONS: Mapping[str, int] = {
-    # A connection that went dead without a word is noticed within 40 s, while a call is open on it.
-    "grpc.keepalive_time_ms": 30_000,
-    "grpc.keepalive_timeout_ms": 10_000,
-    "grpc.http2.max_pings_without_data": 0,
-    # After a lost connection the channel itself waits before it tries again; its own default grows to 2 minutes.
-    "grpc.initial_reconnect_backoff_ms": 100,
-    "grpc.max_reconnect_backoff_ms": 2_000,
-    # An evaluation carries its history: 100,000 epochs are some 10 MB.
-    "grpc.max_receive_message_length": _MAX_MESSAGE_BYTES,
-    "grpc.max_send_message_length": _MAX_MESSAGE_BYTES,
-}
-
-_LOOPBACK = ("localhost", "127.", "[::1]", "unix:")
+Metadata = tuple[tuple[str, str], ...]
 
 
-def channel_options(address: str) -> list[tuple[str, int]]:
-    """How a channel behaves: keepalive, reconnection, message sizes; and no HTTP proxy to this very machine."""
-    options = dict(_CHANNEL_OPTIONS)
-    if address.startswith(_LOOPBACK):
-        options["grpc.enable_http_proxy"] = 0
-    return list(options.items())
-
-
-def methods(channel: Any) -> Mapping[str, Any]:
-    """Every rpc of the contract by its name, on a channel of either kind."""
+def methods(channel: Any, metadata: Metadata) -> Mapping[str, Any]:
+    """Every rpc of the contract by its name, on a channel of either kind; each call carries the metadata."""
     stubs = (
         training_service_pb2_grpc.TrainingServiceStub(channel),
         dataset_service_pb2_grpc.DatasetServiceStub(channel),
         model_service_pb2_grpc.ModelServiceStub(channel),
     )
-    return {name: method for stub in stubs for name, method in vars(stub).items()}
+    return {
+        name: partial(method, metadata=metadata)
+        for stub in stubs
+        for name, method in vars(stub).items()
+    }
 
 
 @dataclass(frozen=True, kw_only=True)

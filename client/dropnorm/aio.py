@@ -15,6 +15,7 @@ import grpc
 from dropnorm import _calls
 from dropnorm._arguments import job_name, seconds
 from dropnorm._calls import Attempts, Call, Page
+from dropnorm._connection import TLS, Connection
 from dropnorm._following import Watching, final, follow, outcome, settled
 from dropnorm._job_view import JobView
 from dropnorm._progress import display
@@ -44,12 +45,16 @@ class AsyncClient:
 
     def __init__(
         self,
-        address: str = _calls.DEFAULT_ADDRESS,
+        address: str | None = None,
         *,
+        token: str | None = None,
+        tls: bool | TLS | None = None,
+        insecure: bool = False,
         timeout: float = _calls.DEFAULT_TIMEOUT,
         patience: float = _calls.DEFAULT_PATIENCE,
     ) -> None:
-        self.address = address
+        self._connection = Connection.resolve(address, token=token, tls=tls, insecure=insecure)
+        self.address = self._connection.address
         self.timeout = timeout
         self.patience = patience
         seconds("timeout", timeout)
@@ -167,9 +172,8 @@ class AsyncClient:
     def _method(self, name: str) -> Any:
         self._check_open()
         if self._channel is None:  # only now, because a channel belongs to the running event loop
-            options = _calls.channel_options(self.address)
-            self._channel = grpc.aio.insecure_channel(self.address, options=options)
-            self._methods = _calls.methods(self._channel)
+            self._channel = self._connection.channel(grpc.aio)
+            self._methods = _calls.methods(self._channel, self._connection.metadata)
         return self._methods[name]
 
     def _check_open(self) -> None:

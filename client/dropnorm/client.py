@@ -13,6 +13,7 @@ import grpc
 from dropnorm import _calls
 from dropnorm._arguments import job_name, seconds
 from dropnorm._calls import Attempts, Call, Page
+from dropnorm._connection import TLS, Connection
 from dropnorm._following import Watching, final, follow, outcome, settled
 from dropnorm._job_view import JobView
 from dropnorm._progress import display
@@ -42,7 +43,12 @@ class Client:
     raise Unavailable.
 
     Args:
-        address: `host:port` of the service.
+        address: `host:port` of the service; absent: DROPNORM_ADDRESS, else localhost:50051.
+        token: what the service knows the caller by; absent: DROPNORM_TOKEN, or what is in the file of
+            DROPNORM_TOKEN_FILE; empty: none. It is sent in plain text to this very machine alone.
+        tls: speak TLS, with files or, as True, trusting whom the system trusts; absent: as DROPNORM_TLS=1,
+            DROPNORM_TLS_CA, DROPNORM_TLS_CERTIFICATE and DROPNORM_TLS_KEY say; False: plain text.
+        insecure: send the token in plain text to any machine; the network itself keeps others out.
         timeout: seconds each call may take, unless it is given a timeout of its own; infinite: no limit.
         patience: seconds after which `watch` and `result` give up a service that they lost and heard nothing of.
 
@@ -52,19 +58,23 @@ class Client:
 
     def __init__(
         self,
-        address: str = _calls.DEFAULT_ADDRESS,
+        address: str | None = None,
         *,
+        token: str | None = None,
+        tls: bool | TLS | None = None,
+        insecure: bool = False,
         timeout: float = _calls.DEFAULT_TIMEOUT,
         patience: float = _calls.DEFAULT_PATIENCE,
     ) -> None:
-        self.address = address
+        connection = Connection.resolve(address, token=token, tls=tls, insecure=insecure)
+        self.address = connection.address
         self.timeout = timeout
         self.patience = patience
         seconds("timeout", timeout)
         seconds("patience", patience)
         self._closed = False
-        self._channel = grpc.insecure_channel(address, options=_calls.channel_options(address))
-        self._methods = _calls.methods(self._channel)
+        self._channel = connection.channel(grpc)
+        self._methods = _calls.methods(self._channel, connection.metadata)
 
     @property
     def datasets(self) -> Datasets:

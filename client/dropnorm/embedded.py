@@ -21,6 +21,7 @@ from dropnorm.errors import StartFailed
 DEFAULT_DATA_DIR = "dropnorm-data"
 
 _START_TIMEOUT = 60.0
+_OF_OTHERS = ("DROPNORM_AUTHENTICATION", "DROPNORM_TLS", "DROPNORM_TOKEN")
 _GRACE = 30.0  # the service's own default
 _STOP_MARGIN = 15.0
 _LAST_LINES = 15
@@ -56,7 +57,8 @@ class LocalService(Client):
         self._stop = weakref.finalize(
             self, _stop, self._process, patience
         )  # at the program's end too
-        super().__init__(_address(self._process, self.log_file, self._stop), timeout=timeout)
+        address = _address(self._process, self.log_file, self._stop)
+        super().__init__(address, token="", tls=False, timeout=timeout)
 
     def close(self) -> None:
         """Close the connection and stop the service; waits until it has written what it must."""
@@ -128,8 +130,14 @@ def _start(flags: list[str], log_file: Path) -> subprocess.Popen[bytes]:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=log,
+            env=_environment(),
             start_new_session=True,  # Ctrl-C is for the program, which then stops the service in good order
         )
+
+
+def _environment() -> dict[str, str]:
+    """This program's, less what it says of other services: this one is for the program alone, in plain text."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(_OF_OTHERS)}
 
 
 def _address(

@@ -231,6 +231,19 @@ _BY_CODE: Mapping[grpc.StatusCode, type[DropnormError]] = {
 }
 
 
+_HANDSHAKES: Mapping[str, str] = MappingProxyType(
+    {
+        "WRONG_VERSION_NUMBER": "does not speak TLS: check the address, or do without `tls` and `--tls`.",
+        "CERTIFICATE_VERIFY_FAILED": "has a certificate that is not trusted here, or one of another host: name the "
+        "authority that signed it, by `dropnorm.TLS(ca=...)` or `--tls-ca`, and call the service by a name that is in "
+        "the certificate.",
+        "last error: UNAVAILABLE": "closed the connection at once: it may speak TLS alone, by `tls=True` or `--tls`, "
+        "or ask for a client's certificate, by `dropnorm.TLS(certificate=..., key=...)`.",
+    }
+)
+"""What gRPC says of a handshake that failed -> what it means."""
+
+
 def from_rpc_error(error: grpc.RpcError, *, address: str) -> DropnormError:
     """The exception of this tree that an RPC's failure means. Raise it `from` the RPC's own.
 
@@ -282,6 +295,9 @@ def _transport_text(code: grpc.StatusCode, error: grpc.RpcError, address: str) -
     """The message of a failure that no dropnorm service has put into words."""
     details = error.details() or code.name
     if code is grpc.StatusCode.UNAVAILABLE:
+        for mark, text in _HANDSHAKES.items():
+            if mark in details:
+                return f"The service at {address} {text} ({details})"
         return (
             f"No dropnorm service answers at {address}. Start one with `dropnorm serve`, or in Python with "
             f"`dropnorm.local()`; or check the address. ({details})"

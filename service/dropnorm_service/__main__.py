@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from dropnorm_service import logs
 from dropnorm_service.app import STARTUP_ERRORS, serve
+from dropnorm_service.redaction import redact
 from dropnorm_service.settings import Settings, SettingsError
 
 
@@ -18,10 +19,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         logs.configure(settings)
         asyncio.run(serve(settings))
     except SettingsError as error:
-        print(f"dropnorm serve: {error}", file=sys.stderr)
+        print(redact(f"dropnorm serve: {error}"), file=sys.stderr)
         return 2
     except STARTUP_ERRORS as error:
-        print(f"dropnorm serve: {error}", file=sys.stderr)
+        print(redact(f"dropnorm serve: {error}"), file=sys.stderr)
         return 1
     return 0
 

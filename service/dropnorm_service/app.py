@@ -12,15 +12,20 @@ import time
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
 
+from grpc import ServerCredentials
+
 from dropnorm_service.api.server import ApiServer, CannotListen
+from dropnorm_service.api.tls import Certificates, TlsFiles, UnusableCertificate
 from dropnorm_service.datasets.limits import Limits
 from dropnorm_service.datasets.service import DatasetService
+from dropnorm_service.exposure import check_exposure
 from dropnorm_service.health import HealthWatch
+from dropnorm_service.jobs.authentication import Authenticator
 from dropnorm_service.jobs.errors import StoreUnavailable
 from dropnorm_service.jobs.models import ModelService
 from dropnorm_service.jobs.registered import RegisteredModels
 from dropnorm_service.jobs.retries import RetryPolicy
-from dropnorm_service.jobs.service import JobService
+from dropnorm_service.jobs.service import JobService, utc_now
 from dropnorm_service.lock import FolderInUse, FolderUnusable, exclusive
 from dropnorm_service.observability.endpoint import CannotServeMetrics, MetricsEndpoint
 from dropnorm_service.observability.metrics import Metrics
@@ -75,19 +80,22 @@ async def serve(settings: Settings) -> None:
         one of STARTUP_ERRORS: it cannot start.
         SettingsError: a setting is wrong in a way that shows only now.
     """
+    check_exposure(settings)
+    credentials = _credentials(settings)
     with exclusive(settings.data_dir), _stop_signals() as stopping:
         async with AsyncExitStack() as stack:
             metrics = Metrics()
             store = await stack.enter_async_context(await _open_store(settings, metrics))
             forks, jobs, datasets, tracker = await _open_jobs(settings, store, stack, metrics)
             models = await _open_models(settings, forks, jobs, stack)
-            server = ApiServer(jobs, datasets, models, observers=[metrics.rpcs])
+            authenticator = await _authenticator(settings, store, stack)
+            server = ApiServer(jobs, datasets, models, authenticator, observers=[metrics.rpcs])
             metrics.jobs.begin(await store.count_states())
             await jobs.start()
             if tracker is not None:
                 tracker.start()
             try:
-                said = {"address": await server.start(settings.host, settings.port)}
+                said = {"address": await server.start(settings.host, settings.port, credentials)}
                 said |= await _serve_metrics(settings, metrics, stack)
                 print(json.dumps({"event": "serving"} | said), flush=True)
                 log.info("serving", extra=said)
@@ -107,6 +115,30 @@ async def _open_store(settings: Settings, metrics: Metrics) -> SqlJobStore:
         return await SqlJobStore.open(settings.store_url, metrics.committed)
     except InvalidDatabaseUrl as error:
         raise SettingsError(f"database_url: {error}") from error
+
+
+def _credentials(settings: Settings) -> ServerCredentials | None:
+    if settings.tls_certificate is None or settings.tls_key is None:
+        return None
+    files = TlsFiles(
+        certificate=settings.tls_certificate,
+        key=settings.tls_key,
+        client_ca=settings.tls_client_ca,
+    )
+    try:
+        return Certificates(files).credentials()
+    except UnusableCertificate as error:
+        raise SettingsError(str(error)) from error
+
+
+async def _authenticator(
+    settings: Settings, store: SqlJobStore, stack: AsyncExitStack
+) -> Authenticator | None:
+    if settings.authentication == "none":
+        return None
+    authenticator = Authenticator(store.tokens, utc_now)
+    stack.push_async_callback(authenticator.close)
+    return authenticator
 
 
 async def _open_jobs(

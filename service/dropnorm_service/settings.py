@@ -14,10 +14,13 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
+    SecretsSettingsSource,
     SettingsConfigDict,
     TomlConfigSettingsSource,
 )
 from pydantic_settings import SettingsError as UnreadableValue
+
+from dropnorm_service.redaction import hold_secrets
 
 Count = Annotated[int, Field(ge=1, le=4096)]
 Seconds = Annotated[float, Field(gt=0.0, le=1e6)]
@@ -64,9 +67,26 @@ class Settings(BaseSettings):
     """TOML file with settings; its keys are the names here, with underscores."""
 
     host: str = "127.0.0.1"
-    """Address to listen on."""
+    """Address to listen on. One that other machines reach takes TLS and `authentication`, or `insecure`."""
     port: Annotated[int, Field(ge=0, le=65535)] = 50051
     """Port to listen on; 0 takes a free one and prints it."""
+    insecure: bool = False
+    """Listen to other machines without TLS or without authentication: the network keeps others out."""
+    authentication: Literal["none", "tokens"] = "none"
+    """Who may call: `none`, everybody who reaches the port, as admin; `tokens`, who has a token that
+    `dropnorm tokens create` made."""
+    tls_certificate: Folder | None = None
+    """PEM file with the server's certificate and those between it and its root; absent: no TLS. It is read again
+    when it changes, as the other two are."""
+    tls_key: Folder | None = None
+    """PEM file with the certificate's private key, not encrypted."""
+    tls_client_ca: Folder | None = None
+    """PEM file with the authorities whose certificates clients must show; absent: they show none."""
+    secrets_dir: Folder | None = None
+    """Folder whose files are settings, each by its name, as `database_url`: for what is nobody else's to read."""
+    audit_log: Folder | None = None
+    """File to which each event of the audit log is appended, as a line of JSON; absent: they are log records only."""
+
     data_dir: Folder = Field(default_factory=_default_data_dir)
     """Folder for the store, checkpoints, models, the data cache and MLflow's store, used by one service at a time;
     absent: `$XDG_DATA_HOME/dropnorm`, else `~/.local/share/dropnorm`."""
@@ -143,8 +163,13 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Flags come before these; then arguments, the environment, and the TOML file."""
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+        """Flags come before these; then arguments, the environment, the secrets, and the TOML file."""
+        return (
+            init_settings,
+            env_settings,
+            SecretsSettingsSource(settings_cls, env_prefix=""),
+            TomlConfigSettingsSource(settings_cls),
+        )
 
     @model_validator(mode="after")
     def _has_a_slot(self) -> Self:
@@ -159,17 +184,26 @@ class Settings(BaseSettings):
         """Settings for a command line.
 
         Raises:
-            SettingsError: a value is wrong, or the TOML file cannot be read; the message names each setting.
+            SettingsError: a value is wrong, a file cannot be read, or a password stands on the command line; the
+                message names each setting.
             SystemExit: after `--help`, or for a flag that does not exist.
         """
-        path = _find_file(arguments)
+        if hold_secrets(arguments):
+            raise SettingsError(
+                "the command line has a password or a token, and everybody on this machine can read it there; put the "
+                "setting into a file of its name in --secrets-dir, into the --config file, or into the environment"
+            )
+        path = _find("config", arguments)
+        secrets = _find("secrets_dir", arguments) or _secrets_dir_in(path)
 
-        class WithFile(cls):  # type: ignore[misc, valid-type]  # the file's name is known only now
-            model_config = SettingsConfigDict(toml_file=path)
+        class WithFile(cls):  # type: ignore[misc, valid-type]  # their names are known only now
+            model_config = SettingsConfigDict(toml_file=path, secrets_dir=secrets)
 
         try:
             if path is not None and not path.is_file():
                 raise SettingsError(f"config: there is no file {path}")
+            if secrets is not None and not secrets.is_dir():
+                raise SettingsError(f"secrets_dir: there is no folder {secrets}")
             return WithFile(_cli_parse_args=list(arguments))
         except tomllib.TOMLDecodeError as error:
             raise SettingsError(f"config: {path} is not TOML: {error}") from error
@@ -178,7 +212,9 @@ class Settings(BaseSettings):
                 f"config: {path} is not TOML: byte {error.start + 1} is not UTF-8; save it as UTF-8"
             ) from error
         except OSError as error:
-            raise SettingsError(f"config: {path} cannot be read: {error.strerror}") from error
+            named = error.filename or path
+            setting = "config" if path is not None and str(path) == str(named) else "secrets_dir"
+            raise SettingsError(f"{setting}: {named} cannot be read: {error.strerror}") from error
         except UnreadableValue as error:
             raise SettingsError(_explain_unreadable(error)) from error
         except ValidationError as error:
@@ -192,15 +228,30 @@ class Settings(BaseSettings):
         )
 
 
-def _find_file(arguments: Sequence[str]) -> Path | None:
-    """The TOML file that the command line or the environment names; it may not be there."""
+def _find(setting: str, arguments: Sequence[str]) -> Path | None:
+    """The path that the command line or the environment gives a setting; nothing may be there."""
     finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    finder.add_argument("--config", default=os.environ.get("DROPNORM_CONFIG"))
-    name = finder.parse_known_args(arguments)[0].config
+    variable = f"DROPNORM_{setting.upper()}"
+    finder.add_argument(
+        f"--{setting.replace('_', '-')}", dest="path", default=os.environ.get(variable)
+    )
+    name = finder.parse_known_args(arguments)[0].path
     try:
         path: Path | None = _expand(name)
     except ValueError as error:
-        raise SettingsError(f"config: {error}") from error
+        raise SettingsError(f"{setting}: {error}") from error
+    return path
+
+
+def _secrets_dir_in(file: Path | None) -> Path | None:
+    """The folder that the TOML file names; what is wrong with the file is told when all of it is read."""
+    if file is None:
+        return None
+    try:
+        with file.open("rb") as opened:
+            path: Path | None = _expand(tomllib.load(opened).get("secrets_dir"))
+    except (OSError, ValueError):
+        return None
     return path
 
 

@@ -11,11 +11,24 @@ from typing import Annotated
 import typer
 
 import dropnorm
+from dropnorm._connection import TLS
 from dropnorm.cli import datasets, jobs, models
 from dropnorm.cli.exits import EXIT_HELP, Exit, errors_to_status
-from dropnorm.cli.options import DEFAULT_ADDRESS, Address, Json
+from dropnorm.cli.options import (
+    DEFAULT_ADDRESS,
+    Address,
+    Insecure,
+    Json,
+    TlsCa,
+    TlsCertificate,
+    TlsKey,
+    TlsWanted,
+    TokenFile,
+    choose_access,
+    connect,
+)
 from dropnorm.cli.render import evaluation_view, plan_view, stderr, stdout, workers_table
-from dropnorm.client import Client, JobHandle
+from dropnorm.client import JobHandle
 from dropnorm.embedded import require_service
 from dropnorm.spec import TrainingSpec
 
@@ -47,8 +60,16 @@ def run() -> None:
 @app.callback(invoke_without_command=True)
 def root(
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+    token_file: TokenFile = None,
+    tls: TlsWanted = None,
+    tls_ca: TlsCa = None,
+    tls_certificate: TlsCertificate = None,
+    tls_key: TlsKey = None,
+    insecure: Insecure = False,
 ) -> None:
-    """Options of the command itself."""
+    """Options of the command itself, and of how it reaches the service."""
+    files = TLS(ca=tls_ca, certificate=tls_certificate, key=tls_key)
+    choose_access(token_file=token_file, tls=tls, files=files, insecure=insecure)
     if version:
         print(dropnorm.__version__)
         raise typer.Exit
@@ -75,7 +96,7 @@ def train(
     With --json: the job, as one JSON object, once it has ended (or, with --detach, once it is accepted).
     """
     spec = TrainingSpec.from_file(spec_file)
-    with Client(address) as client:
+    with connect(address) as client:
         job = client.train(
             spec,
             name=spec_file.stem if name is None else name,
@@ -94,7 +115,7 @@ def train(
 def plan(spec_file: SpecFile, as_json: Json = False, address: Address = DEFAULT_ADDRESS) -> None:
     """Show what a file's training comes to, before anything is spent: layers, steps, memory, and likely mistakes."""
     spec = TrainingSpec.from_file(spec_file)
-    with Client(address) as client:
+    with connect(address) as client:
         result = client.plan(spec)
     if as_json:
         print(result.model_dump_json())
@@ -108,7 +129,7 @@ def workers(as_json: Json = False, address: Address = DEFAULT_ADDRESS) -> None:
 
     With --json: one JSON object per machine and line.
     """
-    with Client(address) as client:
+    with connect(address) as client:
         found = client.workers()
     if as_json:
         for worker in found:

@@ -9,9 +9,8 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from dropnorm.cli.options import DEFAULT_ADDRESS, Address, Json
+from dropnorm.cli.options import DEFAULT_ADDRESS, Address, Json, connect
 from dropnorm.cli.render import datasets_table, stderr, stdout
-from dropnorm.client import Client
 from dropnorm.datasets import Bundle, write_bundle
 from dropnorm.results import Dataset
 
@@ -78,7 +77,7 @@ def upload(
 ) -> None:
     """Upload a data set; run it again after a broken connection, and it goes on where it was."""
     bundle = _bundle(files, target, text, task, tokens, length, size)
-    with Client(address) as client:
+    with connect(address) as client:
         _show(client.datasets.upload_bundle(name, bundle), as_json)
 
 
@@ -109,7 +108,7 @@ def import_(
     address: Address = DEFAULT_ADDRESS,
 ) -> None:
     """Make a data set of a file on the service's machine, in a folder that its setting import_dirs names."""
-    with Client(address) as client:
+    with connect(address) as client:
         _show(client.datasets.import_file(name, path), as_json)
 
 
@@ -125,7 +124,7 @@ def list_datasets(
 
     With --json: one JSON object per data set and line.
     """
-    with Client(address) as client:
+    with connect(address) as client:
         found = list(client.datasets.list(filter=filter))
     if as_json:
         for dataset in found:
@@ -137,14 +136,14 @@ def list_datasets(
 @app.command()
 def get(dataset: DatasetId, as_json: Json = False, address: Address = DEFAULT_ADDRESS) -> None:
     """Show one data set."""
-    with Client(address) as client:
+    with connect(address) as client:
         _show(client.datasets.get(dataset), as_json)
 
 
 @app.command()
 def delete(dataset: DatasetId, address: Address = DEFAULT_ADDRESS) -> None:
     """Delete a data set; refused while jobs that have not ended use it."""
-    with Client(address) as client:
+    with connect(address) as client:
         client.datasets.delete(dataset)
     stderr.print(f"[bold]{escape(dataset)}[/] is deleted", soft_wrap=True)
 

@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from dropnorm.cli.exits import status_of_state
-from dropnorm.cli.options import DEFAULT_ADDRESS, Address, Json
+from dropnorm.cli.options import DEFAULT_ADDRESS, Address, Json, connect
 from dropnorm.cli.render import event_line, job_view, jobs_table, stderr, stdout
-from dropnorm.client import Client, JobHandle
+from dropnorm.client import JobHandle
 
 app = typer.Typer(help="List, show, follow and steer jobs.", no_args_is_help=True)
 
@@ -31,7 +31,7 @@ def list_jobs(
 
     With --json: one JSON object per job and line.
     """
-    with Client(address) as client:
+    with connect(address) as client:
         handles = client.jobs(
             filter=filter, order_by=order_by, page_size=min(limit + 1, 1000), evaluations=True
         )
@@ -48,7 +48,7 @@ def list_jobs(
 @app.command()
 def get(job: JobId, as_json: Json = False, address: Address = DEFAULT_ADDRESS) -> None:
     """Show one job, with its evaluation."""
-    with Client(address) as client:
+    with connect(address) as client:
         _show(client.job(job), as_json)
 
 
@@ -63,7 +63,7 @@ def watch(
 
     With --json: one JSON object per event and line.
     """
-    with Client(address) as client:
+    with connect(address) as client:
         handle = client.job(job)
         for event in handle.watch(after=after):
             if as_json:
@@ -76,21 +76,21 @@ def watch(
 @app.command()
 def cancel(job: JobId, as_json: Json = False, address: Address = DEFAULT_ADDRESS) -> None:
     """End a job for good; its history and last checkpoint are kept."""
-    with Client(address) as client:
+    with connect(address) as client:
         _moved(client.job(job).cancel(), as_json)
 
 
 @app.command()
 def pause(job: JobId, as_json: Json = False, address: Address = DEFAULT_ADDRESS) -> None:
     """Take a job out of its slot, to go on later from a checkpoint."""
-    with Client(address) as client:
+    with connect(address) as client:
         _moved(client.job(job).pause(), as_json)
 
 
 @app.command()
 def resume(job: JobId, as_json: Json = False, address: Address = DEFAULT_ADDRESS) -> None:
     """Queue a paused job again."""
-    with Client(address) as client:
+    with connect(address) as client:
         _moved(client.job(job).resume(), as_json)
 
 
@@ -105,7 +105,7 @@ def delete(
 
     With --json: the job as it was last seen.
     """
-    with Client(address) as client:
+    with connect(address) as client:
         handle = client.job(job)
         handle.delete(force=force)
     if as_json:

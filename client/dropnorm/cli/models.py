@@ -18,9 +18,8 @@ from rich.markup import escape
 
 from dropnorm._arguments import job_name
 from dropnorm.cli.model_views import export_view, models_table, predictions_table
-from dropnorm.cli.options import DEFAULT_ADDRESS, Address, Json
+from dropnorm.cli.options import DEFAULT_ADDRESS, Address, Json, connect
 from dropnorm.cli.render import stderr, stdout
-from dropnorm.client import Client
 from dropnorm.results import ModelExport
 
 app = typer.Typer(help="Predict, export, and register trained models.", no_args_is_help=True)
@@ -64,7 +63,7 @@ def predict(
     With --json: one JSON object per input and line.
     """
     given = _read(inputs)
-    with Client(address) as client:
+    with connect(address) as client:
         said = client.models.predict(model, given, samples=samples, seed=seed)
     if as_json:
         for row in said.rows():
@@ -94,7 +93,7 @@ def export(
     address: Address = DEFAULT_ADDRESS,
 ) -> None:
     """Have a model written in another form, with proof that it predicts the same, and download it."""
-    with Client(address) as client:
+    with connect(address) as client:
         result = client.models.export(
             model,
             path,
@@ -118,7 +117,7 @@ def download(
     address: Address = DEFAULT_ADDRESS,
 ) -> None:
     """Download the file of an export that was made before, and check it by its SHA-256."""
-    with Client(address) as client:
+    with connect(address) as client:
         _show_export(client.models.download(export, path), as_json)
 
 
@@ -131,7 +130,7 @@ def register(
     address: Address = DEFAULT_ADDRESS,
 ) -> None:
     """Make the model of a job a version of a registered model in MLflow."""
-    with Client(address) as client:
+    with connect(address) as client:
         version = client.models.register(name, job_name(job), alias=alias)
     if as_json:
         print(version.model_dump_json())
@@ -148,7 +147,7 @@ def set_alias(
     address: Address = DEFAULT_ADDRESS,
 ) -> None:
     """Let an alias mean a version of a registered model."""
-    with Client(address) as client:
+    with connect(address) as client:
         known = client.models.set_alias(model, alias)
     stderr.print(f"[bold]{known.name}@{alias}[/] is version {known.aliases[alias]}")
 
@@ -159,7 +158,7 @@ def delete_alias(
     address: Address = DEFAULT_ADDRESS,
 ) -> None:
     """Take an alias of a registered model away; the version that it means stays."""
-    with Client(address) as client:
+    with connect(address) as client:
         client.models.delete_alias(name)
     stderr.print(f"[bold]{escape(name)}[/] means nothing any more")
 
@@ -171,7 +170,7 @@ def get(
     address: Address = DEFAULT_ADDRESS,
 ) -> None:
     """Show a registered model, its versions and aliases."""
-    with Client(address) as client:
+    with connect(address) as client:
         model = client.models.get(name)
     if as_json:
         print(model.model_dump_json())
@@ -185,7 +184,7 @@ def list_models(as_json: Json = False, address: Address = DEFAULT_ADDRESS) -> No
 
     With --json: one JSON object per model and line.
     """
-    with Client(address) as client:
+    with connect(address) as client:
         found = list(client.models.list())
     if as_json:
         for model in found:

@@ -18,6 +18,7 @@ from dropnorm.spec import InvalidSpecError, Problem
 from dropnorm.wire import ERROR_DOMAIN
 from dropnorm_service.datasets import errors as datasets
 from dropnorm_service.jobs import errors
+from dropnorm_service.redaction import redact
 
 STATUS: dict[type[errors.ServiceError], grpc.StatusCode] = {
     errors.InvalidRequest: grpc.StatusCode.INVALID_ARGUMENT,
@@ -144,6 +145,7 @@ def _status(code: grpc.StatusCode, message: str, *details: Message) -> status_pb
 
 
 def _cut(text: str) -> str:
+    text = redact(text)
     whole = text.encode()
     if len(whole) <= _MAX_TEXT_BYTES:
         return text

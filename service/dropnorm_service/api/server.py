@@ -78,15 +78,20 @@ class ApiServer:
         names = (TRAINING, DATASETS, MODELS, HEALTH, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)
 
-    async def start(self, host: str, port: int) -> str:
-        """Listen; the address, with the port that port 0 came to.
+    async def start(
+        self, host: str, port: int, credentials: grpc.ServerCredentials | None = None
+    ) -> str:
+        """Listen; the address, with the port that port 0 came to. Without credentials in plain text.
 
         Raises:
             CannotListen: the address cannot be had.
         """
         shown = f"[{host}]" if ":" in host else host
         try:
-            bound = self._server.add_insecure_port(f"{shown}:{port}")
+            if credentials is None:
+                bound = self._server.add_insecure_port(f"{shown}:{port}")
+            else:
+                bound = self._server.add_secure_port(f"{shown}:{port}", credentials)
         except RuntimeError as error:
             raise CannotListen(
                 f"cannot listen on {shown}:{port}: the port is taken, or the address is not this machine's; "

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import sys
 from collections.abc import Awaitable, Callable
 
+from dropnorm_service.environment import mirror_environment
 from dropnorm_service.tracking.errors import MlflowUnavailable
 from dropnorm_service.tracking.messages import (
     Batch,
@@ -75,7 +75,8 @@ class MirrorProcess:
                 stdout=asyncio.subprocess.PIPE,
                 limit=_LONGEST_LINE,
                 # Nothing leaves the machine but what goes to the tracking store.
-                env=os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"},
+                env=mirror_environment()
+                | {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"},
             )
         if not self._ready:
             await self._exchange(self._process, self._setup)

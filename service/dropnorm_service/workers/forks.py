@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-import os
 import socket
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Self
 
+from dropnorm_service.environment import worker_environment
 from dropnorm_service.workers.channel import Channel
 from dropnorm_service.workers.messages import (
     AnyMessage,
@@ -212,7 +212,7 @@ class ForkServer:
                     stdout=2,
                     pass_fds=(theirs.fileno(),),
                     start_new_session=True,  # out of reach of a terminal's ctrl-c
-                    env=os.environ | _ENVIRONMENT,
+                    env=worker_environment() | _ENVIRONMENT,
                 )
             except BaseException:
                 ours.close()
