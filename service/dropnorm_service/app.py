@@ -192,6 +192,7 @@ async def _open_jobs(
             },
             mirrors=tracker.consumers if tracker is not None else (),
             data_dir=settings.data_dir,
+            certificate=settings.tls_certificate,
         )
     )
     return forks, service, datasets, tracker

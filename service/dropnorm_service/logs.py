@@ -1,10 +1,16 @@
-"""Structured logs on standard error: one JSON object a line, or text for people."""
+"""Structured logs on standard error: one JSON object a line, or text for people.
+
+Each record says `time`, `level`, `logger` and `message`, and where they are known `request_id` and `user` of the call
+that is served, `job` and `attempt` that it is for, `trace` of an exception, and what the call site adds. One record is
+one line whatever stands in it: in a name of a job as in what a library printed.
+"""
 
 from __future__ import annotations
 
 import json
 import logging
 import os
+import re
 import sys
 from datetime import UTC, datetime
 from io import TextIOWrapper
@@ -13,11 +19,14 @@ from pathlib import Path
 from typing import Any
 
 from dropnorm_service import audit
-from dropnorm_service.api.context import request_id
+from dropnorm_service.api.context import caller, request_id
+from dropnorm_service.log_context import fields_of
 from dropnorm_service.redaction import redact
 from dropnorm_service.settings import Settings, SettingsError
 
-_STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
+# Control characters, what Unicode counts as line breaks, what changes the direction of the text around it, and halves
+# of surrogate pairs, which no encoding can write.
+_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def configure(settings: Settings) -> None:
@@ -32,6 +41,7 @@ def configure(settings: Settings) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Json() if settings.log_format == "json" else _Text())
     logging.basicConfig(level=settings.log_level.upper(), handlers=[handler], force=True)
+    logging.captureWarnings(True)
     for chatty in ("alembic", "aiosqlite", "asyncio", "sqlalchemy"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
@@ -56,26 +66,33 @@ def _for_owner(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 
 
+def escaped(text: str) -> str:
+    """The text on one line: what is unsafe is written as in JSON, `\\u000a` for a line break."""
+    return _UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
 def _fields(record: logging.LogRecord) -> dict[str, object]:
-    """What the call site gave as `extra`, and the request id of the call being served."""
-    fields = {key: value for key, value in record.__dict__.items() if key not in _STANDARD}
+    fields: dict[str, object] = {}
     if identity := request_id.get():
         fields["request_id"] = identity
-    return fields
+    if (who := caller.get(None)) is not None:
+        fields["user"] = who.user
+    return fields | fields_of(record)
 
 
 class _Json(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        entry = {
+        standard = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
-            **_fields(record),
         }
+        entry = standard | _fields(record) | standard
         if record.exc_info:
             entry["trace"] = self.formatException(record.exc_info)
-        return redact(json.dumps(entry, default=str, ensure_ascii=False))
+        # Within JSON's strings alone can there be anything to escape.
+        return escaped(redact(json.dumps(entry, default=str, ensure_ascii=False)))
 
 
 class _Text(logging.Formatter):
@@ -84,9 +101,9 @@ class _Text(logging.Formatter):
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         fields = " ".join(f"{key}={value}" for key, value in _fields(record).items())
-        # One record is one line: a name with a line break in it cannot forge another record.
-        line = f"{super().formatMessage(record)} {fields}".rstrip().replace("\n", "\\n")
-        return redact(line)
+        return escaped(redact(f"{super().formatMessage(record)} {fields}".rstrip()))
 
     def formatException(self, exc_info: Any) -> str:
-        return redact(super().formatException(exc_info))
+        """The trace, on lines that no record begins like."""
+        lines = redact(super().formatException(exc_info)).splitlines()
+        return "\n".join(f"  | {escaped(line)}" for line in lines)

@@ -2,11 +2,13 @@
 
 import json
 import logging
+from typing import Literal
 
 import pytest
 
-from dropnorm_service import logs
-from dropnorm_service.api.context import request_id
+from dropnorm_service import log_context, logs
+from dropnorm_service.api.context import caller, request_id
+from dropnorm_service.jobs.callers import Caller, Role
 from dropnorm_service.settings import Settings
 
 
@@ -15,6 +17,7 @@ def _restore_root_logger() -> object:
     root = logging.getLogger()
     before = (root.level, root.handlers[:])
     yield
+    logging.captureWarnings(False)
     root.setLevel(before[0])
     root.handlers[:] = before[1]
 
@@ -37,9 +40,71 @@ def test_json_records_carry_extras_the_request_id_and_the_trace(
     assert "ValueError: bad" in entry["trace"]
 
 
-def test_a_line_break_in_a_value_cannot_forge_a_text_record(
+HOSTILE = [
+    "a\nERROR forged",
+    "a\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029ERROR forged",
+    "\x1b[2J\x1b]0;title\x07\x9b31m",
+    "\u202egnp.exe\u2066",
+    "\x00\x7f",
+    "\ud800",
+    '", "level": "debug", "x": "',
+]
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.parametrize("form", ["json", "text"])
+def test_nothing_in_a_value_can_break_a_line_or_move_a_cursor(
+    capfd: pytest.CaptureFixture[str], form: Literal["json", "text"], name: str
+) -> None:
+    logs.configure(Settings(log_format=form))
+    with log_context.bound(job=name):
+        logging.getLogger("dropnorm.test").warning("name %s", name, extra={"label": name})
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.isprintable()
+    if form == "json":
+        entry = json.loads(line)
+        assert entry["message"] == f"name {name}"
+        assert (entry["level"], entry["job"], entry["label"]) == ("warning", name, name)
+
+
+def test_a_trace_in_text_cannot_forge_a_record_either(capfd: pytest.CaptureFixture[str]) -> None:
+    logs.configure(Settings(log_format="text"))
+    try:
+        raise ValueError("bad\n2026-01-01 00:00:00,000 ERROR   dropnorm: forged\x1b[2J")
+    except ValueError:
+        logging.getLogger("dropnorm.test").exception("broke")
+    record, *trace = capfd.readouterr().err.splitlines()
+    assert record.endswith("broke")
+    assert all(line.startswith("  | ") and line.isprintable() for line in trace)
+
+
+def test_what_a_call_site_adds_cannot_pass_for_what_every_record_says(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    logs.configure(Settings(log_format="text"))
-    logging.getLogger("dropnorm.test").warning("name %s", "a\nERROR forged")
-    assert len(capfd.readouterr().err.splitlines()) == 1
+    logs.configure(Settings(log_format="json"))
+    extra = {"level": "debug", "logger": "forged", "time": "never"}
+    logging.getLogger("dropnorm.test").warning("said", extra=extra)
+    entry = json.loads(capfd.readouterr().err)
+    assert (entry["level"], entry["logger"], entry["message"]) == (
+        "warning",
+        "dropnorm.test",
+        "said",
+    )
+    assert entry["time"].endswith("+00:00")
+
+
+def test_the_user_and_the_job_are_said_where_they_are_known(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    logs.configure(Settings(log_format="json"))
+    token = caller.set(Caller(user="ada", role=Role.USER))
+    try:
+        with log_context.bound(job="j1"), log_context.bound(attempt=2):
+            logging.getLogger("dropnorm.test").warning("within")
+        logging.getLogger("dropnorm.test").warning("outside")
+    finally:
+        caller.reset(token)
+    within, outside = map(json.loads, capfd.readouterr().err.splitlines())
+    assert (within["user"], within["job"], within["attempt"]) == ("ada", "j1", 2)
+    assert outside["user"] == "ada"
+    assert "job" not in outside

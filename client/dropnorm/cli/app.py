@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from itertools import chain
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +14,7 @@ import typer
 import dropnorm
 from dropnorm._connection import TLS
 from dropnorm.cli import datasets, jobs, models
+from dropnorm.cli.doctor import examine_client, examine_service, service_is_installed, show
 from dropnorm.cli.exits import EXIT_HELP, Exit, errors_to_status
 from dropnorm.cli.options import (
     DEFAULT_ADDRESS,
@@ -154,6 +156,39 @@ def schema() -> None:
 def serve(context: typer.Context) -> None:
     """Run a service; every flag is the service's own, see `dropnorm serve --help`."""
     _become("dropnorm_service", context.args)
+
+
+@app.command(
+    context_settings={
+        "allow_extra_args": True,
+        "ignore_unknown_options": True,
+    }
+)
+def doctor(
+    context: typer.Context,
+    as_json: Json = False,
+    address: Annotated[
+        str | None,
+        typer.Option(
+            envvar="DROPNORM_ADDRESS",
+            metavar="HOST:PORT",
+            help="Also look whether this service can be used from here.",
+        ),
+    ] = None,
+) -> None:
+    """Check what a service needs to run here, or a client to reach one, and say what to do.
+
+    Changes nothing, and may run beside a service. Takes the flags of `dropnorm serve` and checks what they mean; where
+    the service is not installed it checks the client's side alone. Exit status: 0 all is well but for warnings · 1 not.
+
+    With --json: one JSON object per finding and line.
+    """
+    findings = []
+    if service_is_installed():
+        findings.append(examine_service(context.args))
+    if address is not None or not findings:
+        findings.append(examine_client(address or DEFAULT_ADDRESS))
+    raise typer.Exit(show(chain.from_iterable(findings), as_json=as_json))
 
 
 @app.command()

@@ -143,3 +143,5 @@ class Worker(ResultModel):
     """Name of the machine."""
     slots: tuple[Slot, ...]
     """Its slots."""
+    version: str = ""
+    """Version of dropnorm that it runs."""

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x64ropnorm/v1/worker.proto\x12\x0b\x64ropnorm.v1\x1a\x1fgoogle/api/field_behavior.proto\"X\n\x06Worker\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x12\n\x04host\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12&\n\x05slots\x18\x03 \x03(\x0b\x32\x11.dropnorm.v1.SlotB\x04\xe2\x41\x01\x03\"\x8c\x02\n\x04Slot\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12.\n\x06\x64\x65vice\x18\x02 \x01(\x0e\x32\x18.dropnorm.v1.Slot.DeviceB\x04\xe2\x41\x01\x03\x12\x19\n\x0b\x64\x65vice_name\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12\x15\n\x07threads\x18\x04 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x1a\n\x0cmemory_bytes\x18\x05 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x1a\n\x0ctraining_job\x18\x06 \x01(\tB\x04\xe2\x41\x01\x03\x12\x15\n\x07\x61ttempt\x18\x07 \x01(\x03\x42\x04\xe2\x41\x01\x03\"A\n\x06\x44\x65vice\x12\x16\n\x12\x44\x45VICE_UNSPECIFIED\x10\x00\x12\x0e\n\nDEVICE_CPU\x10\x01\x12\x0f\n\x0b\x44\x45VICE_CUDA\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x64ropnorm/v1/worker.proto\x12\x0b\x64ropnorm.v1\x1a\x1fgoogle/api/field_behavior.proto\"o\n\x06Worker\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x12\n\x04host\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12&\n\x05slots\x18\x03 \x03(\x0b\x32\x11.dropnorm.v1.SlotB\x04\xe2\x41\x01\x03\x12\x15\n\x07version\x18\x04 \x01(\tB\x04\xe2\x41\x01\x03\"\x8c\x02\n\x04Slot\x12\x10\n\x02id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12.\n\x06\x64\x65vice\x18\x02 \x01(\x0e\x32\x18.dropnorm.v1.Slot.DeviceB\x04\xe2\x41\x01\x03\x12\x19\n\x0b\x64\x65vice_name\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12\x15\n\x07threads\x18\x04 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x1a\n\x0cmemory_bytes\x18\x05 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x1a\n\x0ctraining_job\x18\x06 \x01(\tB\x04\xe2\x41\x01\x03\x12\x15\n\x07\x61ttempt\x18\x07 \x01(\x03\x42\x04\xe2\x41\x01\x03\"A\n\x06\x44\x65vice\x12\x16\n\x12\x44\x45VICE_UNSPECIFIED\x10\x00\x12\x0e\n\nDEVICE_CPU\x10\x01\x12\x0f\n\x0b\x44\x45VICE_CUDA\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,6 +38,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WORKER'].fields_by_name['host']._serialized_options = b'\342A\001\003'
   _globals['_WORKER'].fields_by_name['slots']._loaded_options = None
   _globals['_WORKER'].fields_by_name['slots']._serialized_options = b'\342A\001\003'
+  _globals['_WORKER'].fields_by_name['version']._loaded_options = None
+  _globals['_WORKER'].fields_by_name['version']._serialized_options = b'\342A\001\003'
   _globals['_SLOT'].fields_by_name['id']._loaded_options = None
   _globals['_SLOT'].fields_by_name['id']._serialized_options = b'\342A\001\003'
   _globals['_SLOT'].fields_by_name['device']._loaded_options = None
@@ -53,9 +55,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SLOT'].fields_by_name['attempt']._loaded_options = None
   _globals['_SLOT'].fields_by_name['attempt']._serialized_options = b'\342A\001\003'
   _globals['_WORKER']._serialized_start=74
-  _globals['_WORKER']._serialized_end=162
-  _globals['_SLOT']._serialized_start=165
-  _globals['_SLOT']._serialized_end=433
-  _globals['_SLOT_DEVICE']._serialized_start=368
-  _globals['_SLOT_DEVICE']._serialized_end=433
+  _globals['_WORKER']._serialized_end=185
+  _globals['_SLOT']._serialized_start=188
+  _globals['_SLOT']._serialized_end=456
+  _globals['_SLOT_DEVICE']._serialized_start=391
+  _globals['_SLOT_DEVICE']._serialized_end=456
 # @@protoc_insertion_point(module_scope)

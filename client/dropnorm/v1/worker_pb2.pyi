@@ -28,10 +28,13 @@ class Worker(google.protobuf.message.Message):
     NAME_FIELD_NUMBER: builtins.int
     HOST_FIELD_NUMBER: builtins.int
     SLOTS_FIELD_NUMBER: builtins.int
+    VERSION_FIELD_NUMBER: builtins.int
     name: builtins.str
     """Resource name, `workers/{id}`."""
     host: builtins.str
     """Name of the machine."""
+    version: builtins.str
+    """Version of dropnorm that it runs."""
     @property
     def slots(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Slot]:
         """Its slots."""
@@ -42,8 +45,9 @@ class Worker(google.protobuf.message.Message):
         name: builtins.str = ...,
         host: builtins.str = ...,
         slots: collections.abc.Iterable[Global___Slot] | None = ...,
+        version: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["host", b"host", "name", b"name", "slots", b"slots"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["host", b"host", "name", b"name", "slots", b"slots", "version", b"version"]) -> None: ...
 
 Global___Worker: typing_extensions.TypeAlias = Worker
 

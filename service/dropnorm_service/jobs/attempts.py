@@ -117,8 +117,10 @@ class Attempts:
             match outcome:
                 case Finished() if not evaluated:
                     outcome = Broken(_internal("The worker ended without an evaluation."))
-                case Lost():
+                case Lost(error):
                     may_retry = self._retries.lost(launch.job_id, checkpoint_step)
+                    why = {"reason": error.reason, "error": error.message}
+                    log.warning("an attempt was lost", extra=why)
             await self._write(live, self._append(launch, said, outcome, may_retry))
 
     def _begin(self, job: TrainingJob, launch: Launch) -> Sequence[Entry]:

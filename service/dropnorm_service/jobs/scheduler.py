@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dropnorm.results import Event, State, StateChanged, TrainingJob, Warned
+from dropnorm_service import log_context
 from dropnorm_service.jobs import states
 from dropnorm_service.jobs.attempts import Attempts
 from dropnorm_service.jobs.errors import JobNotFound, StoreUnavailable
@@ -131,7 +132,8 @@ class Scheduler:
 
     async def _attempt(self, live: LiveJob, launch: Launch) -> None:
         try:
-            await self._attempts.run(live, launch)
+            with log_context.bound(job=launch.job_id, attempt=launch.attempt):
+                await self._attempts.run(live, launch)
         except Exception:
             log.exception("attempt %d of %s failed", launch.attempt, launch.job_id)
         finally:

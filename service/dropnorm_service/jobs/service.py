@@ -10,6 +10,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 
+import dropnorm
 from dropnorm.results import Event, LogLine, Plan, StateChanged, Tracked, TrainingJob, Worker
 from dropnorm.spec import Submission, TrainingSpec
 from dropnorm_service.jobs import states
@@ -257,7 +258,8 @@ class JobService:
     def workers(self) -> Sequence[Worker]:
         """The machines that run jobs."""
         host = socket.gethostname()
-        return [Worker(name="workers/local", host=host, slots=tuple(self._executor.slots()))]
+        slots = tuple(self._executor.slots())
+        return [Worker(name="workers/local", host=host, slots=slots, version=dropnorm.__version__)]
 
     async def record_tracking(self, job_id: str, tracked: Tracked) -> None:
         """Put the ids of a job's MLflow run on it; without effect when they are there or it is gone."""

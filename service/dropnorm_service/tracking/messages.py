@@ -181,7 +181,10 @@ class LogRecord(Message):
 
     kind: Literal["log"] = "log"
     level: int
+    logger: str
     message: str
+    job: str = ""
+    """Id of the job that it is for; empty: of none."""
 
 
 Reply: TypeAlias = (

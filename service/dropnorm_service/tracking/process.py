@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import sys
 from collections.abc import Awaitable, Callable
 
 from dropnorm_service.environment import mirror_environment
+from dropnorm_service.output import Output
 from dropnorm_service.tracking.errors import MlflowUnavailable
 from dropnorm_service.tracking.messages import (
     Batch,
@@ -28,6 +30,7 @@ CLOSING_TIME = 5.0
 """Seconds in which a process may finish what it does."""
 
 log = logging.getLogger(__name__)
+_printed = logging.getLogger("dropnorm_service.tracking.output")
 
 
 class ProcessEnded(Exception):
@@ -51,6 +54,7 @@ class MirrorProcess:
         self._setup = setup
         self._on_run = on_run
         self._process: asyncio.subprocess.Process | None = None
+        self._output: Output | None = None
         self._ready = False
 
     @property
@@ -66,18 +70,7 @@ class MirrorProcess:
             ProcessEnded: the process died.
         """
         if self._process is None:
-            self._process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-P",  # the working folder may hold a module of any name
-                "-m",
-                "dropnorm_service.tracking.mirror",
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                limit=_LONGEST_LINE,
-                # Nothing leaves the machine but what goes to the tracking store.
-                env=mirror_environment()
-                | {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"},
-            )
+            self._process = await self._start()
         if not self._ready:
             await self._exchange(self._process, self._setup)
             self._ready = True
@@ -116,6 +109,27 @@ class MirrorProcess:
                 await process.wait()
         except TimeoutError:
             await _kill(process)
+        if self._output is not None:
+            await self._output.close()
+
+    async def _start(self) -> asyncio.subprocess.Process:
+        self._output, printing = await Output.to(_printed)
+        try:
+            return await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-P",  # the working folder may hold a module of any name
+                "-m",
+                "dropnorm_service.tracking.mirror",
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=printing,
+                limit=_LONGEST_LINE,
+                # Nothing leaves the machine but what goes to the tracking store.
+                env=mirror_environment()
+                | {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"},
+            )
+        finally:
+            os.close(printing)
 
     async def _exchange(self, process: asyncio.subprocess.Process, message: Message) -> Reply:
         try:
@@ -136,7 +150,11 @@ class MirrorProcess:
         while True:
             reply = await _receive(process)
             if isinstance(reply, LogRecord):
-                log.log(reply.level, "%s", reply.message)
+                about = {"mirror": str(self._setup.role)}
+                if reply.job:
+                    about["job"] = reply.job
+                logger = logging.getLogger(reply.logger)
+                logger.log(reply.level, "%s", reply.message, extra=about)
             elif isinstance(reply, RunMade):
                 await self._on_run(reply)
             elif isinstance(reply, Unavailable):

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from dropnorm.results import JobError, Payload
 from dropnorm_service.jobs.ports import Broken, Finished, Launch, Lost, Outcome, Stopped
 from dropnorm_service.workers import machine
-from dropnorm_service.workers.messages import End, Heartbeat, Ready, Report, Trace
+from dropnorm_service.workers.messages import End, Heartbeat, Logged, Ready, Report, Trace
 from dropnorm_service.workers.process import Child
 
 _ABORTED = 10
@@ -81,6 +81,7 @@ async def follow(
         patience: time in which nobody asks for the next item does not count.
     """
     silence = _Silence(worker, patience)
+    about = {"job": launch.job_id, "attempt": launch.attempt}
     while True:
         try:
             async with asyncio.timeout(silence.window):
@@ -98,10 +99,11 @@ async def follow(
             case Heartbeat() | Ready():
                 pass
             case Trace():
-                log.error(
-                    "a worker met an unexpected error",
-                    extra={"job": launch.job_id, "attempt": launch.attempt, "trace": message.text},
-                )
+                extra = about | {"trace": message.text}
+                log.error("a worker met an unexpected error", extra=extra)
+            case Logged():
+                logger = logging.getLogger(message.logger)
+                logger.log(message.level, "%s", message.text, extra=about)
             case End():
                 yield _outcome(message)
                 return

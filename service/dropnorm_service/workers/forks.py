@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import os
 import socket
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Self
 
 from dropnorm_service.environment import worker_environment
+from dropnorm_service.output import Output
 from dropnorm_service.workers.channel import Channel
 from dropnorm_service.workers.messages import (
     AnyMessage,
@@ -35,10 +37,11 @@ _LONGEST_PAUSE = 10.0
 _EXIT_TIME = 5.0
 
 log = logging.getLogger(__name__)
+_printed = logging.getLogger("dropnorm_service.workers.output")
 
 
 class StartFailed(Exception):
-    """The fork server ended before it was ready; its own messages are on standard error."""
+    """The fork server ended before it was ready; its own messages are in the log."""
 
 
 class _Pauses:
@@ -71,6 +74,7 @@ class ForkServer:
         self._children: dict[int, Child] = {}
         self._pong: asyncio.Future[None] | None = None
         self._keeper: asyncio.Task[None] | None = None
+        self._outputs: list[Output] = []
         self.restarts = 0
         """Fork servers that died and were replaced."""
 
@@ -102,6 +106,7 @@ class ForkServer:
             self._process.kill()  # it has nothing to lose, and a stopped one would not notice
         if self._keeper is not None:
             await _cancel(self._keeper)
+        await asyncio.gather(*(output.close() for output in self._outputs))
 
     async def answers(self, within: float) -> bool:
         """Whether the fork server is ready and answers within some seconds."""
@@ -198,6 +203,9 @@ class ForkServer:
         return was_up, f"ended with status {status}"
 
     async def _launch(self) -> tuple[asyncio.subprocess.Process, socket.socket, Channel]:
+        output, printing = await Output.to(_printed)
+        # One for each fork server; those of dead ones end with what they had forked.
+        self._outputs = [each for each in self._outputs if not each.ended] + [output]
         ours, theirs = socket.socketpair()
         with theirs:
             try:
@@ -209,7 +217,8 @@ class ForkServer:
                     str(theirs.fileno()),
                     *self._preload,
                     stdin=asyncio.subprocess.DEVNULL,
-                    stdout=2,
+                    stdout=printing,
+                    stderr=printing,
                     pass_fds=(theirs.fileno(),),
                     start_new_session=True,  # out of reach of a terminal's ctrl-c
                     env=worker_environment() | _ENVIRONMENT,
@@ -217,6 +226,8 @@ class ForkServer:
             except BaseException:
                 ours.close()
                 raise
+            finally:
+                os.close(printing)
         try:
             return process, ours, await Channel.over(ours)
         except BaseException:

@@ -155,6 +155,15 @@ class Trace(Message):
     text: str
 
 
+class Logged(Message):
+    """A record for the server's log."""
+
+    kind: Literal["logged"] = "logged"
+    level: int
+    logger: str
+    text: str
+
+
 class End(Message):
     """The worker's last message: it finished, or obeyed an order, or failed."""
 
@@ -311,6 +320,7 @@ AnyMessage = (
     | Report
     | Heartbeat
     | Trace
+    | Logged
     | End
     | PlanRequest
     | PlanReply

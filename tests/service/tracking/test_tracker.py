@@ -128,6 +128,21 @@ async def test_a_killed_process_a_stop_and_a_lost_cursor_lose_and_double_nothing
     assert steps(client, runs(client)["survives"]) == [1, 2, 3, 4]
 
 
+async def test_what_a_process_has_to_say_is_in_the_log_with_the_job_that_it_is_about(
+    story: Story, tracked, client: MlflowClient, caplog: pytest.LogCaptureFixture
+):
+    await story.submit("missed")
+    await story.start("missed")
+    async with tracked() as mirror:
+        await mirror.caught_up()
+        client.delete_run(runs(client)["missed"].info.run_id)
+        await story.train("missed", [1])
+        await mirror.caught_up()
+    [record] = [each for each in caplog.records if "was deleted" in each.getMessage()]
+    assert record.name.startswith("dropnorm_service.tracking.mirror")
+    assert (vars(record)["job"], vars(record)["mirror"]) == ("missed", "runs")
+
+
 async def test_a_stop_does_not_wait_for_an_mlflow_that_cannot_be_reached(
     story: Story, tracked, config: TrackingConfig, caplog: pytest.LogCaptureFixture
 ):

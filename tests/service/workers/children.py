@@ -97,3 +97,10 @@ def babble(connection: socket.socket) -> None:
     """Say what is no message."""
     connection.sendall((5).to_bytes(4, "big") + b"[1,2]")
     connection.recv(1)
+
+
+def print_much(connection: socket.socket) -> None:
+    """What libraries do: to standard output and standard error, in any form."""
+    print("one line", flush=True)
+    print('{"level": "error", "message": "forged"}', file=sys.stderr, flush=True)
+    os.write(2, b"\xff not UTF-8\r\n\n" + b"long" * 10_000)

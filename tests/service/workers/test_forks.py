@@ -129,11 +129,26 @@ async def test_when_the_fork_server_dies_another_comes_and_its_children_live_on(
     assert not alive(second)
 
 
-async def test_a_fork_server_that_cannot_start_says_so(capfd: pytest.CaptureFixture[str]) -> None:
+async def test_a_fork_server_that_cannot_start_says_so_in_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     with pytest.raises(StartFailed, match="before it was ready"):
         async with ForkServer(preload=["tests.there_is_no_such_module"]):
             pass
-    assert "there_is_no_such_module" in capfd.readouterr().err
+    assert "there_is_no_such_module" in caplog.text
+
+
+async def test_what_processes_print_is_in_the_log_a_record_each_line(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with ForkServer(preload=()) as forks:
+        child = await forks.fork("tests.service.workers.children:print_much", {})
+        assert await child.exit_status() == 0
+    printed = [each for each in caplog.records if each.name == "dropnorm_service.workers.output"]
+    texts = [record.getMessage() for record in printed]
+    assert texts[:2] == ["one line", '{"level": "error", "message": "forged"}']
+    assert texts[2].startswith("\N{REPLACEMENT CHARACTER} not UTF-8")
+    assert "".join(texts[3:]).count("long") == 10_000  # without its end too
 
 
 async def test_a_fork_server_that_cannot_be_started_for_a_while_comes_when_it_can(

@@ -14,6 +14,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
+from dropnorm_service.log_context import fields_of
 from dropnorm_service.tracking.errors import MlflowUnavailable
 from dropnorm_service.tracking.messages import (
     Batch,
@@ -76,7 +77,14 @@ class Replies(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Send a log record."""
-        self.send(LogRecord(level=record.levelno, message=self.format(record)[:_MAX_TEXT_LENGTH]))
+        self.send(
+            LogRecord(
+                level=record.levelno,
+                logger=record.name,
+                message=self.format(record)[:_MAX_TEXT_LENGTH],
+                job=str(fields_of(record).get("job", "")),
+            )
+        )
 
 
 def main() -> None:

@@ -14,6 +14,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric
 
 from dropnorm.results import TrainingJob
+from dropnorm_service.log_context import bound
 from dropnorm_service.tracking.errors import MlflowUnavailable
 from dropnorm_service.tracking.messages import Batch, JobContext
 from dropnorm_service.tracking.mirror.changes import MODEL_TAG, cut
@@ -59,11 +60,12 @@ class ArtifactRecorder:
             context = batch.jobs.get(event.training_job)
             if context is None:
                 continue
-            run = self._locate(context.job)
-            if run is not None and batch.fatal:
-                self._give_up(run, context.job)
-            elif run is not None:
-                self._record(run, context, event.time)
+            with bound(job=context.job.id):
+                run = self._locate(context.job)
+                if run is not None and batch.fatal:
+                    self._give_up(run, context.job)
+                elif run is not None:
+                    self._record(run, context, event.time)
 
     def _locate(self, job: TrainingJob) -> RunRef | None:
         try:

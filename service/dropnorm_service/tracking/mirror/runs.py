@@ -12,6 +12,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Param, RunTag
 
 from dropnorm.results import EpochCompleted, Event, StateChanged, TrainingJob
+from dropnorm_service.log_context import bound
 from dropnorm_service.tracking.messages import Batch, RunMade
 from dropnorm_service.tracking.mirror.changes import RunChanges, cut
 from dropnorm_service.tracking.mirror.guard import Guard, Refused
@@ -63,18 +64,24 @@ class RunRecorder:
         by_job = defaultdict(list)
         for event in batch.events:
             by_job[event.training_job].append(event)
-        located = [(context, self._locate(context.job)) for context in batch.jobs.values()]
-        for context, run in located:
-            job, events = context.job, by_job[context.job.name]
-            if run is not None and batch.fatal:
-                self._leave_out(run, job, [_missing(event) for event in events])
-            elif run is not None:
-                self._write(run, job, events)
-            if any(
-                isinstance(e.payload, StateChanged) and e.payload.state.terminal for e in events
-            ):
-                self._locator.forget(job)
-                self._earlier.pop(job.name, None)
+        located = []
+        for context in batch.jobs.values():
+            with bound(job=context.job.id):
+                located.append((context.job, self._locate(context.job)))
+        for job, run in located:
+            with bound(job=job.id):
+                self._record(job, run, by_job[job.name], fatal=batch.fatal)
+
+    def _record(
+        self, job: TrainingJob, run: RunRef | None, events: list[Event], *, fatal: bool
+    ) -> None:
+        if run is not None and fatal:
+            self._leave_out(run, job, [_missing(event) for event in events])
+        elif run is not None:
+            self._write(run, job, events)
+        if any(isinstance(e.payload, StateChanged) and e.payload.state.terminal for e in events):
+            self._locator.forget(job)
+            self._earlier.pop(job.name, None)
 
     def _forget(self, job: TrainingJob, run: RunRef | None) -> None:
         self._locator.forget(job)

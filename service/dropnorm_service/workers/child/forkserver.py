@@ -105,10 +105,12 @@ class ForkServer:
             resolve(command.entry)(socket.socket(fileno=descriptor))
             status = 0
         except BaseException:
-            traceback.print_exc()
+            with contextlib.suppress(OSError):
+                traceback.print_exc()
         finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
+            with contextlib.suppress(OSError):  # the server that reads them is gone
+                sys.stdout.flush()
+                sys.stderr.flush()
             os._exit(status)  # no exit handlers: they belong to the fork server
 
     def _reap(self) -> None:

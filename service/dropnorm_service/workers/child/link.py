@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import select
 import socket
+import threading
 import time
 from collections import deque
 from datetime import UTC, datetime
@@ -14,6 +16,7 @@ from dropnorm_service.workers.messages import (
     AnyMessage,
     Frames,
     Heartbeat,
+    Logged,
     Message,
     Ordered,
     Report,
@@ -22,6 +25,7 @@ from dropnorm_service.workers.messages import (
 )
 
 _HEARTBEAT_SECONDS = 1.0
+_LONGEST_TEXT = 8000
 
 
 class Link:
@@ -35,6 +39,7 @@ class Link:
         self._poll.register(connection, select.POLLIN)
         self._heartbeat_due = 0.0
         self._gone = False
+        self._sending = threading.Lock()  # libraries may log from threads of their own
 
     def receive(self) -> AnyMessage | None:
         """Wait for the next message; None when the server is gone."""
@@ -47,7 +52,8 @@ class Link:
         if self._gone:
             return
         try:
-            self._connection.sendall(encode(message))
+            with self._sending:
+                self._connection.sendall(encode(message))
         except ConnectionError:
             self._gone = True
         self._heartbeat_due = time.monotonic() + _HEARTBEAT_SECONDS
@@ -89,3 +95,16 @@ class Link:
             data = b""
         self._gone |= not data
         self._inbox.extend(map(decode, self._frames.feed(data)))
+
+
+class LinkHandler(logging.Handler):
+    """Sends log records to the server, whose log says for which job they are."""
+
+    def __init__(self, link: Link) -> None:
+        super().__init__()
+        self._link = link
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Send a record; its trace is part of the text."""
+        text = self.format(record)[:_LONGEST_TEXT]
+        self._link.send(Logged(level=record.levelno, logger=record.name, text=text))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import socket
 import time
@@ -31,7 +32,7 @@ from dropnorm_service.training import (
     with_batch_size,
 )
 from dropnorm_service.workers.child.data import dataset_cache
-from dropnorm_service.workers.child.link import Link
+from dropnorm_service.workers.child.link import Link, LinkHandler
 from dropnorm_service.workers.child.meter import LoadMeter
 from dropnorm_service.workers.child.warmup import warm_up
 from dropnorm_service.workers.messages import End, Ready, Start, Trace
@@ -50,6 +51,7 @@ _UNAVAILABLE = 14
 def main(connection: socket.socket) -> None:
     """Wait for a Start, work, and end; the environment names GPUs and the most threads."""
     link = Link(connection)
+    _log_to(link)
     torch.set_num_threads(1)
     try:
         warm_up()
@@ -59,6 +61,13 @@ def main(connection: socket.socket) -> None:
     start = link.receive()
     if isinstance(start, Start):
         link.send(_work(start, link))
+
+
+def _log_to(link: Link) -> None:
+    """Records and warnings go to the server's log, which shows those that its level lets through."""
+    logging.basicConfig(level=logging.WARNING, handlers=[LinkHandler(link)], force=True)
+    logging.getLogger("dropnorm_service").setLevel(logging.INFO)
+    logging.captureWarnings(True)
 
 
 def _work(start: Start, link: Link) -> End:

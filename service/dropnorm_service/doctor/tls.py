@@ -1,0 +1,59 @@
+"""Who may reach the service: TLS, authentication, and when the certificate expires."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from dropnorm_service.api.tls import Certificates, TlsFiles, UnusableCertificate
+from dropnorm_service.doctor.findings import Findings, failure, ok, warning
+from dropnorm_service.exposure import check_exposure, is_loopback
+from dropnorm_service.observability.certificates import expiry_of
+from dropnorm_service.settings import Settings, SettingsError
+
+_SOON = timedelta(days=30)
+
+
+def look(settings: Settings) -> Findings:
+    """Whether the service would listen so, and with which certificate."""
+    try:
+        check_exposure(settings)
+        local = is_loopback(settings.host)
+    except SettingsError as error:
+        yield failure(
+            "exposure", f"{error}.", "The service does not start so; correct the settings."
+        )
+        return
+    if settings.authentication == "none" and not local:
+        yield warning(
+            "authentication",
+            f"Everybody who reaches {settings.host} may do everything (--insecure).",
+            "Set --authentication tokens, and give each user one with `dropnorm tokens create`.",
+        )
+    else:
+        users = "of this machine" if local and settings.authentication == "none" else "with a token"
+        yield ok("authentication", f"Callers {users} are served.")
+    yield from _certificate(settings)
+
+
+def _certificate(settings: Settings) -> Findings:
+    if settings.tls_certificate is None or settings.tls_key is None:
+        yield ok("TLS", "The service speaks none.")
+        return
+    files = TlsFiles(
+        certificate=settings.tls_certificate,
+        key=settings.tls_key,
+        client_ca=settings.tls_client_ca,
+    )
+    try:
+        Certificates(files)
+    except UnusableCertificate as error:
+        yield failure("TLS", f"{error}.", "Put a valid pair there; it is taken without a restart.")
+        return
+    expiry = expiry_of(settings.tls_certificate)
+    text = (
+        f"The certificate {settings.tls_certificate} can be used and expires on {expiry:%Y-%m-%d}."
+    )
+    if expiry - datetime.now(UTC) < _SOON:
+        yield warning("TLS", text, "Put a new one in its place; it is taken without a restart.")
+    else:
+        yield ok("TLS", text)
