@@ -16,6 +16,7 @@ from dropnorm_service.jobs.ports import Change, JobStore, RequestRecord
 from dropnorm_service.jobs.projection import project
 
 _PAGE = 100
+_CLOSING_SECONDS = 5.0
 
 T = TypeVar("T")
 
@@ -87,12 +88,16 @@ class Journal:
         return [live for live in self._jobs if live.watchers]
 
     async def close(self) -> None:
-        """End all who follow a journal, and wait for changes under way."""
+        """End all who follow a journal, and wait for changes under way.
+
+        While the store is away nobody knows when these end, so they have some seconds; the next service reads from
+        the store what became of them.
+        """
         self._closed = True
         for live in self._jobs:
             live.wake()
         if self._changing:
-            await asyncio.wait(self._changing)
+            await asyncio.wait(self._changing, timeout=_CLOSING_SECONDS)
 
     async def create(
         self,

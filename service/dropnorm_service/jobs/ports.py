@@ -320,6 +320,9 @@ class JobStore(Protocol):
     async def events(self, job_id: str, *, after: int, limit: int) -> Sequence[Event]:
         """The journal of one job, deleted or not, from sequence `after + 1` on."""
 
+    async def turns(self, job_id: str) -> Sequence[Event]:
+        """What the journal of one job tells of its states and checkpoints, in order."""
+
     async def feed(self, *, after: int, limit: int) -> Sequence[tuple[int, Event]]:
         """The journals of all jobs, deleted ones too, in the order written.
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+
+from dropnorm.results import CheckpointWritten, Event, JobError, State, StateChanged
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -11,6 +14,9 @@ class RetryPolicy:
 
     limit: int = 3
     """Attempts lost in a row, none of which got further, after which the job fails; 1 or more."""
+    crash_limit: int = 10
+    """Services that were killed in a row while the job ran, without it getting further, after which it fails; 1 or
+    more. Mostly no job is to blame, and all that run then are hit, so there may be more of them."""
     first_delay: float = 1.0
     """Seconds to wait after the first of them; doubled after each further one."""
     max_delay: float = 60.0
@@ -19,15 +25,22 @@ class RetryPolicy:
 
 DEFAULT_POLICY = RetryPolicy()
 
+SERVICE_LOST = "SERVICE_LOST"
+"""Reason of an attempt that ended because its service was killed."""
+
 
 @dataclass
 class _Losses:
     in_a_row: int = 0
+    crashes: int = 0
     step: int = 0
 
 
 class Retries:
-    """Counts each job's lost attempts. A checkpoint beyond the last one is what counts as progress."""
+    """Counts each job's lost attempts. A checkpoint beyond the last one is what counts as progress.
+
+    The counts are in memory, and the journals tell them to the next service.
+    """
 
     def __init__(self, policy: RetryPolicy) -> None:
         self._policy = policy
@@ -40,12 +53,39 @@ class Retries:
             checkpoint_step: optimizer step of the attempt's last checkpoint; 0 without one.
         """
         losses = self._losses.setdefault(job_id, _Losses())
-        if checkpoint_step > losses.step:
-            losses.step = checkpoint_step
-            losses.in_a_row = 0
-        else:
+        if not _got_further(losses, checkpoint_step):
             losses.in_a_row += 1
         return losses.in_a_row < self._policy.limit
+
+    def crashed(self, job_id: str, checkpoint_step: int) -> bool:
+        """Note an attempt that ended with the service that ran it; whether another is allowed.
+
+        Args:
+            checkpoint_step: as in `lost`.
+        """
+        losses = self._losses.setdefault(job_id, _Losses())
+        if not _got_further(losses, checkpoint_step):
+            losses.crashes += 1
+        return losses.crashes < self._policy.crash_limit
+
+    def recall(self, job_id: str, journal: Iterable[Event]) -> int:
+        """Count what a journal tells of attempts before this service began; the step of the last one's checkpoint.
+
+        Args:
+            journal: at least the events that tell of states and checkpoints.
+        """
+        self.forget(job_id)
+        step = 0
+        for event in journal:
+            match event.payload:
+                case CheckpointWritten():
+                    step = event.payload.step
+                case StateChanged(state=State.RUNNING):
+                    step = 0
+                case StateChanged(state=State.QUEUED, error=JobError(reason=reason)):
+                    count = self.crashed if reason == SERVICE_LOST else self.lost
+                    count(job_id, step)
+        return step
 
     def delay(self, job_id: str) -> float:
         """Seconds to wait before the job's next attempt."""
@@ -58,3 +98,11 @@ class Retries:
     def forget(self, job_id: str) -> None:
         """The job has ended."""
         self._losses.pop(job_id, None)
+
+
+def _got_further(losses: _Losses, checkpoint_step: int) -> bool:
+    if checkpoint_step <= losses.step:
+        return False
+    losses.step = checkpoint_step
+    losses.in_a_row = losses.crashes = 0
+    return True

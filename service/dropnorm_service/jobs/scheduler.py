@@ -13,7 +13,7 @@ from dropnorm_service import log_context
 from dropnorm_service.jobs import states
 from dropnorm_service.jobs.attempts import Attempts
 from dropnorm_service.jobs.errors import JobNotFound, StoreUnavailable
-from dropnorm_service.jobs.journal import Entry, Journal
+from dropnorm_service.jobs.journal import Decide, Entry, Journal
 from dropnorm_service.jobs.live import LiveJob
 from dropnorm_service.jobs.ports import Clock, Executor, JobStore, Launch, Stopped
 from dropnorm_service.jobs.queue import JobQueue
@@ -66,8 +66,12 @@ class Scheduler:
     async def start(self, store: JobStore) -> None:
         """Take over what the service before this one left, then launch what is queued."""
         async for job in store.unfinished():
+            turns = await store.turns(job.id) if job.attempt else []
+            step = self._retries.recall(job.id, turns)
             if job.state.active:
-                await self._journal.change(LiveJob(job), self._recover)
+                may_retry = self._retries.crashed(job.id, step)
+                move = states.after_restart(job.state, may_retry=may_retry)
+                await self._journal.change(LiveJob(job), self._moving(move))
             elif job.state is State.QUEUED:
                 await self._requeue(job)
         self._loop = asyncio.create_task(self._run(), name="scheduler")
@@ -170,8 +174,8 @@ class Scheduler:
             case _:
                 self._queue.discard(job.id)
 
-    def _recover(self, job: TrainingJob) -> Sequence[Entry]:
-        return [self._entry(job, states.after_restart(job.state))]
+    def _moving(self, move: states.Move) -> Decide:
+        return lambda job: [self._entry(job, move)]
 
     async def _requeue(self, job: TrainingJob) -> None:
         obstacle = self._executor.obstacle(job.spec)

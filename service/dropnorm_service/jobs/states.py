@@ -8,6 +8,9 @@ from typing import Literal, NamedTuple
 from dropnorm.results import JobError, State, TrainingJob
 from dropnorm_service.jobs.errors import WrongState
 from dropnorm_service.jobs.ports import Broken, Finished, Lost, Outcome, Stopped
+from dropnorm_service.jobs.retries import SERVICE_LOST
+
+_ABORTED = 10
 
 MOVES: Mapping[State, frozenset[State]] = {
     State.QUEUED: frozenset({State.RUNNING, State.PAUSED, State.CANCELLED}),
@@ -113,8 +116,13 @@ def after(state: State, outcome: Outcome, *, stopping: bool, may_retry: bool) ->
             return _stopped(state, stopping=stopping)
 
 
-def after_restart(state: State) -> Move:
-    """Where a job goes that was in an active state when the service before this one ended."""
+def after_restart(state: State, *, may_retry: bool) -> Move:
+    """Where a job goes that was in an active state when the service before this one was killed.
+
+    Args:
+        state: where it was.
+        may_retry: another attempt is allowed.
+    """
     match state:
         case State.CANCELLING:
             return Move(State.CANCELLED)
@@ -123,11 +131,18 @@ def after_restart(state: State) -> Move:
                 State.PAUSED,
                 "The service ended while the job paused; it goes on from its last checkpoint.",
             )
+        case _ if may_retry:
+            text = "The service ended while the job ran; it goes on from its last checkpoint."
+            return Move(State.QUEUED, text, _service_lost(text))
         case _:
-            return Move(
-                State.QUEUED,
-                "The service ended while the job ran; it goes on from its last checkpoint.",
+            text = (
+                "The service was killed too often while the job ran; that may be the job's doing."
             )
+            return Move(State.FAILED, text, _service_lost(text))
+
+
+def _service_lost(message: str) -> JobError:
+    return JobError(code=_ABORTED, reason=SERVICE_LOST, message=message)
 
 
 def _stopped(state: State, *, stopping: bool) -> Move:

@@ -191,6 +191,15 @@ class SqlJobStore:
         )
         return [to_event(row) for row in rows]
 
+    async def turns(self, job_id: str) -> Sequence[Event]:
+        """See `JobStore.turns`."""
+        rows = await self._reader.read(
+            select(events)
+            .where(events.c.job_id == job_id, events.c.kind.in_(("state", "checkpoint")))
+            .order_by(events.c.sequence)
+        )
+        return [to_event(row) for row in rows]
+
     async def feed(self, *, after: int, limit: int) -> Sequence[tuple[int, Event]]:
         """See `JobStore.feed`."""
         rows = await self._reader.read(

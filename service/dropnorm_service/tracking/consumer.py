@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dropnorm.results import Event, Tracked
+from dropnorm_service.jobs.errors import StoreUnavailable
 from dropnorm_service.jobs.ports import JobStore
 from dropnorm_service.tracking.config import TrackingConfig
 from dropnorm_service.tracking.errors import MlflowUnavailable
@@ -94,6 +95,7 @@ class Consumer:
         self._idle = asyncio.Event()
         self._hindered = asyncio.Event()
         self._followers: list[Consumer] = []
+        self._begun = False
         self._saved = 0
         self._failures = 0
         self._deaths = 0
@@ -132,7 +134,6 @@ class Consumer:
     async def run(self) -> None:
         """Deliver events until cancelled."""
         try:
-            self.position = self._saved = await self._journal.store.cursor(self.name)
             while True:
                 self._wake.clear()
                 self._urgent.clear()
@@ -148,6 +149,7 @@ class Consumer:
     async def _step(self) -> float | None:
         """Try to go on; seconds to wait before the next try, None when there is nothing to do now."""
         try:
+            await self._begin()
             if self._idle_limit is None:
                 await self._process.prepare()
             entries = await self._next()
@@ -159,6 +161,10 @@ class Consumer:
             level = logging.DEBUG if self._failures else logging.WARNING  # once per outage
             log.log(level, "%s: MLflow is unavailable, will try again: %s", self.name, error)
             await self._back_off(self._longest_retry, "unavailable")
+        except StoreUnavailable as error:
+            level = logging.DEBUG if self._failures else logging.WARNING
+            log.log(level, "%s: the journal cannot be read, will try again: %s", self.name, error)
+            await self._back_off(self._longest_retry, "store")
         except ProcessEnded as error:
             log.error("%s: the process that writes to MLflow died: %s", self.name, error)
             await self._back_off(_LONGEST_RESTART, "died")
@@ -172,6 +178,12 @@ class Consumer:
                 return None
             return _CURVES_LINGER if wanted and len(entries) < _FEED_LIMIT else _LINGER
         return 0.0
+
+    async def _begin(self) -> None:
+        """Find out, once, where to begin."""
+        if not self._begun:
+            self.position = self._saved = await self._journal.store.cursor(self.name)
+            self._begun = True
 
     async def _next(self) -> Sequence[tuple[int, Event]]:
         entries = await self._journal.store.feed(after=self.position, limit=_FEED_LIMIT)

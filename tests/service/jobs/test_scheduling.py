@@ -9,10 +9,12 @@ import pytest
 from tests.service.jobs.bench import EVALUATION, GPU_SPEC, PROMPT, Bench, Item, lost
 
 from dropnorm.results import (
+    CheckpointWritten,
     Evaluated,
     Event,
     JobError,
     LogLine,
+    Payload,
     Progress,
     Progressed,
     State,
@@ -368,3 +370,61 @@ async def test_a_waiting_job_whose_gpu_is_missing_after_a_restart_keeps_waiting_
 async def _states(store: SqlJobStore, *jobs: TrainingJob) -> list[State]:
     found = [await store.get(job.id) for job in jobs]
     return [job.state for job in found if job is not None]
+
+
+async def test_lost_attempts_are_remembered_by_the_next_service(store: SqlJobStore, tmp_path: Path):
+    job: TrainingJob | None = None
+    for _ in range(PROMPT.limit - 1):
+        bench = Bench(store, tmp_path / "jobs")
+        await bench.service.start()
+        job = job or await bench.create()
+        (await bench.launched()).end(lost())
+        await bench.launched()
+        await bench.service.stop(grace=0.0)
+    last = Bench(store, tmp_path / "jobs")
+    await last.service.start()
+    (await last.launched()).end(lost())
+    assert job is not None
+    error = (await last.reached(job, State.FAILED)).error
+    assert error is not None
+    assert error.reason == "WORKER_LOST"
+    await last.service.stop(grace=0.0)
+
+
+async def test_a_job_that_takes_the_service_along_each_time_is_given_up_on(
+    store: SqlJobStore, tmp_path: Path
+):
+    job = await Bench(store, tmp_path / "jobs").create()
+    further = CheckpointWritten(epoch=1, step=10)
+    await _die_with(store, job, tmp_path, further)  # it got further, so that the count begins again
+    for _ in range(PROMPT.crash_limit - 1):
+        assert (await _die_with(store, job, tmp_path, further)).state is State.QUEUED
+    given_up = await _die_with(store, job, tmp_path, further)
+    assert given_up.state is State.FAILED
+    assert given_up.error is not None
+    assert given_up.error.reason == "SERVICE_LOST"
+
+
+async def _die_with(
+    store: SqlJobStore, job: TrainingJob, folder: Path, *said: Payload
+) -> TrainingJob:
+    """Let a service be killed while it runs a job; the job as the next one takes it up."""
+    found = await store.get(job.id)
+    assert found is not None
+    payloads = [StateChanged(state=State.RUNNING), *said]
+    events = tuple(
+        Event(
+            training_job=job.name,
+            sequence=found.last_sequence + number,
+            time=datetime.now(UTC),
+            attempt=found.attempt + 1,
+            payload=payload,
+        )
+        for number, payload in enumerate(payloads, start=1)
+    )
+    await store.commit(Change(job=project(found, events)[0], events=events))
+    bench = Bench(store, folder / "jobs")
+    await bench.service.start()
+    taken_up = await bench.service.get(job.id)
+    await bench.service.stop(grace=0.0)
+    return taken_up
