@@ -6,11 +6,11 @@ import pytest
 from tests.gpu.test_training_cuda import BOTH, BRIEF, CONVOLUTIONS
 from tests.service.training.made import classification, of_kind
 from tests.service.training.shorthand import listed
-from tests.service.training.test_resumption import Stop
+from tests.service.training.stopping import Asked, outcome, run, stopped_at, telling
 
 from dropnorm import spec as dn
 from dropnorm.results import EpochCompleted, Evaluation, Payload
-from dropnorm_service.training import Checkpoints, Interrupted, SplitData, fit
+from dropnorm_service.training import SplitData, fit
 from dropnorm_service.training.data import split
 from dropnorm_service.training.device import choose_device
 
@@ -60,12 +60,7 @@ def test_everything_is_measured_and_repeats(precision: str) -> None:
 
 def test_a_stop_within_it_changes_no_number(tmp_path: Path) -> None:
     spec, data = asked()
-    counter, events = Stop(after=-1), list[Payload]()
-    whole = fit(spec, data, orders=counter, on_event=events.append).evaluation
-    asks = -1 - counter.left
+    asked_for, events = Asked(), list[Payload]()
+    whole = outcome(run(spec, data, asked_for, on_event=events.append))
     assert len(of_kind(events, EpochCompleted)) == 3
-    for stop in (4, asks // 2, asks - 30, asks - 3):
-        checkpoints = Checkpoints(tmp_path / str(stop))
-        with pytest.raises(Interrupted):
-            fit(spec, data, orders=Stop(stop), checkpoint=checkpoints)
-        assert measured(fit(spec, data, checkpoint=checkpoints).evaluation) == measured(whole)
+    assert outcome(stopped_at(telling(asked_for.places), spec, data, tmp_path)) == whole

@@ -7,14 +7,12 @@ import torch
 from tests.service.training import test_token_families
 from tests.service.training.made import classification
 from tests.service.training.shorthand import listed, mlp
-from tests.service.training.test_fit import known, numbers
-from tests.service.training.test_resumption import Stop
+from tests.service.training.stopping import Asked, outcome, run, stopped_at, telling
+from tests.service.training.test_fit import known
 
 from dropnorm import spec as dn
 from dropnorm.spec import layers
 from dropnorm_service.training import (
-    Checkpoints,
-    Interrupted,
     OutOfMemory,
     fit,
     load_examples,
@@ -162,13 +160,10 @@ def test_the_numbers_are_those_of_the_cpu():
 def test_a_stop_changes_no_number(case, tmp_path: Path):
     spec, dataset = case
     data = split(spec, dataset, cuda())
-    whole = fit(spec, data)
-    assert numbers(fit(spec, data)) == numbers(whole)
-    for stop in (2, 4, 8):
-        checkpoints = Checkpoints(tmp_path / str(stop))
-        with pytest.raises(Interrupted):
-            fit(spec, data, orders=Stop(stop), checkpoint=checkpoints)
-        assert numbers(fit(spec, data, checkpoint=checkpoints)) == numbers(whole)
+    asked = Asked()
+    whole = outcome(run(spec, data, asked))
+    assert outcome(fit(spec, data)) == whole
+    assert outcome(stopped_at(telling(asked.places), spec, data, tmp_path)) == whole
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Callable
 
 from dropnorm.results import AutoOutcome, DatasetSummary, LogLine, Warned
 from dropnorm.spec import InvalidSpecError, Optimization, Problem, TrainingSpec
@@ -12,7 +13,7 @@ from dropnorm_service.training.design import Design
 from dropnorm_service.training.memory import StepMemory
 from dropnorm_service.training.objectives import Objective
 from dropnorm_service.training.range_test import choose_rate, range_test
-from dropnorm_service.training.reporting import EventSink, Interrupted, Order, Orders
+from dropnorm_service.training.reporting import EventSink
 from dropnorm_service.training.state import TrainingState
 
 
@@ -104,9 +105,9 @@ def tune(
     *,
     batch_size: int | None,
     on_event: EventSink,
-    orders: Orders,
+    between_steps: Callable[[], None],
 ) -> AutoOutcome:
-    """Find the automatic values, and tell of them. A training that is stopped meanwhile begins anew.
+    """Find the automatic values, and tell of them. A training that is stopped meanwhile finds them anew.
 
     Args:
         spec: with its batch size found.
@@ -115,22 +116,14 @@ def tune(
         objective: gives the loss.
         batch_size: what was found; None: it was not to be found.
         on_event: takes what was found.
-        orders: asked between steps.
-
-    Raises:
-        Interrupted: `orders` said pause or cancel.
+        between_steps: called after each step; what it raises ends the search.
     """
     if batch_size is not None:
         on_event(LogLine(message=f"batch size {batch_size}: the largest that fits into memory"))
     if spec.optimization.auto_learning_rate is None:
         return AutoOutcome(batch_size=batch_size)
 
-    def obey() -> None:
-        order = orders()
-        if order in (Order.PAUSE, Order.CANCEL):  # there is nothing yet to put into a checkpoint
-            raise Interrupted(order)
-
-    points = range_test(spec, data, state, objective, obey)
+    points = range_test(spec, data, state, objective, between_steps)
     rate = choose_rate(points)
     tested = f"a range test from {points[0].learning_rate:.3g} to {points[-1].learning_rate:.3g}"
     if rate is None:

@@ -3,16 +3,20 @@
     folder/000007.safetensors       the tensors
     folder/000007.json              everything else, written after it: what makes the pair a checkpoint
 
-The newest two are kept. Each file is written beside its place, made durable and renamed, so a crash
-at any moment leaves the checkpoint before; a damaged one is told by its sum.
+The newest two are kept, and each holds the best weights besides the current ones. Each file is written beside its
+place, made durable and renamed, so a crash at any moment leaves the checkpoint before; a damaged one is told by its
+sums, and one of another version of this form by its number.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import time
-from collections.abc import Mapping
+import os
+import re
+import stat
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,12 +25,16 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from dropnorm_service.durable import sha256_of
-from dropnorm_service.training._files import write_json, write_tensors
+from dropnorm.results import Warned
+from dropnorm_service.durable import sha256_of, sync
+from dropnorm_service.training._files import write_bytes, write_tensors
 
-_KEPT = 2
-_COST_LIMIT = 0.01
-"""Largest share of the time that periodic checkpoints may take."""
+FORMAT = 1
+"""Which form the files have. Another version that reads and writes the same facts and tensors has the same number."""
+
+_LARGEST_MANIFEST = 1 << 28
+"""Bytes: a hundred thousand epochs with their metrics take a quarter of it."""
+_NAME = re.compile(r"[0-9]{6,18}")
 
 
 @dataclass(frozen=True)
@@ -41,72 +49,168 @@ class Snapshot:
     tensors: Mapping[str, torch.Tensor]
     facts: Mapping[str, Any]
 
+    def copied(self) -> Snapshot:
+        """The same in memory of its own on the host, which a training that goes on leaves as it is."""
+        tensors = {
+            name: tensor.detach().to("cpu", copy=True) for name, tensor in self.tensors.items()
+        }
+        return Snapshot(tensors, self.facts)
+
+
+class Unusable(Exception):
+    """A checkpoint that cannot be gone on from.
+
+    Attributes:
+        code: of the warning, UPPER_SNAKE.
+        why: what is the matter with it, to go behind "it".
+    """
+
+    def __init__(self, code: str, why: str) -> None:
+        super().__init__(why)
+        self.code, self.why = code, why
+
+
+def damaged(why: object) -> Unusable:
+    """It is not what was written."""
+    return Unusable("CHECKPOINT_DAMAGED", f"is damaged ({why})")
+
 
 class Checkpoints:
     """The checkpoints of one training.
 
     Args:
         folder: where they lie, made when it is missing; no other training's.
-        interval_seconds: time between two periodic ones. They come less often when writing takes
-            more than a hundredth of it.
+        interval_seconds: time between two periodic ones, for who writes them.
     """
 
     def __init__(self, folder: Path, *, interval_seconds: float = 30.0) -> None:
         self.folder = folder
         self.interval_seconds = interval_seconds
-        self._next = time.perf_counter() + interval_seconds
-
-    def due(self, now: float) -> bool:
-        """Whether it is time for a periodic one; `now` is `time.perf_counter()`."""
-        return now >= self._next
+        self._newest: int | None = None
 
     def write(self, snapshot: Snapshot) -> None:
-        """Write a checkpoint durably, then remove all but the newest two."""
-        started = time.perf_counter()
-        self.folder.mkdir(parents=True, exist_ok=True)
-        numbers = self._numbers()
-        path = self._manifest(numbers[-1] + 1 if numbers else 1)
-        tensors = path.with_suffix(".safetensors")
-        write_tensors(tensors, snapshot.tensors)
-        content = {"tensors_sha256": sha256_of(tensors), "facts": snapshot.facts}
-        write_json(path, content | {"sha256": _sum(content)})
-        for number in numbers[: 1 - _KEPT]:
-            self._remove(number)
-        ended = time.perf_counter()
-        self._next = ended + max(self.interval_seconds, (ended - started) / _COST_LIMIT)
+        """Write a checkpoint durably, then remove all but it and the last one that was written or read.
 
-    def read(self) -> tuple[Snapshot | None, list[str]]:
-        """The newest whole checkpoint, on the CPU, and a sentence on each newer one that is damaged."""
-        problems: list[str] = []
-        for left_over in self.folder.glob(".*"):  # by an attempt that was killed while it wrote
-            left_over.unlink(missing_ok=True)
+        Raises:
+            OSError: it cannot be written; what was there is there still.
+        """
+        self._make_folder()
+        numbers = self._numbers()
+        number = max(numbers, default=0) + 1
+        path = self._manifest(number)
+        tensors = path.with_suffix(".safetensors")
+        content = {
+            "format": FORMAT,
+            "tensors_sha256": write_tensors(tensors, snapshot.tensors),
+            "tensors_bytes": tensors.stat().st_size,
+            "facts": snapshot.facts,
+        }
+        write_bytes(path, _signed(json.dumps(content).encode()))
+        for each in numbers:
+            if each != (numbers[-1] if self._newest is None else self._newest):
+                self._remove(each)
+        self._newest = number
+
+    def read(
+        self, check: Callable[[Snapshot], None] = lambda snapshot: None
+    ) -> tuple[Snapshot | None, list[Warned]]:
+        """The newest checkpoint that can be gone on from, on the CPU, and a warning of each newer one.
+
+        Args:
+            check: looks whether a whole one is the training's; raises Unusable if not, and it is passed over too.
+        """
+        warnings: list[Warned] = []
+        self._clear()
         for number in reversed(self._numbers()):
             path = self._manifest(number)
             try:
-                return _read(path), problems
-            except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-                problems.append(f"checkpoint {path.stem} is damaged ({error}) and is passed over")
-        return None, problems
+                snapshot = _read(path)
+                check(snapshot)
+            except Unusable as error:
+                text = f"Checkpoint {path.stem} {error.why}; it is passed over."
+                warnings.append(Warned(code=error.code, message=text))
+            else:
+                self._newest = number
+                return snapshot, warnings
+        return None, warnings
+
+    def _make_folder(self) -> None:
+        if not self.folder.is_dir():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            sync(self.folder.parent)
+
+    def _clear(self) -> None:
+        """Remove what an attempt left that was killed while it wrote."""
+        for left_over in self.folder.glob(".*"):
+            with suppress(OSError):
+                left_over.unlink()
 
     def _numbers(self) -> list[int]:
-        return sorted(int(path.stem) for path in self.folder.glob("[0-9]*.json"))
+        names = (path.stem for path in self.folder.glob("*.json"))
+        known = (name for name in names if _NAME.fullmatch(name) and f"{int(name):06}" == name)
+        return sorted(map(int, known))
 
     def _manifest(self, number: int) -> Path:
         return self.folder / f"{number:06}.json"
 
     def _remove(self, number: int) -> None:
         path = self._manifest(number)
-        path.unlink(missing_ok=True)  # first: without it the tensors are no checkpoint
-        path.with_suffix(".safetensors").unlink(missing_ok=True)
+        for each in (
+            path,
+            path.with_suffix(".safetensors"),
+        ):  # without the first the other is no checkpoint
+            with suppress(FileNotFoundError, IsADirectoryError, PermissionError):
+                each.unlink()
 
 
 def _read(path: Path) -> Snapshot:
-    content = json.loads(path.read_text(encoding="utf-8"))
+    """Read a checkpoint. Its sizes are looked at first, and its sums before anything is made of it.
+
+    Raises:
+        Unusable: it is damaged, or of another version.
+    """
     tensors = path.with_suffix(".safetensors")
-    if content.pop("sha256") != _sum(content) or content["tensors_sha256"] != sha256_of(tensors):
-        raise ValueError("its checksum differs")
-    return Snapshot(load_file(tensors), content["facts"])
+    try:
+        if _size(path) > _LARGEST_MANIFEST:
+            raise damaged(f"{path.name} is larger than any that is written")
+        signed = path.read_bytes()
+        if signed != _signed(b"{" + signed[len(_signed(b"{")) :]):
+            raise damaged("its checksum differs")
+        content = json.loads(signed)
+        if content["format"] != FORMAT:
+            version = "a later" if content["format"] > FORMAT else "an earlier"
+            raise Unusable(
+                "CHECKPOINT_OF_OTHER_VERSION",
+                f"was written by {version} version of the service, in form {content['format']} where this one has "
+                f"{FORMAT}",
+            )
+        if _size(tensors) != content["tensors_bytes"]:
+            raise damaged(f"{tensors.name} has another size")
+        if sha256_of(tensors) != content["tensors_sha256"]:
+            raise damaged(f"the checksum of {tensors.name} differs")
+        return Snapshot(load_file(tensors), content["facts"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError) as error:
+        raise damaged(_told(error)) from error
 
 
-def _sum(content: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+def _size(path: Path) -> int:
+    """Bytes of a file; a link, a pipe or a folder in its place is none, and is not waited for.
+
+    Raises:
+        ValueError: it is no file.
+    """
+    found = os.lstat(path)
+    if not stat.S_ISREG(found.st_mode):
+        raise ValueError(f"{path.name} is no file")
+    return found.st_size
+
+
+def _told(error: Exception) -> str:
+    """An error without the path of the service's folder, which is not for the journal to tell."""
+    return error.strerror or type(error).__name__ if isinstance(error, OSError) else str(error)
+
+
+def _signed(content: bytes) -> bytes:
+    """A JSON object with the checksum of its other bytes as its first member, so that no byte can change unnoticed."""
+    checksum = hashlib.sha256(content).hexdigest()
+    return b'{"sha256": "' + checksum.encode() + b'", ' + content[1:]

@@ -14,11 +14,10 @@ from dropnorm_service.training.device import memory_bytes
 from dropnorm_service.training.errors import memory_reported
 from dropnorm_service.training.reporting import (
     EventSink,
-    Interrupted,
-    Order,
     Orders,
     ProgressReport,
     go_on,
+    heeding,
     ignore,
 )
 from dropnorm_service.training.timetable import Timetable
@@ -59,12 +58,7 @@ def load_data(
     report = ProgressReport(on_event, epochs=timetable.epochs, steps=timetable.steps)
     report.enter("loading_data", epoch=0, step=0)
 
-    def obey() -> None:
-        order = orders()
-        if order in (Order.PAUSE, Order.CANCEL):  # there is nothing yet to put into a checkpoint
-            raise Interrupted(order)
-
-    dataset = cache.load(spec.data.dataset, between_pieces=obey)
+    dataset = cache.load(spec.data.dataset, between_pieces=heeding(orders))
     with memory_reported(device):
         data = split(spec, dataset, device, started=started)
     on_event(DatasetLoaded(dataset=data.summary))

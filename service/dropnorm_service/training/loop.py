@@ -35,6 +35,7 @@ from dropnorm_service.training.reporting import (
     Orders,
     ProgressReport,
     go_on,
+    heeding,
     ignore,
 )
 from dropnorm_service.training.resumption import Resumption
@@ -109,10 +110,13 @@ class _Training:
         )
         self._report.enter("building", epoch=0, step=0)
         self._objective = objective_of(spec, data)
-        self._state = fresh_state(spec, data, paper)
+        self._state = fresh_state(spec, data, paper, heeding(orders))
         self._trained = Epochwise(self._state.model, paper, spec)
-        self._resumption = Resumption(checkpoint, spec, data, on_event)
-        self._resumption.resume(self._state)
+        self._resumption = (
+            None if checkpoint is None else Resumption(checkpoint, spec, data, on_event)
+        )
+        if self._resumption is not None:
+            self._resumption.resume(self._state)
         if self._state.auto is None and automatic(spec.optimization):
             self._enter("tuning")
             self._trained.rates.enter(1)
@@ -123,7 +127,7 @@ class _Training:
                 self._objective,
                 batch_size=batch_size,
                 on_event=on_event,
-                orders=orders,
+                between_steps=self._between_steps,
             )
         self._settle(spec, self._state.auto)
         self._report.steps = self._timetable.steps  # the checkpoint may know another batch size
@@ -146,7 +150,15 @@ class _Training:
 
     def run(self) -> FitResult:
         """Train, choose, and look at the test split."""
+        try:
+            return self._run()
+        finally:
+            if self._resumption is not None:
+                self._resumption.finish(while_waiting=self._orders)
+
+    def _run(self) -> FitResult:
         spec, state = self._spec, self._state
+        self._between_steps()
         while state.epoch <= spec.optimization.epochs and not state.selection.exhausted(spec):
             self._train_epoch()
             self._finish_epoch()
@@ -268,15 +280,28 @@ class _Training:
         """Hear orders, and do what is due: a report, a checkpoint."""
         order = self._orders()
         if order is not Order.GO_ON:
-            self._resumption.write(self._state)
-            if order is not Order.CHECKPOINT:
-                raise Interrupted(order)
+            self._obey(order)
         now = time.perf_counter()
         if self._report.due(now):
             self._require_finite_losses()
             self._report.tell(epoch=len(self._state.history), step=self._state.steps_done)
-        if self._resumption.due(now):
-            self._resumption.write(self._state)
+        if self._resumption is not None:
+            self._resumption.attend(self._state, now)
+
+    def _obey(self, order: Order) -> None:
+        """Write a checkpoint, beside the training if it goes on.
+
+        Raises:
+            Interrupted: it does not. Who is told to cancel while a pause is being written cancels.
+        """
+        if order is Order.CHECKPOINT:
+            if self._resumption is not None:
+                self._resumption.hurry()
+            return
+        heard = {Order(order)}
+        if self._resumption is not None:
+            self._resumption.write(self._state, lambda: heard.add(self._orders()))
+        raise Interrupted(Order.CANCEL if Order.CANCEL in heard else Order.PAUSE)
 
     def _enter(self, phase: Phase) -> None:
         self._report.enter(phase, epoch=len(self._state.history), step=self._state.steps_done)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+
 from torch import nn
 
 from dropnorm.results import SequenceSummary
@@ -43,13 +45,25 @@ def build_model(
     return model_of(design(training, input_shape, outputs, sequences), training.initialization)
 
 
-def model_of(paper: Design, initialization: Initialization) -> Network:
-    """The model of a network that is laid out already; see `build_model`."""
-    modules = nest((layer.element.name, layer.blueprint.make()) for layer in paper.layers)
+def model_of(
+    paper: Design, initialization: Initialization, between_layers: Callable[[], None] = lambda: None
+) -> Network:
+    """The model of a network that is laid out already; see `build_model`.
+
+    `between_layers` is called before each layer is made and before it is drawn; what it raises ends the building.
+    """
+
+    def made() -> Iterator[tuple[str, nn.Module]]:
+        for layer in paper.layers:
+            between_layers()
+            yield layer.element.name, layer.blueprint.make()
+
+    modules = nest(made())
     fields = {layer.element.name: layer.element.field for layer in paper.walk()}
     network = paper.layout.network(modules, fields)
     network.output_layers = output_layers(paper)
     for layer in paper.walk():
+        between_layers()
         module, following = network.get_submodule(layer.element.name), layer.element.following
         if isinstance(module, nn.Embedding):
             initialize_embedding(module, initialization)

@@ -55,7 +55,7 @@ def range_test(
     device = data.device
     rates = _rates(settings, spec.optimization.optimizer.lr)
     losses = torch.zeros(len(rates), device=device)
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+    with state.other_random_numbers():
         torch.manual_seed(derived_seed(spec.seed, _PURPOSE))
         copy = trial(state, spec)
         step = Stepper(copy, objective, spec, augmentation_of(spec, data))

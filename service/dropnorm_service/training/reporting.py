@@ -49,6 +49,20 @@ def go_on() -> Order:
     return Order.GO_ON
 
 
+def heeding(orders: Orders) -> Callable[[], None]:
+    """What to call between two pieces of work that leave nothing to write a checkpoint of.
+
+    It raises Interrupted at an order to pause or cancel; one to write a checkpoint has nothing to act on.
+    """
+
+    def heed() -> None:
+        order = orders()
+        if order in (Order.PAUSE, Order.CANCEL):
+            raise Interrupted(order)
+
+    return heed
+
+
 class ProgressReport:
     """Progress when a phase is first met, at the first step, and besides at most once in an interval.
 

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+
 from dropnorm.results import CheckpointWritten, Warned
-from dropnorm.spec import TrainingSpec
-from dropnorm_service.training.checkpoint import Checkpoints, Snapshot
+from dropnorm.spec import InvalidSpecError, TrainingSpec
+from dropnorm_service.training.checkpoint import Checkpoints, Snapshot, Unusable
 from dropnorm_service.training.data import SplitData
+from dropnorm_service.training.device import device_name
 from dropnorm_service.training.errors import BadData
 from dropnorm_service.training.reporting import EventSink
-from dropnorm_service.training.state import TrainingState, capture, restore
+from dropnorm_service.training.snapshots import capture, restore
+from dropnorm_service.training.state import TrainingState
+from dropnorm_service.training.writer import CheckpointWriter
+
+_POLL_SECONDS = 0.1
 
 
 class Resumption:
     """Writes and reads the checkpoints of one training, and tells of them.
 
     Args:
-        checkpoints: where they are; None: nowhere, and nothing is ever written.
+        checkpoints: where they are.
         spec: what a checkpoint must be of.
         data: likewise.
         on_event: takes what is to tell.
@@ -23,47 +33,149 @@ class Resumption:
 
     def __init__(
         self,
-        checkpoints: Checkpoints | None,
+        checkpoints: Checkpoints,
         spec: TrainingSpec,
         data: SplitData,
         on_event: EventSink,
     ) -> None:
         self._checkpoints = checkpoints
-        self._spec_digest, self._data = spec.digest(), data.summary
+        self._writer = CheckpointWriter(checkpoints)
+        self._spec, self._data = spec, data.summary
+        self._machine = _machine(data.device)
         self._on_event = on_event
+        self._failing = False
 
-    def due(self, now: float) -> bool:
-        """Whether it is time for a periodic checkpoint; `now` is `time.perf_counter()`."""
-        return self._checkpoints is not None and self._checkpoints.due(now)
+    def hurry(self) -> None:
+        """A checkpoint is asked for, out of turn."""
+        self._writer.hurry()
 
-    def write(self, state: TrainingState) -> None:
-        """Write a checkpoint."""
-        if self._checkpoints is None:
-            return
-        snapshot = capture(state)
-        identity = {"spec_digest": self._spec_digest, "data_digest": self._data.digest}
-        self._checkpoints.write(Snapshot(snapshot.tensors, {**snapshot.facts, **identity}))
-        self._on_event(CheckpointWritten(epoch=len(state.history), step=state.steps_done))
+    def attend(self, state: TrainingState, now: float) -> None:
+        """Between two steps: begin a checkpoint that is due, tell of one that is written.
+
+        One that cannot be written is warned of, and the training goes on: it has lost nothing yet.
+
+        Args:
+            state: the training.
+            now: `time.perf_counter()`.
+        """
+        if self._writer.ended:
+            self._tell()
+        if self._writer.due(now):
+            self._begin(lambda: self._snapshot(state).copied(), state)
+
+    def write(self, state: TrainingState, while_waiting: Callable[[], object]) -> None:
+        """Write the checkpoint that a training ends with for now; it is on the disk when this returns.
+
+        Args:
+            state: the training, which stands still.
+            while_waiting: called now and then, since a disk may be slow.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        self.finish(while_waiting)
+        self._begin(lambda: self._snapshot(state), state)
+        self._await(while_waiting)
+        self._told(*self._writer.take())
+
+    def finish(self, while_waiting: Callable[[], object]) -> None:
+        """Wait for a write that has begun, so that nothing is written behind the back of who goes on."""
+        if self._writer.busy:
+            self._await(while_waiting)
+            self._tell()
 
     def resume(self, state: TrainingState) -> None:
-        """Bring a fresh state to the newest whole checkpoint, if there is one.
+        """Bring a fresh state to the newest checkpoint that is whole and its own, if there is one.
 
         Raises:
             BadData: the data is not what it was.
-            ValueError: the folder belongs to another training.
         """
-        if self._checkpoints is None:
-            return
-        snapshot, problems = self._checkpoints.read()
-        for problem in problems:
-            self._on_event(Warned(code="CHECKPOINT_DAMAGED", message=problem))
+
+        def use(snapshot: Snapshot) -> None:
+            self._require_own(snapshot.facts)
+            restore(state, snapshot)
+
+        snapshot, warnings = self._checkpoints.read(use)
+        for warning in warnings:
+            self._on_event(warning)
         if snapshot is None:
+            if warnings:
+                text = "No checkpoint can be used: the training starts over, and comes to the same numbers."
+                self._on_event(Warned(code="CHECKPOINTS_LOST", message=text))
             return
-        if snapshot.facts["spec_digest"] != self._spec_digest:
-            raise ValueError(f"{self._checkpoints.folder} holds the checkpoints of another spec")
-        if snapshot.facts["data_digest"] != self._data.digest:
+        self._compare_machines(snapshot.facts["machine"])
+
+    def _require_own(self, facts: Mapping[str, Any]) -> None:
+        """Refuse the checkpoint of another spec, but not one whose spec lacks fields that a later version added.
+
+        Raises:
+            Unusable: it is another training's.
+            BadData: the data is not what it was.
+        """
+        try:
+            own = TrainingSpec.parse(facts["spec"]) == self._spec
+            digest, _ = facts["data_digest"], dict(facts["machine"])
+        except (InvalidSpecError, KeyError, TypeError, ValueError):
+            own, digest = False, None
+        if not own:
+            raise Unusable("CHECKPOINT_OF_OTHER_JOB", "is of another spec")
+        if digest != self._data.digest:
             raise BadData(
                 f"{self._data.name} has changed since this training was stopped; start it anew.",
                 dataset=self._data.name,
             )
-        restore(state, snapshot)
+
+    def _compare_machines(self, before: Mapping[str, Any]) -> None:
+        differences = [
+            f"{name} {before.get(name)} before and {value} now"
+            for name, value in self._machine.items()
+            if before.get(name) != value
+        ]
+        if differences:
+            text = (
+                f"The training goes on elsewhere than where its checkpoint was written ({', '.join(differences)}): "
+                "its numbers may differ from those of a training without the stop."
+            )
+            self._on_event(Warned(code="RESUMED_ELSEWHERE", message=text))
+
+    def _snapshot(self, state: TrainingState) -> Snapshot:
+        snapshot = capture(state)
+        identity = {
+            "spec": self._spec.model_dump(mode="json"),
+            "data_digest": self._data.digest,
+            "machine": self._machine,
+        }
+        return Snapshot(snapshot.tensors, {**snapshot.facts, **identity})
+
+    def _begin(self, snapshot: Callable[[], Snapshot], state: TrainingState) -> None:
+        self._writer.begin(snapshot, epoch=len(state.history), step=state.steps_done)
+
+    def _await(self, while_waiting: Callable[[], object]) -> None:
+        while not self._writer.wait(_POLL_SECONDS):
+            while_waiting()
+
+    def _tell(self) -> None:
+        """Tell what came of a write that has ended."""
+        try:
+            self._told(*self._writer.take())
+        except OSError as error:
+            if not self._failing:  # once, not with every try
+                self._failing = True
+                text = (
+                    f"A checkpoint could not be written ({error.strerror or type(error).__name__}); the training goes "
+                    "on and tries again at each interval. Until then the last one is what it would go on from."
+                )
+                self._on_event(Warned(code="CHECKPOINT_NOT_WRITTEN", message=text))
+
+    def _told(self, epoch: int, step: int) -> None:
+        self._failing = False
+        self._on_event(CheckpointWritten(epoch=epoch, step=step))
+
+
+def _machine(device: torch.device) -> dict[str, Any]:
+    """What decides the last digits of a sum, besides spec and data."""
+    return {
+        "torch": torch.__version__,
+        "device": device_name(device),
+        "threads": torch.get_num_threads(),
+    }

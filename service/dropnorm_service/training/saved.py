@@ -119,8 +119,7 @@ def save_model(folder: Path, spec: TrainingSpec, data: SplitData, network: nn.Mo
     inputs, targets = (None if made else data.inputs), _scale(spec, data)
     tensors = Predictor(network, inputs, targets).state_dict()
     examples = _noise(spec) if made else data.examples
-    write_tensors(folder / _TENSORS, {**tensors, _EXAMPLES: examples})
-    checksum = {"sha256": sha256_of(folder / _TENSORS)}
+    checksum = {"sha256": write_tensors(folder / _TENSORS, {**tensors, _EXAMPLES: examples})}
     write_json(folder / _FACTS, _facts(spec, data.summary, network) | checksum)
 
 

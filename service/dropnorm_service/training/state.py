@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -14,7 +13,6 @@ from torch import Tensor
 from dropnorm.results import AutoOutcome, EpochMetrics
 from dropnorm.spec import Compute, TrainingSpec
 from dropnorm_service.training.averaging import WeightAverage, average_of
-from dropnorm_service.training.checkpoint import Snapshot
 from dropnorm_service.training.data import SplitData
 from dropnorm_service.training.design import Design
 from dropnorm_service.training.model import model_of
@@ -109,10 +107,21 @@ class TrainingState:
         return self._random or _random(self.losses.device)
 
 
-def fresh_state(spec: TrainingSpec, data: SplitData, paper: Design) -> TrainingState:
+def fresh_state(
+    spec: TrainingSpec,
+    data: SplitData,
+    paper: Design,
+    between_layers: Callable[[], None] = lambda: None,
+) -> TrainingState:
     """The start of a training: weights drawn from torch's global generator under the spec's seed.
 
     They are drawn on the CPU, so that they are the same on every device.
+
+    Args:
+        spec: what to train.
+        data: its data.
+        paper: the network's layers.
+        between_layers: called as layers are made and drawn; what it raises ends the building.
     """
     device = data.device
     watch = Stopwatch(data.seconds)
@@ -120,7 +129,7 @@ def fresh_state(spec: TrainingSpec, data: SplitData, paper: Design) -> TrainingS
     torch.manual_seed(spec.seed)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    model = model_of(paper, spec.initialization).to(device)
+    model = model_of(paper, spec.initialization, between_layers).to(device)
     if device.type == "cuda":
         # What tensor cores want of convolutions; their inputs follow the weights.
         for parameter in model.parameters():
@@ -149,73 +158,6 @@ def trial(state: TrainingState, spec: TrainingSpec) -> TrainingState:
     )
 
 
-def capture(state: TrainingState) -> Snapshot:
-    """A checkpoint of a training, and of torch's global random generators."""
-    tensors = {f"model/{name}": tensor for name, tensor in state.model.state_dict().items()}
-    tensors |= {f"best/{name}": tensor for name, tensor in state.best.items()}
-    tensors |= {"losses": state.losses, **state.random()}
-    if state.average is not None:
-        averages = state.average.network.state_dict()
-        tensors |= {f"average/{name}": tensor for name, tensor in averages.items()}
-    scalars: dict[str, dict[str, Any]] = {}
-    for number, kept in state.optimizer.state_dict()["state"].items():
-        for name, value in kept.items():
-            if isinstance(value, Tensor):
-                tensors[f"optimizer/{number}/{name}"] = value
-            else:
-                scalars.setdefault(str(number), {})[name] = value
-    return Snapshot(
-        tensors,
-        {
-            "epoch": state.epoch,
-            "step": state.step,
-            "steps_before": state.steps_before,
-            "history": [metrics.model_dump() for metrics in state.history],
-            "selection": asdict(state.selection),
-            "plateau": asdict(state.plateau),
-            "averaged": state.average and state.average.count,
-            "auto": state.auto and state.auto.model_dump(),
-            "scaler": state.scaler.state_dict(),
-            "optimizer": scalars,
-            "epoch_seconds": state.epoch_watch.seconds,
-            "seconds": state.watch.seconds,
-        },
-    )
-
-
-def restore(state: TrainingState, snapshot: Snapshot) -> None:
-    """Bring a fresh state, and torch's global random generators, to where a checkpoint was taken.
-
-    A training that comes to another kind of device goes on from there as well, but with other random
-    numbers.
-
-    Raises:
-        RuntimeError, KeyError: the checkpoint is of another network or optimizer.
-    """
-    facts, tensors = snapshot.facts, snapshot.tensors
-    state.model.load_state_dict(_under("model/", tensors))
-    for name, tensor in _under("best/", tensors).items():
-        state.best[name].copy_(tensor)
-    if state.average is not None:
-        state.average.network.load_state_dict(_under("average/", tensors))
-        state.average.count = facts["averaged"]
-    state.losses = tensors["losses"].to(state.losses.device)
-    _restore_optimizer(state.optimizer, _under("optimizer/", tensors), facts["optimizer"])
-    if facts["scaler"]:
-        state.scaler.load_state_dict(dict(facts["scaler"]))
-    state.epoch, state.step = facts["epoch"], facts["step"]
-    state.steps_before = facts["steps_before"]
-    state.history = [EpochMetrics.model_validate(metrics) for metrics in facts["history"]]
-    state.selection = Selection(**facts["selection"])
-    state.plateau = Plateau(**facts["plateau"])
-    state.auto = facts["auto"] and AutoOutcome.model_validate(facts["auto"])
-    state.epoch_watch = Stopwatch(facts["epoch_seconds"])
-    state.watch.add(facts["seconds"])
-    torch.set_rng_state(tensors["random/cpu"])
-    if state.losses.is_cuda and "random/cuda" in tensors:
-        torch.cuda.set_rng_state(tensors["random/cuda"], state.losses.device)
-
-
 def _optimizer(spec: TrainingSpec, model: Network, device: torch.device) -> torch.optim.Optimizer:
     return build_optimizer(
         spec.optimization,
@@ -226,39 +168,11 @@ def _optimizer(spec: TrainingSpec, model: Network, device: torch.device) -> torc
     )
 
 
-def _restore_optimizer(
-    optimizer: torch.optim.Optimizer,
-    tensors: Mapping[str, Tensor],
-    scalars: Mapping[str, Mapping[str, Any]],
-) -> None:
-    parameters = [each for group in optimizer.param_groups for each in group["params"]]
-    kept: dict[int, dict[str, Any]] = {
-        int(number): dict(values) for number, values in scalars.items()
-    }
-    for path, tensor in tensors.items():
-        number, _, name = path.partition("/")
-        parameter = parameters[int(number)]
-        if tensor.shape == parameter.shape and tensor.is_floating_point():
-            # In the parameter's own memory layout, which fused kernels rely on.
-            tensor = torch.empty_like(parameter, dtype=tensor.dtype).copy_(tensor)
-        kept.setdefault(int(number), {})[name] = tensor
-    groups = optimizer.state_dict()["param_groups"]
-    optimizer.load_state_dict({"state": kept, "param_groups": groups})
-
-
 def _random(device: torch.device) -> dict[str, Tensor]:
     states = {"random/cpu": torch.get_rng_state()}
     if device.type == "cuda":
         states["random/cuda"] = torch.cuda.get_rng_state(device)
     return states
-
-
-def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {
-        name.removeprefix(prefix): tensor
-        for name, tensor in tensors.items()
-        if name.startswith(prefix)
-    }
 
 
 def _loss_scaler(compute: Compute, device: torch.device) -> torch.amp.GradScaler:

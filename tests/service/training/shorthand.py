@@ -53,6 +53,12 @@ def listed(*chain: dn.Layer, output_layer: bool = True, **parts: Any) -> dn.Trai
     return _spec(dn.Sequential(layers=chain, output_layer=output_layer), parts)
 
 
+def asked(optimizer: dn.Optimizer | None = None, **parts: Any) -> dn.Optimization:
+    """Three epochs of Adam in batches of 48, unless it is otherwise."""
+    parts = {"epochs": 3, "batch_size": 48, **parts}
+    return dn.Optimization(optimizer=optimizer or dn.Adam(lr=0.01), **parts)
+
+
 def summary(
     *input_shape: int, outputs: int = 10, train: int = 1000, **parts: Any
 ) -> DatasetSummary:

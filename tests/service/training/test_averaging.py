@@ -1,20 +1,17 @@
 """Averages of weights against plain sums over the weights of a training, and what is judged by them."""
 
 import copy
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from tests.service.training.made import classification, split_of
 from tests.service.training.shorthand import mlp, summary
-from tests.service.training.test_fit import numbers
-from tests.service.training.test_resumption import Stop, questions
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dropnorm import spec as dn
-from dropnorm_service.training import Checkpoints, FitResult, Interrupted, SplitData, fit, plan
+from dropnorm_service.training import FitResult, SplitData, fit, plan
 from dropnorm_service.training.averaging import ExponentialAverage, first_averaged
 from dropnorm_service.training.batching import epoch_order
 
@@ -120,21 +117,6 @@ def test_training_itself_is_as_without(averaging: Any) -> None:
         result.evaluation.history[-1].validation_loss
         != without.evaluation.history[-1].validation_loss
     )
-
-
-@pytest.mark.parametrize("averaging", [dn.EMA(decay=0.5), dn.SWA(start_epoch=2)])
-def test_a_stop_changes_no_number(averaging: Any, tmp_path: Path) -> None:
-    """Wherever it comes: in a step, in the pass over the training split for the norms, or in a validation."""
-    regularization = dn.Regularization(
-        batch_norm=dn.BatchNorm(), dropout=dn.Dropout(rate=0.3, input_rate=0.2)
-    )
-    _, data, spec = trained(averaging, regularization=regularization)
-    whole, asks = questions(spec, data)
-    for stop in range(2, asks, 3):
-        checkpoints = Checkpoints(tmp_path / str(stop))
-        with pytest.raises(Interrupted):
-            fit(spec, data, orders=Stop(stop), checkpoint=checkpoints)
-        assert numbers(fit(spec, data, checkpoint=checkpoints)) == numbers(whole), stop
 
 
 def test_frozen_norms_keep_their_statistics_and_scheduled_dropout_its_rate() -> None:

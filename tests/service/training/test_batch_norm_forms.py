@@ -1,19 +1,16 @@
 """Forms of batch norm: against torch's own where they must agree, and against formulas written out here."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from tests.service.training.made import classification, split_of
 from tests.service.training.shorthand import listed, mlp, problems, summary
-from tests.service.training.test_fit import numbers
-from tests.service.training.test_resumption import Stop, questions
 from torch import Tensor, nn
 
 from dropnorm import spec as dn
 from dropnorm.spec import layers
-from dropnorm_service.training import Checkpoints, Interrupted, build_model, fit, plan
+from dropnorm_service.training import build_model, fit, plan
 from dropnorm_service.training.layers import BLUEPRINTS, DoesNotFit
 from dropnorm_service.training.layers.ghosts import GhostBatchNorm
 from dropnorm_service.training.layers.synchronized import SynchronizedBatchNorm
@@ -211,24 +208,6 @@ CASES: dict[str, dict[str, Any]] = {
     "synchronised cumulative": {"synchronized": True, "averaging": "cumulative"},
     "synchronised frozen": {"synchronized": True, **FROZEN},
 }
-
-
-@pytest.mark.parametrize("settings", CASES.values(), ids=CASES)
-def test_a_stop_changes_no_number(settings: dict[str, Any], tmp_path: Path) -> None:
-    spec = mlp(
-        16,
-        optimization=dn.Optimization(epochs=3, batch_size=48),
-        regularization=dn.Regularization(
-            dropout=dn.Dropout(rate=0.2), batch_norm=dn.BatchNorm(**settings)
-        ),
-    )
-    data = split_of(spec, classification(6))
-    whole, asks = questions(spec, data)
-    for stop in (2, asks // 2, asks - 4):
-        checkpoints = Checkpoints(tmp_path / str(stop))
-        with pytest.raises(Interrupted):
-            fit(spec, data, orders=Stop(stop), checkpoint=checkpoints)
-        assert numbers(fit(spec, data, checkpoint=checkpoints)) == numbers(whole), stop
 
 
 @pytest.mark.parametrize(

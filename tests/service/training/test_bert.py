@@ -18,9 +18,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from dropnorm import spec as dn
 from dropnorm.results import SequenceSummary
 from dropnorm_service.training import (
-    Checkpoints,
-    Interrupted,
-    Order,
     SplitData,
     build_model,
     fit,
@@ -301,25 +298,6 @@ def test_it_tells_the_labels_of_sequences() -> None:
     assert result.evaluation.task == "classification"
     assert result.evaluation.test.accuracy is not None
     assert result.evaluation.test.accuracy > 0.8
-
-
-def test_a_stop_changes_no_number(tmp_path: Path) -> None:
-    training = asked(epochs=3, regularization=dn.Regularization(dropout=EVERY_RATE))
-    data = data_of(training)
-    uninterrupted = fit(training, data)
-    counts = iter(range(1000))
-    checkpoints = Checkpoints(tmp_path)
-    with pytest.raises(Interrupted):
-        fit(
-            training,
-            data,
-            checkpoint=checkpoints,
-            orders=lambda: Order.PAUSE if next(counts) == 6 else Order.GO_ON,
-        )
-    resumed = fit(training, data, checkpoint=checkpoints)
-    assert numbers(resumed) == numbers(uninterrupted)
-    for name, value in uninterrupted.model.state_dict().items():
-        assert torch.equal(resumed.model.state_dict()[name], value)
 
 
 @pytest.mark.parametrize("labelled", [False, True])

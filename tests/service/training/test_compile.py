@@ -7,8 +7,8 @@ import pytest
 import torch
 from tests.service.training.made import classification, split_of
 from tests.service.training.shorthand import listed, mlp
+from tests.service.training.stopping import Asked, Place, run
 from tests.service.training.test_fit import numbers
-from tests.service.training.test_resumption import Stop
 
 from dropnorm import spec as dn
 from dropnorm.spec import layers
@@ -80,5 +80,5 @@ def test_a_repeat_and_a_resumption_have_the_same_numbers(tmp_path: Path):
     torch.compiler.reset()  # as a process that has compiled nothing yet
     checkpoints = Checkpoints(tmp_path)
     with pytest.raises(Interrupted):
-        fit(spec, data, orders=Stop(5), checkpoint=checkpoints)
+        run(spec, data, Asked(Place("training", 0, 5)), checkpoint=checkpoints)
     assert numbers(fit(spec, data, checkpoint=checkpoints)) == numbers(first)

@@ -1,18 +1,12 @@
 """DropConnect: dropped weights against a product written out here, and where the regularization puts it."""
 
-from pathlib import Path
-
-import pytest
 import torch
-from tests.service.training.made import classification, split_of
 from tests.service.training.shorthand import listed, mlp, summary
-from tests.service.training.test_fit import numbers
-from tests.service.training.test_resumption import Stop, questions
 from torch import Tensor, nn
 
 from dropnorm import spec as dn
 from dropnorm.spec import layers
-from dropnorm_service.training import Checkpoints, Interrupted, build_model, fit, plan
+from dropnorm_service.training import build_model, plan
 from dropnorm_service.training.layers.dropout import DropConnect
 
 HALF = dn.Regularization(dropout=dn.Dropout(rate=0.0, dropconnect_rate=0.5))
@@ -109,21 +103,3 @@ def test_weights_start_alike_with_and_without_it() -> None:
     assert models[0].keys() == models[1].keys()
     for name, weight in models[0].items():
         assert torch.equal(weight, models[1][name])
-
-
-def test_a_stop_changes_no_number(tmp_path: Path) -> None:
-    schedule = dn.CurriculumDropoutSchedule(gamma=1.0)
-    spec = mlp(
-        16,
-        optimization=dn.Optimization(epochs=3, batch_size=48),
-        regularization=dn.Regularization(
-            dropout=dn.Dropout(rate=0.1, dropconnect_rate=0.5, schedule=schedule)
-        ),
-    )
-    data = split_of(spec, classification(6))
-    whole, asks = questions(spec, data)
-    for stop in (2, asks // 2, asks - 4):
-        checkpoints = Checkpoints(tmp_path / str(stop))
-        with pytest.raises(Interrupted):
-            fit(spec, data, orders=Stop(stop), checkpoint=checkpoints)
-        assert numbers(fit(spec, data, checkpoint=checkpoints)) == numbers(whole), stop

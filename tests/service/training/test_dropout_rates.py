@@ -8,15 +8,11 @@ import pytest
 import torch
 from tests.service.training.made import classification, split_of
 from tests.service.training.shorthand import listed, mlp
-from tests.service.training.test_fit import numbers
-from tests.service.training.test_resumption import Stop, questions
 from torch import nn
 
 from dropnorm import spec as dn
 from dropnorm.spec import layers
 from dropnorm_service.training import (
-    Checkpoints,
-    Interrupted,
     build_model,
     fit,
     load_model,
@@ -157,22 +153,6 @@ def test_constant_rates_are_recorded_and_those_that_are_off_are_not() -> None:
         spec = mlp(4, optimization=optimization(1), regularization=regularization)
         (epoch,) = fit(spec, split_of(spec, classification(6))).evaluation.history
         assert epoch.dropout_rates == expected
-
-
-@pytest.mark.parametrize("schedule", [RAMP, OFF, dn.CurriculumDropoutSchedule(gamma=1.0)])
-def test_a_stop_changes_no_number(schedule: dn.DropoutSchedule, tmp_path: Path) -> None:
-    spec = mlp(
-        16,
-        optimization=optimization(4),
-        regularization=regularized(schedule, rescaling="at_inference"),
-    )
-    data = split_of(spec, classification(6))
-    whole, asks = questions(spec, data)
-    for stop in (2, asks // 2, asks - 4, asks):
-        checkpoints = Checkpoints(tmp_path / str(stop))
-        with pytest.raises(Interrupted):
-            fit(spec, data, orders=Stop(stop), checkpoint=checkpoints)
-        assert numbers(fit(spec, data, checkpoint=checkpoints)) == numbers(whole), stop
 
 
 def test_a_model_keeps_the_rates_of_its_epoch(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import copy
 import hashlib
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 import torch
 from tests.service.training.made import classification, of_kind, regression, split_of
 from tests.service.training.shorthand import listed, mlp
+from tests.service.training.stopping import Asked, Place, run
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -188,16 +190,11 @@ def test_every_step_is_that_of_a_plain_loop(case, tmp_path):
 
 def step_losses(spec: dn.TrainingSpec, data: SplitData, epoch: int, folder: Path) -> Tensor:
     """The loss of every step of an epoch, from a checkpoint at its end."""
-    steps, asked = math.ceil(len(data.train) / BATCH), 0
-
-    def orders() -> Order:
-        nonlocal asked
-        asked += 1
-        return Order.PAUSE if asked == steps * epoch + 2 * (epoch - 1) else Order.GO_ON
-
+    steps = math.ceil(len(data.train) / BATCH)
     checkpoints = Checkpoints(folder)
+    end = Asked(Place("training", epoch - 1, steps * epoch))
     with pytest.raises(Interrupted):
-        fit(spec, data, orders=orders, checkpoint=checkpoints)
+        run(spec, data, end, checkpoint=checkpoints)
     snapshot, _ = checkpoints.read()
     assert snapshot is not None
     assert (snapshot.facts["epoch"], snapshot.facts["step"]) == (epoch, steps)
@@ -418,17 +415,12 @@ def test_history_and_cost_add_up():
 
 
 def test_orders_are_asked_after_every_step_and_every_batch_of_an_evaluation():
-    asked = 0
-
-    def orders() -> Order:
-        nonlocal asked
-        asked += 1
-        return Order.GO_ON
-
-    data = split_of(REGULARISED, classification(6))
-    fit(REGULARISED, data, orders=orders)
-    steps = math.ceil(len(data.train) / BATCH)
-    assert asked == EPOCHS * (steps + 2) + 3  # train and validation, then all three at the end
+    data, asked = split_of(REGULARISED, classification(6)), Asked()
+    run(REGULARISED, data, asked)
+    phases = Counter(place.phase for place in asked.places)
+    assert phases["training"] == EPOCHS * math.ceil(len(data.train) / BATCH)
+    assert phases["validating"] == EPOCHS * 2  # train and validation
+    assert phases["testing"] == 3
 
 
 def test_a_cancelled_training_without_a_place_for_checkpoints_just_ends():

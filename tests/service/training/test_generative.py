@@ -15,9 +15,6 @@ from torch.distributions import Bernoulli, Normal, kl_divergence
 
 from dropnorm import spec as dn
 from dropnorm_service.training import (
-    Checkpoints,
-    Interrupted,
-    Order,
     SplitData,
     build_model,
     fit,
@@ -206,24 +203,6 @@ def test_training_reports_what_the_task_measures(name: str) -> None:
         assert last.validation_reconstruction is not None
         assert last.validation_loss < first.validation_loss
     assert "loss" in repr(evaluation) or "Fréchet" in repr(evaluation)
-
-
-@pytest.mark.parametrize("name", SMALL)
-def test_a_stopped_training_ends_like_one_that_was_not(name: str, tmp_path: Path) -> None:
-    spec = asked(SMALL[name], regularization=BOTH)
-    data = data_of(spec)
-    whole = fit(spec, data)
-    countdown = iter([Order.GO_ON] * 7 + [Order.PAUSE])
-    with pytest.raises(Interrupted):
-        fit(spec, data, orders=lambda: next(countdown), checkpoint=Checkpoints(tmp_path))
-    resumed = fit(spec, data, checkpoint=Checkpoints(tmp_path))
-    for one, other in zip(
-        whole.model.state_dict().values(), resumed.model.state_dict().values(), strict=True
-    ):
-        assert torch.equal(one, other)
-    assert whole.evaluation.test == resumed.evaluation.test
-    losses = [[each.validation_loss for each in run.evaluation.history] for run in (whole, resumed)]
-    assert losses[0] == losses[1]
 
 
 @pytest.mark.parametrize("name", SMALL)

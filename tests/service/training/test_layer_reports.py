@@ -8,15 +8,14 @@ import pytest
 import torch
 from tests.service.training import test_bert, test_transformer
 from tests.service.training.made import classification, regression, split_of
-from tests.service.training.shorthand import listed, mlp
-from tests.service.training.test_resumption import Stop, asked
+from tests.service.training.shorthand import asked, listed, mlp
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dropnorm import spec as dn
 from dropnorm.results import LayerReport
 from dropnorm.spec import layers
-from dropnorm_service.training import Checkpoints, Interrupted, fit
+from dropnorm_service.training import fit
 from dropnorm_service.training.evaluation import layer_report
 
 BOTH = dn.Regularization(dropout=dn.Dropout(rate=0.4), batch_norm=dn.BatchNorm())
@@ -133,18 +132,6 @@ def test_reporting_changes_no_other_number() -> None:
     assert losses == [
         (epoch.train_loss, epoch.validation_loss) for epoch in without.evaluation.history
     ]
-
-
-def test_a_stop_changes_no_report(tmp_path) -> None:
-    spec = spec_of()
-    data = split_of(spec, classification(6))
-    whole = [epoch.layers for epoch in fit(spec, data).evaluation.history]
-    for stop in (2, 4, 5, 7):
-        checkpoints = Checkpoints(tmp_path / str(stop))
-        with pytest.raises(Interrupted):
-            fit(spec, data, orders=Stop(stop), checkpoint=checkpoints)
-        resumed = fit(spec, data, checkpoint=checkpoints).evaluation
-        assert [epoch.layers for epoch in resumed.history] == whole, stop
 
 
 @pytest.mark.parametrize(

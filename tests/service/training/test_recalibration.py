@@ -1,19 +1,16 @@
 """Running statistics computed anew: against those of all values at once, in a training, and with what they change."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from tests.service.training.made import classification, regression, split_of
 from tests.service.training.shorthand import listed, mlp
-from tests.service.training.test_fit import numbers
-from tests.service.training.test_resumption import Stop, questions
 from torch import Tensor, nn
 
 from dropnorm import spec as dn
 from dropnorm.spec import layers
-from dropnorm_service.training import Checkpoints, FitResult, Interrupted, fit
+from dropnorm_service.training import FitResult, fit
 from dropnorm_service.training.layers import Context
 from dropnorm_service.training.layers.ghosts import GhostBatchNorm
 from dropnorm_service.training.layers.norms import TokenBatchNorm
@@ -152,21 +149,6 @@ def test_a_frozen_norm_keeps_the_statistics_it_was_trained_with() -> None:
     assert result.evaluation.recalibration is not None
     (shift,) = result.evaluation.recalibration.layers
     assert shift.largest_mean_shift == 0
-
-
-@pytest.mark.parametrize("how", ["dropout_off", "dropout_on"])
-def test_a_stop_changes_no_number(how: Any, tmp_path: Path) -> None:
-    _, spec = trained(how)
-    data = split_of(spec, classification(6))
-    whole, asks = questions(spec, data)
-    # The last three stops are within the pass and the evaluation around it.
-    for stop in (3, asks - 5, asks - 4, asks - 3):
-        checkpoints = Checkpoints(tmp_path / str(stop))
-        with pytest.raises(Interrupted):
-            fit(spec, data, orders=Stop(stop), checkpoint=checkpoints)
-        again = fit(spec, data, checkpoint=checkpoints)
-        assert numbers(again) == numbers(whole), stop
-        assert again.evaluation.recalibration == whole.evaluation.recalibration
 
 
 def test_images_regression_and_parts_of_a_batch() -> None:

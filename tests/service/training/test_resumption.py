@@ -1,20 +1,24 @@
-"""A training that was stopped anywhere ends bit for bit like one that was not."""
+"""What a training does with its checkpoints: when it writes them, what it tells of them, and which it goes on from."""
 
+from __future__ import annotations
+
+import itertools
 import json
 import subprocess
 import sys
+import threading
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from tests.service.training.made import classification, of_kind, regression, split_of
-from tests.service.training.shorthand import listed, mlp
-from tests.service.training.test_fit import numbers
+from tests.service.training.made import of_kind, split_of
+from tests.service.training.resumption_cases import CASES
+from tests.service.training.stopping import Asked, Place, outcome, run, stopped_at, telling
 
-from dropnorm import spec as dn
 from dropnorm.results import CheckpointWritten, EpochCompleted, Payload, Warned
-from dropnorm.spec import layers
 from dropnorm_service.training import (
     BadData,
     Checkpoints,
@@ -24,230 +28,68 @@ from dropnorm_service.training import (
     SplitData,
     fit,
 )
-from dropnorm_service.training.data import Dataset
+from dropnorm_service.training.checkpoint import Snapshot
+from dropnorm_service.training.writer import THREAD
 
-BOTH = dn.Regularization(dropout=dn.Dropout(rate=0.4, input_rate=0.1), batch_norm=dn.BatchNorm())
-
-
-def asked(optimizer: dn.Optimizer | None = None, **parts: Any) -> dn.Optimization:
-    parts = {"epochs": 3, "batch_size": 48, **parts}
-    return dn.Optimization(optimizer=optimizer or dn.Adam(lr=0.01), **parts)
+SPEC, DATASET = CASES["sgd as it is"]
+STEPS = 4
+"""Steps of an epoch of it."""
 
 
-CASES: dict[str, tuple[dn.TrainingSpec, Dataset]] = {
-    "dropout and batch norm": (
-        mlp(16, optimization=asked(), regularization=BOTH),
-        classification(6),
-    ),
-    "sgd": (mlp(8, optimization=asked(dn.SGD(lr=0.1))), classification(6)),
-    "momentum": (
-        mlp(8, optimization=asked(dn.SGD(lr=0.1, momentum=0.9, nesterov=True))),
-        classification(6),
-    ),
-    "adamw, warm-up and cosine": (
-        mlp(
-            8,
-            optimization=asked(
-                dn.AdamW(lr=0.01), schedule=dn.CosineSchedule(), warmup=dn.Warmup(epochs=1.5)
-            ),
-        ),
-        classification(6),
-    ),
-    "rmsprop, clipped, one cycle": (
-        mlp(
-            8,
-            optimization=asked(
-                dn.RMSprop(momentum=0.5),
-                schedule=dn.OneCycleSchedule(),
-                gradient_clipping=dn.GradientClipping(max_norm=0.5),
-            ),
-        ),
-        classification(6),
-    ),
-    "sgd, decoupled decay": (
-        mlp(8, optimization=asked(dn.SGD(momentum=0.9, weight_decay=0.1, decoupled=True))),
-        classification(6),
-    ),
-    "adagrad": (mlp(8, optimization=asked(dn.Adagrad(lr=0.1, lr_decay=0.1))), classification(6)),
-    "nadam": (mlp(8, optimization=asked(dn.NAdam(lr=0.01))), classification(6)),
-    "radam": (mlp(8, optimization=asked(dn.RAdam(lr=0.1))), classification(6)),
-    "muon": (
-        listed(
-            layers.Conv(channels=4),
-            layers.Flatten(),
-            layers.Linear(units=8),
-            layers.Activation(),
-            optimization=asked(dn.Muon(lr=0.01)),
-        ),
-        classification(2, 6, 6),
-    ),
-    "batches that grow, in parts": (
-        mlp(
-            16,
-            optimization=asked(
-                batch_size=20,
-                batch_size_schedule=dn.BatchSizeGrowth(milestones=(1, 2), lr_scaling="linear"),
-                micro_batch_size=30,
-                schedule=dn.CosineRestartsSchedule(first_epochs=1),
-            ),
-            regularization=BOTH,
-        ),
-        classification(6),
-    ),
-    "automatic learning rate and batch size": (
-        mlp(
-            16,
-            optimization=asked(
-                auto_learning_rate=dn.AutoLearningRate(steps=20),
-                auto_batch_size=dn.AutoBatchSize(max_size=64),
-            ),
-            regularization=BOTH,
-        ),
-        classification(6),
-    ),
-    "plateau": (
-        mlp(
-            16,
-            optimization=asked(
-                epochs=6, schedule=dn.PlateauSchedule(gamma=0.5, patience=1, min_delta=0.2)
-            ),
-        ),
-        classification(6, distance=0.1),
-    ),
-    "regression": (mlp(8, optimization=asked(), regularization=BOTH), regression(5, targets=2)),
-    "convolutions": (
-        listed(
-            layers.Conv(channels=4),
-            layers.Activation(),
-            layers.Residual(layers=(layers.Conv(channels=8, stride=2), layers.Activation())),
-            layers.Pool(mode="global_average"),
-            optimization=asked(last_batch="drop"),
-            regularization=BOTH,
-        ),
-        classification(2, 6, 6),
-    ),
-    "bfloat16": (
-        mlp(
-            16,
-            optimization=asked(),
-            regularization=BOTH,
-            compute=dn.Compute(precision="bfloat16"),
-        ),
-        classification(6),
-    ),
-    "moving average": (
-        mlp(16, optimization=asked(averaging=dn.EMA(decay=0.7)), regularization=BOTH),
-        classification(6),
-    ),
-    "stochastic weight averaging": (
-        mlp(16, optimization=asked(averaging=dn.SWA(start_epoch=2)), regularization=BOTH),
-        classification(6),
-    ),
-    "augmented images": (
-        listed(
-            layers.Conv(channels=4),
-            layers.Activation(),
-            layers.Flatten(),
-            optimization=asked(micro_batch_size=30),
-            data=dn.Data(
-                dataset="made",
-                augmentation=dn.Augmentation(
-                    horizontal_flip=0.5,
-                    shift=dn.Shift(pixels=2),
-                    crop=dn.Crop(),
-                    mixup_alpha=0.4,
-                    cutmix_alpha=1.0,
-                    noise_std=0.1,
-                ),
-            ),
-        ),
-        classification(2, 6, 6),
-    ),
-    "early stopping": (
-        mlp(
-            16,
-            optimization=asked(
-                dn.Adam(lr=0.1), epochs=30, early_stopping=dn.EarlyStopping(patience=2)
-            ),
-        ),
-        classification(6, distance=0.1),
-    ),
-    "no train metrics, selection by accuracy": (
-        mlp(
-            8,
-            optimization=asked(),
-            evaluation=dn.EvaluationSettings(train_metrics=False, selection="validation_accuracy"),
-        ),
-        classification(6),
-    ),
-}
+@pytest.fixture
+def data() -> SplitData:
+    return split_of(SPEC, DATASET)
 
 
-class Stop:
-    """Orders to stop after so many questions."""
-
-    def __init__(self, after: int, order: Order = Order.PAUSE) -> None:
-        self.left, self.order = after, order
-
-    def __call__(self) -> Order:
-        self.left -= 1
-        return self.order if self.left == 0 else Order.GO_ON
+def stop(data: SplitData, step: int, folder: Path, order: Order = Order.PAUSE) -> Interrupted:
+    """The training of the first case is stopped behind a step of the first epoch; 0: before it."""
+    place = Place("training", 0, step) if step else _before_the_first_step(data)
+    with pytest.raises(Interrupted) as raised:
+        run(SPEC, data, Asked(place, order), checkpoint=Checkpoints(folder))
+    return raised.value
 
 
-def questions(spec: dn.TrainingSpec, data: SplitData) -> tuple[FitResult, int]:
-    """An uninterrupted training, and how often it asks for orders."""
-    counter = Stop(after=-1)
-    return fit(spec, data, orders=counter), -1 - counter.left
+def _before_the_first_step(data: SplitData) -> Place:
+    asked = Asked()
+    run(SPEC, data, asked)
+    return max(place for place in asked.places if place.phase == "building")
 
 
-@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-def test_a_stop_in_any_phase_changes_no_number(case, tmp_path):
-    spec, dataset = case
-    data = split_of(spec, dataset)
-    whole, asks = questions(spec, data)
-    # The first and a middle step, around the first epoch's evaluation, and within the last one.
-    for stop in (1, 2, 4, 5, asks // 2, asks - 2, asks - 1, asks):
-        checkpoints = Checkpoints(tmp_path / str(stop))
-        with pytest.raises(Interrupted):
-            fit(spec, data, orders=Stop(stop), checkpoint=checkpoints)
-        assert numbers(fit(spec, data, checkpoint=checkpoints)) == numbers(whole), stop
+def snapshot_of(folder: Path) -> Snapshot:
+    snapshot, warnings = Checkpoints(folder).read()
+    assert warnings == []
+    assert snapshot is not None
+    return snapshot
 
 
-def test_many_stops_change_no_number_either(tmp_path):
-    spec, dataset = CASES["dropout and batch norm"]
-    data, checkpoints = split_of(spec, dataset), Checkpoints(tmp_path)
-    whole, _ = questions(spec, data)
-    result, stops = None, 0
-    while result is None:
-        try:
-            result = fit(spec, data, orders=Stop(4), checkpoint=checkpoints)
-        except Interrupted:
-            stops += 1
-    assert stops > 3
-    assert numbers(result) == numbers(whole)
+def resumed(data: SplitData, folder: Path) -> tuple[FitResult, list[str]]:
+    """The training gone on with, and the codes of its warnings."""
+    events = list[Payload]()
+    result = fit(SPEC, data, on_event=events.append, checkpoint=Checkpoints(folder))
+    return result, [event.code for event in of_kind(events, Warned)]
 
 
 _ELSEWHERE = """
-import json, sys, torch
+import pickle, sys, torch
 from pathlib import Path
 from tests.service.training.made import split_of
-from tests.service.training.test_resumption import CASES
-from tests.service.training.test_fit import numbers
+from tests.service.training.stopping import outcome
+from tests.service.training.resumption_cases import CASES
 from dropnorm_service.training import Checkpoints, fit
 torch.set_num_threads(1)
-spec, dataset = CASES["dropout and batch norm"]
-result = fit(spec, split_of(spec, dataset), checkpoint=Checkpoints(Path(sys.argv[1])))
-history, *metrics, weights = numbers(result)
-print(json.dumps([history, [each.model_dump() for each in metrics], weights]))
+spec, dataset = CASES["everything measured"]
+found = outcome(fit(spec, split_of(spec, dataset), checkpoint=Checkpoints(Path(sys.argv[1]))))
+print({name: repr(value) for name, value in found.items()})
 """
 
 
-def test_another_process_goes_on_bit_for_bit(tmp_path):
-    spec, dataset = CASES["dropout and batch norm"]
-    data = split_of(spec, dataset)
-    whole, asks = questions(spec, data)
+def test_another_process_goes_on_bit_for_bit(tmp_path: Path) -> None:
+    spec, dataset = CASES["everything measured"]
+    data, asked = split_of(spec, dataset), Asked()
+    whole = outcome(run(spec, data, asked))
+    middle = [place for place in telling(asked.places) if place.phase == "training"][1]
     with pytest.raises(Interrupted):
-        fit(spec, data, orders=Stop(asks // 2), checkpoint=Checkpoints(tmp_path))
+        run(spec, data, Asked(middle), checkpoint=Checkpoints(tmp_path))
     done = subprocess.run(
         [sys.executable, "-c", _ELSEWHERE, str(tmp_path)],
         capture_output=True,
@@ -255,96 +97,243 @@ def test_another_process_goes_on_bit_for_bit(tmp_path):
         check=True,
         cwd=Path(__file__).parents[3],
     )
-    history, *metrics, weights = numbers(whole)
-    expected = [history, [each.model_dump() for each in metrics], weights]
-    assert json.loads(done.stdout) == json.loads(json.dumps(expected))
+    expected = {name: repr(value) for name, value in whole.items()}
+    assert done.stdout == f"{expected}\n"
 
 
-def test_a_checkpoint_on_order_is_written_and_the_training_goes_on(tmp_path):
-    spec, dataset = CASES["sgd"]
-    data, events = split_of(spec, dataset), list[Payload]()
-    whole, _ = questions(spec, data)
-    result = fit(
-        spec,
+def test_a_stop_behind_every_step_changes_no_bit(data: SplitData, tmp_path: Path) -> None:
+    asked = Asked()
+    whole = outcome(run(SPEC, data, asked))
+    steps = [place for place in asked.places if place.phase == "training"]
+    assert len(steps) == 3 * STEPS
+    assert outcome(stopped_at(steps, SPEC, data, tmp_path)) == whole
+
+
+def test_a_training_stopped_before_its_first_step_leaves_a_checkpoint_of_step_0(
+    data: SplitData, tmp_path: Path
+) -> None:
+    stop(data, 0, tmp_path)
+    facts = snapshot_of(tmp_path).facts
+    assert (facts["epoch"], facts["step"], facts["history"]) == (1, 0, [])
+
+
+def test_while_it_is_built_there_is_nothing_yet_to_keep(data: SplitData, tmp_path: Path) -> None:
+    with pytest.raises(Interrupted):
+        run(SPEC, data, Asked(Place("building", 0, 1)), checkpoint=Checkpoints(tmp_path))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_checkpoint_on_order_is_written_and_the_training_goes_on(
+    data: SplitData, tmp_path: Path
+) -> None:
+    events = list[Payload]()
+    result = run(
+        SPEC,
         data,
-        on_event=events.append,
-        orders=Stop(2, Order.CHECKPOINT),
+        Asked(Place("training", 0, 2), Order.CHECKPOINT),
         checkpoint=Checkpoints(tmp_path),
+        on_event=events.append,
     )
     assert of_kind(events, CheckpointWritten) == [CheckpointWritten(epoch=0, step=2)]
-    assert numbers(result) == numbers(whole)
+    assert outcome(result) == outcome(fit(SPEC, data))
 
 
-def test_periodic_checkpoints_change_no_number(tmp_path):
-    spec, dataset = CASES["dropout and batch norm"]
-    data, events = split_of(spec, dataset), list[Payload]()
-    whole, _ = questions(spec, data)
-    checkpoints = Checkpoints(tmp_path, interval_seconds=0.0)
-    result = fit(spec, data, on_event=events.append, checkpoint=checkpoints)
-    assert of_kind(events, CheckpointWritten)
-    assert numbers(result) == numbers(whole)
+def test_periodic_checkpoints_change_no_bit_and_each_can_be_gone_on_from(
+    data: SplitData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a kill behind any step or batch: each is kept aside, and gone on from."""
+    kept = list[Snapshot]()
+    write = Checkpoints.write
+
+    def keep(checkpoints: Checkpoints, snapshot: Snapshot) -> None:
+        kept.append(snapshot)
+        write(checkpoints, snapshot)
+
+    def orders() -> Order:
+        """The next step is not made before the checkpoint of this one is written."""
+        for thread in threading.enumerate():
+            if thread.name == THREAD:
+                thread.join()
+        return Order.GO_ON
+
+    monkeypatch.setattr(Checkpoints, "write", keep)
+    monkeypatch.setattr("dropnorm_service.training.writer._COST_LIMIT", 1e9)
+    events = list[Payload]()
+    often = Checkpoints(tmp_path / "often", interval_seconds=0.0)
+    whole = outcome(fit(SPEC, data, orders=orders, checkpoint=often, on_event=events.append))
+    monkeypatch.undo()
+    assert len(of_kind(events, CheckpointWritten)) == len(kept)
+    assert len(kept) > 2 * STEPS
+    assert outcome(fit(SPEC, data)) == whole
+    for number, snapshot in enumerate(kept):
+        checkpoints = Checkpoints(tmp_path / str(number))
+        checkpoints.write(snapshot)
+        assert outcome(fit(SPEC, data, checkpoint=checkpoints)) == whole, number
 
 
-def test_epochs_done_are_not_told_again_and_time_adds_up(tmp_path):
-    spec, dataset = CASES["sgd"]
-    data, checkpoints = split_of(spec, dataset), Checkpoints(tmp_path)
+def test_epochs_done_are_not_told_again_and_time_adds_up(data: SplitData, tmp_path: Path) -> None:
     before, after = list[Payload](), list[Payload]()
-    steps_and_evaluation = 3 + 2
+    asked = Asked(Place("training", 1, STEPS + 1))
     with pytest.raises(Interrupted):
-        fit(
-            spec,
-            data,
-            on_event=before.append,
-            orders=Stop(steps_and_evaluation + 1),
-            checkpoint=checkpoints,
-        )
-    first_attempt = checkpoints.read()[0]
-    assert first_attempt is not None
-    result = fit(spec, data, on_event=after.append, checkpoint=checkpoints)
+        run(SPEC, data, asked, on_event=before.append, checkpoint=Checkpoints(tmp_path))
+    spent = snapshot_of(tmp_path).facts["seconds"]
+    started = time.perf_counter()
+    result = fit(SPEC, data, on_event=after.append, checkpoint=Checkpoints(tmp_path))
+    second = time.perf_counter() - started
     told = [event.metrics for event in of_kind(before + after, EpochCompleted)]
     assert tuple(told) == result.evaluation.history
-    assert result.evaluation.cost.seconds > first_attempt.facts["seconds"] + data.seconds
+    cost = result.evaluation.cost
+    assert spent + data.seconds < cost.seconds < spent + data.seconds + second
+    assert cost.training_seconds == sum(each.seconds for each in result.evaluation.history)
+    assert 0.0 < cost.seconds_to_best < cost.seconds
 
 
-def test_a_damaged_checkpoint_is_warned_of_and_the_one_before_used(tmp_path):
-    spec, dataset = CASES["dropout and batch norm"]
-    data, checkpoints = split_of(spec, dataset), Checkpoints(tmp_path)
-    whole, _ = questions(spec, data)
-    for stop in (2, 4):
-        with pytest.raises(Interrupted):
-            fit(spec, data, orders=Stop(stop), checkpoint=checkpoints)
-    newest = max(tmp_path.glob("*.safetensors"))
-    newest.write_bytes(newest.read_bytes()[:-1])
-    events = list[Payload]()
-    result = fit(spec, data, on_event=events.append, checkpoint=checkpoints)
+def damage(folder: Path, number: int) -> str:
+    """Change a byte of the tensors of the newest checkpoints, so many of them; the name of the last."""
+    for path in sorted(folder.glob("*.safetensors"))[-number:]:
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+    return path.stem
+
+
+def test_of_a_damaged_checkpoint_is_warned_and_the_one_before_is_gone_on_from(
+    data: SplitData, tmp_path: Path
+) -> None:
+    whole = outcome(fit(SPEC, data))
+    for step in (2, 4):
+        stop(data, step, tmp_path)
+    newest, events = damage(tmp_path, 1), list[Payload]()
+    asked = Asked()
+    result = run(SPEC, data, asked, on_event=events.append, checkpoint=Checkpoints(tmp_path))
     (warning,) = of_kind(events, Warned)
     assert warning.code == "CHECKPOINT_DAMAGED"
-    assert newest.stem in warning.message
-    assert numbers(result) == numbers(whole)
+    assert newest in warning.message
+    assert next(place.number for place in asked.places if place.phase == "training") == 3
+    assert outcome(result) == whole
 
 
-def test_a_checkpoint_of_other_data_or_another_spec_is_refused(tmp_path):
-    spec, dataset = CASES["sgd"]
-    data, checkpoints = split_of(spec, dataset), Checkpoints(tmp_path)
-    with pytest.raises(Interrupted):
-        fit(spec, data, orders=Stop(2), checkpoint=checkpoints)
-    changed = split_of(spec, Dataset(dataset.info, "1" * 64, dataset.tensors))
-    with pytest.raises(BadData, match="has changed since"):
-        fit(spec, changed, checkpoint=checkpoints)
-    other = spec.model_copy(update={"seed": 5})
-    with pytest.raises(ValueError, match="another spec"):
-        fit(other, split_of(other, dataset), checkpoint=checkpoints)
+def test_when_all_are_damaged_the_training_starts_over_and_says_so(
+    data: SplitData, tmp_path: Path
+) -> None:
+    whole = outcome(fit(SPEC, data))
+    for step in (2, 4):
+        stop(data, step, tmp_path)
+    damage(tmp_path, 2)
+    result, warnings = resumed(data, tmp_path)
+    assert warnings == ["CHECKPOINT_DAMAGED", "CHECKPOINT_DAMAGED", "CHECKPOINTS_LOST"]
+    assert outcome(result) == whole
 
 
-def test_a_checkpoint_holds_the_weights_of_its_step(tmp_path):
-    spec, dataset = CASES["momentum"]
-    data, checkpoints = split_of(spec, dataset), Checkpoints(tmp_path)
-    with pytest.raises(Interrupted) as raised:
-        fit(spec, data, orders=Stop(2, Order.CANCEL), checkpoint=checkpoints)
-    assert raised.value.order is Order.CANCEL
+def rewritten(folder: Path, **facts: Any) -> None:
+    """The newest checkpoint with other facts, whole as far as sums can tell."""
+    checkpoints = Checkpoints(folder)
     snapshot, _ = checkpoints.read()
     assert snapshot is not None
+    checkpoints.write(Snapshot(snapshot.tensors, {**snapshot.facts, **facts}))
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"history": [{"epoch": "one"}]},
+        {"selection": {"nonsense": 1}},
+        {"plateau": None},
+        {"epoch": "first"},
+        {"optimizer": {"99": {}, "x": {}}},
+        {"seconds": None},
+    ],
+    ids=lambda facts: next(iter(facts)),
+)
+def test_what_is_whole_but_no_state_of_a_training_is_passed_over(
+    facts: dict[str, Any], data: SplitData, tmp_path: Path
+) -> None:
+    whole = outcome(fit(SPEC, data))
+    stop(data, 2, tmp_path)
+    rewritten(tmp_path, **facts)
+    result, warnings = resumed(data, tmp_path)
+    assert warnings == ["CHECKPOINT_DAMAGED"]
+    assert outcome(result) == whole
+
+
+@pytest.mark.parametrize(
+    ("part", "how"),
+    [
+        *itertools.product(
+            ["model/output.linear.weight", "random/cpu"],
+            ["gone", "of another shape", "of another type", "unknown"],
+        ),
+        ("losses", "gone"),
+    ],
+)
+def test_tensors_that_do_not_fit_are_passed_over(
+    part: str, how: str, data: SplitData, tmp_path: Path
+) -> None:
+    stop(data, 2, tmp_path)
+    snapshot = snapshot_of(tmp_path)
+    tensors = dict(snapshot.tensors)
+    if how == "unknown":
+        tensors[f"{part}/more"] = tensors[part]
+    elif how == "gone":
+        del tensors[part]
+    else:
+        tensors[part] = tensors[part][:1] if how == "of another shape" else tensors[part].double()
+    Checkpoints(tmp_path).write(Snapshot(tensors, snapshot.facts))
+    assert resumed(data, tmp_path)[1] == ["CHECKPOINT_DAMAGED"]
+
+
+def test_the_checkpoint_of_another_job_is_passed_over(data: SplitData, tmp_path: Path) -> None:
+    stop(data, 2, tmp_path)
+    rewritten(tmp_path, spec=SPEC.model_copy(update={"seed": 5}).model_dump(mode="json"))
+    assert resumed(data, tmp_path)[1] == ["CHECKPOINT_OF_OTHER_JOB"]
+
+
+def test_a_paused_training_survives_an_upgrade_that_adds_fields(
+    data: SplitData, tmp_path: Path
+) -> None:
+    """An older version of the service wrote no field of the spec, and no metric, that was added since."""
+    whole = outcome(fit(SPEC, data))
+    asked = Asked(Place("training", 1, STEPS + 1))
+    with pytest.raises(Interrupted):
+        run(SPEC, data, asked, checkpoint=Checkpoints(tmp_path))
+    facts = snapshot_of(tmp_path).facts
+    older_spec = {**facts["spec"]}
+    del older_spec["regularization"]["label_smoothing"], older_spec["evaluation"]["robustness"]
+    history = [
+        {name: value for name, value in each.items() if name != "layers"}
+        for each in facts["history"]
+    ]
+    rewritten(tmp_path, spec=older_spec, history=history)
+    result, warnings = resumed(data, tmp_path)
+    assert warnings == []
+    assert outcome(result) == whole
+
+
+def test_of_a_checkpoint_from_elsewhere_is_said_that_digits_may_differ(
+    data: SplitData, tmp_path: Path
+) -> None:
+    stop(data, 2, tmp_path)
+    machine = {"torch": "1.0", "device": "abacus", "threads": torch.get_num_threads()}
+    rewritten(tmp_path, machine=machine)
+    events = list[Payload]()
+    fit(SPEC, data, on_event=events.append, checkpoint=Checkpoints(tmp_path))
+    (warning,) = of_kind(events, Warned)
+    assert warning.code == "RESUMED_ELSEWHERE"
+    assert f"torch 1.0 before and {torch.__version__} now" in warning.message
+    assert "threads" not in warning.message
+
+
+def test_data_that_has_changed_ends_the_training(data: SplitData, tmp_path: Path) -> None:
+    stop(data, 2, tmp_path)
+    changed = split_of(SPEC, replace(DATASET, digest="1" * 64))
+    with pytest.raises(BadData, match="has changed since"):
+        fit(SPEC, changed, checkpoint=Checkpoints(tmp_path))
+
+
+def test_a_checkpoint_holds_the_weights_of_its_step(data: SplitData, tmp_path: Path) -> None:
+    assert stop(data, 2, tmp_path, Order.CANCEL).order is Order.CANCEL
+    snapshot = snapshot_of(tmp_path)
     assert (snapshot.facts["epoch"], snapshot.facts["step"]) == (1, 2)
     weights = snapshot.tensors["model/hidden.0.linear.weight"]
     assert not torch.equal(weights, snapshot.tensors["best/hidden.0.linear.weight"])
-    assert "optimizer/0/momentum_buffer" in snapshot.tensors
+    assert json.loads(json.dumps(snapshot.facts)) == snapshot.facts

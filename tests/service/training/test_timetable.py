@@ -1,13 +1,12 @@
 """Batches over a training: their sizes by epoch, accumulated parts, and the gradients that come of them."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from tests.service.training.made import classification, of_kind, pairs, split_of, text
 from tests.service.training.shorthand import mlp, summary
-from tests.service.training.test_fit import numbers, order_of
+from tests.service.training.test_fit import order_of
 from torch import nn
 from torch.nn import functional as F
 
@@ -257,22 +256,3 @@ def test_a_plateau_lowers_the_rate_and_the_history_tells() -> None:
     result, _, _ = trained(spec)
     rates = [each.learning_rate for each in result.evaluation.history]
     assert rates == [0.1, 0.1, 0.05, 0.025]
-
-
-def test_a_training_that_is_over_may_be_resumed_all_the_same(tmp_path: Path) -> None:
-    from dropnorm_service.training import Checkpoints, Interrupted, Order
-
-    spec = mlp(8, optimization=optimization(batch_size_schedule=GROWTH, batch_size=40))
-    data = split_of(spec, classification(6))
-    asked, whole = 0, fit(spec, data)
-
-    def orders() -> Order:
-        nonlocal asked
-        asked += 1
-        return (
-            Order.PAUSE if asked == 4 + 4 + 2 + 2 + 4 * 2 + 1 else Order.GO_ON
-        )  # while it is tested
-
-    with pytest.raises(Interrupted):
-        fit(spec, data, orders=orders, checkpoint=Checkpoints(tmp_path))
-    assert numbers(fit(spec, data, checkpoint=Checkpoints(tmp_path))) == numbers(whole)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -14,9 +13,6 @@ from torch import nn
 from dropnorm import spec as dn
 from dropnorm.results import DatasetSummary
 from dropnorm_service.training import (
-    Checkpoints,
-    Interrupted,
-    Order,
     SplitData,
     build_model,
     fit,
@@ -98,25 +94,6 @@ def test_it_learns_and_repeats(name: str) -> None:
     assert numbers(first) == numbers(second)
     history = first.evaluation.history
     assert history[-1].train_loss < 0.9 * history[0].train_loss
-
-
-@pytest.mark.parametrize("name", SMALL)
-def test_a_stop_changes_no_number(name: str, tmp_path: Path) -> None:
-    training = asked(name, BOTH)
-    data = data_of(name, training)
-    uninterrupted = fit(training, data)
-    counts, checkpoints = iter(range(1000)), Checkpoints(tmp_path)
-    with pytest.raises(Interrupted):
-        fit(
-            training,
-            data,
-            checkpoint=checkpoints,
-            orders=lambda: Order.PAUSE if next(counts) == 7 else Order.GO_ON,
-        )
-    resumed = fit(training, data, checkpoint=checkpoints)
-    assert numbers(resumed) == numbers(uninterrupted)
-    for key, value in uninterrupted.model.state_dict().items():
-        assert torch.equal(resumed.model.state_dict()[key], value)
 
 
 @pytest.mark.parametrize("name", SMALL)

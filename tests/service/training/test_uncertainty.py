@@ -7,13 +7,12 @@ import math
 import pytest
 import torch
 from tests.service.training.made import classification, regression, split_of
-from tests.service.training.shorthand import mlp, problems, summary
-from tests.service.training.test_resumption import Stop, asked
+from tests.service.training.shorthand import asked, mlp, problems, summary
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dropnorm import spec as dn
-from dropnorm_service.training import Checkpoints, Interrupted, check, fit
+from dropnorm_service.training import check, fit
 from dropnorm_service.training.data import Split
 from dropnorm_service.training.evaluation.mc_dropout import (
     gaussian_nll,
@@ -190,22 +189,6 @@ def test_a_regression_has_a_deviation_and_likelihoods_in_its_own_unit() -> None:
     assert found.gaussian_nll == pytest.approx(-likelihood.sum(dim=1).mean().item(), rel=1e-4)
     assert found.deterministic_gaussian_nll is not None
     assert found.accuracy is None
-
-
-def test_a_stop_within_the_passes_changes_no_number(tmp_path) -> None:
-    spec = mlp(16, optimization=asked(epochs=1), regularization=DROPOUT, evaluation=EVERYTHING)
-    data = split_of(spec, classification(6))
-    counter = Stop(after=-1)
-    whole = fit(spec, data, orders=counter).evaluation
-    asks = -1 - counter.left
-    for stop in (asks, asks - 3, asks - 8):
-        checkpoints = Checkpoints(tmp_path / str(stop))
-        with pytest.raises(Interrupted):
-            fit(spec, data, orders=Stop(stop), checkpoint=checkpoints)
-        resumed = fit(spec, data, checkpoint=checkpoints).evaluation
-        assert resumed.mc_dropout == whole.mc_dropout
-        assert resumed.temperature_scaling == whole.temperature_scaling
-        assert resumed.test == whole.test
 
 
 def test_asking_for_it_changes_nothing_else() -> None:

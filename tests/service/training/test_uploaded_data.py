@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 from tests.service.datasets.folders import Folder
 from tests.service.training.made import split_of
+from tests.service.training.stopping import Asked, Place, run
 from tests.service.training.test_fit import numbers
-from tests.service.training.test_resumption import Stop
 
 from dropnorm import spec as dn
 from dropnorm.datasets import Bundle, write_bundle
@@ -100,7 +100,8 @@ async def test_a_training_on_uploaded_data_goes_on_bit_for_bit(case, tmp_path):
     whole = fit(spec, split_of(spec, cache().load("mine")))
     assert whole.evaluation.dataset.digest == planned.dataset.digest
     checkpoints = Checkpoints(tmp_path / "checkpoints")
+    data = split_of(spec, cache().load("mine"))
     with pytest.raises(Interrupted):
-        fit(spec, split_of(spec, cache().load("mine")), orders=Stop(3), checkpoint=checkpoints)
+        run(spec, data, Asked(Place("training", 0, 3)), checkpoint=checkpoints)
     again = fit(spec, split_of(spec, cache().load("mine")), checkpoint=checkpoints)
     assert numbers(again) == numbers(whole)

@@ -8,13 +8,12 @@ import pytest
 import torch
 from tests.service.training import test_bert
 from tests.service.training.made import classification, regression, split_of
-from tests.service.training.shorthand import listed, mlp
-from tests.service.training.test_resumption import Stop, asked
+from tests.service.training.shorthand import asked, listed, mlp
 from torch import nn
 
 from dropnorm import spec as dn
 from dropnorm.spec import layers
-from dropnorm_service.training import Checkpoints, Interrupted, fit
+from dropnorm_service.training import fit
 
 MEASURED = dn.EvaluationSettings(variance_shift=True)
 # So slowly that the weights in front of a norm are all but those it began with.
@@ -145,22 +144,6 @@ def test_rates_are_those_in_force_in_the_chosen_epoch() -> None:
     assert first.direct_rates == (rate,)
     assert second.upstream_rates == (rate,)
     assert first.ratio < 1
-
-
-def test_a_stop_within_it_changes_no_number(tmp_path) -> None:
-    spec = both(evaluation=MEASURED)
-    data = split_of(spec, classification(6))
-    counter = Stop(after=-1)
-    whole = fit(spec, data, orders=counter).evaluation
-    asks = -1 - counter.left
-    for stop in (asks - 1, asks - 4):
-        checkpoints = Checkpoints(tmp_path / str(stop))
-        with pytest.raises(Interrupted):
-            fit(spec, data, orders=Stop(stop), checkpoint=checkpoints)
-        assert (
-            fit(spec, data, checkpoint=checkpoints).evaluation.variance_shift
-            == whole.variance_shift
-        )
 
 
 def test_running_variances_are_those_that_evaluation_divides_by() -> None:

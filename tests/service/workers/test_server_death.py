@@ -47,7 +47,7 @@ async def test_workers_of_a_killed_server_write_a_checkpoint_and_end(
     await server.wait()
     for pid in pids:
         assert await gone(pid)
-    snapshot, problems = Checkpoints(tmp_path / "checkpoints").read()
-    assert problems == []
+    snapshot, warnings = Checkpoints(tmp_path / "checkpoints").read()
+    assert warnings == []
     assert snapshot is not None
     assert len(snapshot.facts["history"]) >= 1

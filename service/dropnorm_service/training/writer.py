@@ -1,0 +1,102 @@
+"""Checkpoints written beside a training: it copies its state, and a thread puts the copy on the disk."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from dropnorm_service.training.checkpoint import Checkpoints, Snapshot
+
+THREAD = "checkpoint writer"
+_COST_LIMIT = 0.01
+"""Largest share of the time that periodic checkpoints may take from training."""
+
+
+@dataclass
+class _Write:
+    """A write in progress; what it came to is there when its thread has ended."""
+
+    epoch: int
+    step: int
+    seconds: float
+    """What it took from training: the copy, and the processor time of the thread."""
+    error: Exception | None = None
+
+
+class CheckpointWriter:
+    """Writes one checkpoint at a time, so that however slow the disk is there is one copy in memory.
+
+    Args:
+        checkpoints: where to.
+    """
+
+    def __init__(self, checkpoints: Checkpoints) -> None:
+        self._checkpoints = checkpoints
+        self._write: _Write | None = None
+        self._thread: threading.Thread | None = None
+        self._next = time.perf_counter() + checkpoints.interval_seconds
+
+    @property
+    def busy(self) -> bool:
+        """Whether a write has begun whose end nobody has asked for yet."""
+        return self._thread is not None
+
+    @property
+    def ended(self) -> bool:
+        """Whether that write has ended."""
+        return self._thread is not None and not self._thread.is_alive()
+
+    def due(self, now: float) -> bool:
+        """Whether it is time for a periodic one; `now` is `time.perf_counter()`."""
+        return self._thread is None and now >= self._next
+
+    def hurry(self) -> None:
+        """One is due now."""
+        self._next = 0.0
+
+    def begin(self, capture: Callable[[], Snapshot], *, epoch: int, step: int) -> None:
+        """Write a snapshot, while no other is written.
+
+        Args:
+            capture: takes it; nothing that it holds changes before it is written.
+            epoch: epochs done.
+            step: optimizer steps done.
+        """
+        assert self._thread is None  # who writes has asked
+        started = time.perf_counter()
+        snapshot = capture()
+        self._write = _Write(epoch, step, time.perf_counter() - started)
+        arguments = (self._write, snapshot)
+        self._thread = threading.Thread(target=self._put, args=arguments, name=THREAD, daemon=True)
+        self._thread.start()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for the end of the write, but no longer than that; whether it has ended."""
+        assert self._thread is not None
+        self._thread.join(seconds)
+        return self.ended
+
+    def take(self) -> tuple[int, int]:
+        """Epochs and steps of the write that has ended.
+
+        Raises:
+            OSError: it could not be written.
+        """
+        write = self._write
+        assert write is not None  # who takes has asked whether it ended
+        self._write = self._thread = None
+        interval = self._checkpoints.interval_seconds
+        self._next = time.perf_counter() + max(interval, write.seconds / _COST_LIMIT)
+        if write.error is not None:
+            raise write.error
+        return write.epoch, write.step
+
+    def _put(self, write: _Write, snapshot: Snapshot) -> None:
+        started = time.thread_time()
+        try:
+            self._checkpoints.write(snapshot)
+        except Exception as error:  # raised again in the thread that trains
+            write.error = error
+        write.seconds += time.thread_time() - started

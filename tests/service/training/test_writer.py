@@ -1,0 +1,217 @@
+"""Checkpoints are written beside the training, one at a time, and cost it next to nothing."""
+
+from __future__ import annotations
+
+import errno
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tests.service.training.made import of_kind, split_of
+from tests.service.training.resumption_cases import CASES
+from tests.service.training.stopping import Asked, Place, outcome, run
+
+from dropnorm.results import CheckpointWritten, EpochCompleted, Payload, Warned
+from dropnorm_service.training import Checkpoints, Interrupted, Order, SplitData, fit
+from dropnorm_service.training.checkpoint import Snapshot
+from dropnorm_service.training.writer import CheckpointWriter
+
+SPEC, DATASET = CASES["adam as it is"]
+
+
+@pytest.fixture
+def data() -> SplitData:
+    return split_of(SPEC, DATASET)
+
+
+class SlowDisk(Checkpoints):
+    """Writes when it is let, and counts what is written at once."""
+
+    def __init__(self, folder: Path, **settings: float) -> None:
+        super().__init__(folder, **settings)
+        self.let = threading.Event()
+        self.begun = threading.Event()
+        self.at_once = self.most = self.written = 0
+
+    def write(self, snapshot: Snapshot) -> None:
+        self.at_once += 1
+        self.most = max(self.most, self.at_once)
+        self.begun.set()
+        assert self.let.wait(60.0)
+        super().write(snapshot)
+        self.at_once -= 1
+        self.written += 1
+
+
+class FullDisk(Checkpoints):
+    """Has no room at first."""
+
+    def __init__(self, folder: Path, times: int, **settings: float) -> None:
+        super().__init__(folder, **settings)
+        self.times = times
+
+    def write(self, snapshot: Snapshot) -> None:
+        if self.times:
+            self.times -= 1
+            raise OSError(errno.ENOSPC, "No space left on device")
+        super().write(snapshot)
+
+
+@pytest.fixture(autouse=True)
+def _whatever_it_costs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dropnorm_service.training.writer._COST_LIMIT", 1e9)
+
+
+def test_training_goes_on_while_a_checkpoint_is_written(data: SplitData, tmp_path: Path) -> None:
+    """The disk waits until the training has come to its end, which waits for the disk alone."""
+    disk, events = SlowDisk(tmp_path, interval_seconds=0.0), list[Payload]()
+
+    def on_event(event: Payload) -> None:
+        events.append(event)
+        if isinstance(event, EpochCompleted) and event.metrics.epoch == 3:
+            assert disk.begun.is_set()
+            assert (disk.most, disk.written) == (1, 0)
+            disk.let.set()
+
+    result = fit(SPEC, data, on_event=on_event, checkpoint=disk)
+    assert disk.most == 1, "never two at once, and never two copies"
+    assert of_kind(events, CheckpointWritten)[0] == CheckpointWritten(epoch=0, step=0)
+    assert disk.at_once == 0
+    assert outcome(result) == outcome(fit(SPEC, data))
+
+
+def test_what_is_written_is_the_state_at_its_beginning(data: SplitData, tmp_path: Path) -> None:
+    disk = SlowDisk(tmp_path, interval_seconds=0.0)
+    disk.write = lambda snapshot: (  # type: ignore[method-assign]
+        None if disk.written else SlowDisk.write(disk, snapshot)
+    )
+
+    def on_event(event: Payload) -> None:
+        if isinstance(event, EpochCompleted):
+            disk.let.set()
+
+    whole = outcome(fit(SPEC, data, on_event=on_event, checkpoint=disk))
+    snapshot, _ = Checkpoints(tmp_path).read()
+    assert snapshot is not None
+    assert (snapshot.facts["step"], snapshot.facts["history"]) == (0, [])
+    assert outcome(fit(SPEC, data, checkpoint=Checkpoints(tmp_path))) == whole
+
+
+def test_a_stop_waits_for_the_disk_and_asks_meanwhile(data: SplitData, tmp_path: Path) -> None:
+    """So that the heart beats on, and who cancels meanwhile is heard."""
+    disk = SlowDisk(tmp_path)
+    asked, waiting = Asked(Place("training", 0, 2)), 0
+
+    def orders() -> Order:
+        nonlocal waiting
+        if not disk.begun.is_set():
+            return asked()
+        waiting += 1
+        if waiting == 3:
+            disk.let.set()
+            return Order.CANCEL
+        return Order.GO_ON
+
+    with asked.listening(), pytest.raises(Interrupted) as raised:
+        fit(SPEC, data, orders=orders, checkpoint=disk)
+    assert raised.value.order is Order.CANCEL
+    assert disk.written == 1
+
+
+def test_a_stop_while_a_periodic_one_is_written_is_written_behind_it(
+    data: SplitData, tmp_path: Path
+) -> None:
+    disk, events = SlowDisk(tmp_path, interval_seconds=0.0), list[Payload]()
+    asked = Asked(Place("training", 1, 6))
+
+    def orders() -> Order:
+        if (order := asked()) is not Order.GO_ON:
+            disk.let.set()
+        return order
+
+    with asked.listening(), pytest.raises(Interrupted):
+        fit(SPEC, data, orders=orders, on_event=events.append, checkpoint=disk)
+    assert of_kind(events, CheckpointWritten) == [
+        CheckpointWritten(epoch=0, step=0),
+        CheckpointWritten(epoch=1, step=6),
+    ]
+    assert disk.most == 1
+
+
+def test_a_full_disk_is_warned_of_once_and_the_training_goes_on(
+    data: SplitData, tmp_path: Path
+) -> None:
+    disk, events = FullDisk(tmp_path, 2, interval_seconds=0.0), list[Payload]()
+    result = fit(SPEC, data, on_event=events.append, checkpoint=disk)
+    (warning,) = of_kind(events, Warned)
+    assert warning.code == "CHECKPOINT_NOT_WRITTEN"
+    assert "No space left on device" in warning.message
+    assert of_kind(events, CheckpointWritten), "when there is room again"
+    assert outcome(result) == outcome(fit(SPEC, data))
+
+
+def test_a_stop_that_cannot_be_written_is_an_error(data: SplitData, tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="No space left"):
+        run(SPEC, data, Asked(Place("training", 0, 2)), checkpoint=FullDisk(tmp_path, 1))
+
+
+def _nothing() -> Snapshot:
+    return Snapshot({"x": torch.zeros(2)}, {})
+
+
+def _written(writer: CheckpointWriter, seconds: float) -> None:
+    """Write something whose copy takes so long."""
+
+    def capture() -> Snapshot:
+        time.sleep(seconds)
+        return _nothing()
+
+    writer.begin(capture, epoch=0, step=0)
+    assert writer.wait(60.0)
+    writer.take()
+
+
+def test_one_is_due_after_the_interval_and_not_before_it_has_paid_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()
+    writer = CheckpointWriter(Checkpoints(tmp_path, interval_seconds=0.0))
+    assert writer.due(time.perf_counter())
+    _written(writer, seconds=0.05)
+    now = time.perf_counter()
+    assert not writer.due(now + 100 * 0.05 - 1.0)
+    assert writer.due(now + 60.0)
+    writer.hurry()
+    assert writer.due(now)
+    seldom = CheckpointWriter(Checkpoints(tmp_path, interval_seconds=30.0))
+    assert not seldom.due(time.perf_counter() + 29.0)
+    assert seldom.due(time.perf_counter() + 30.0)
+
+
+def test_none_is_due_while_one_is_written(tmp_path: Path) -> None:
+    disk = SlowDisk(tmp_path, interval_seconds=0.0)
+    writer = CheckpointWriter(disk)
+    writer.begin(_nothing, epoch=1, step=2)
+    assert writer.busy
+    assert not writer.due(time.perf_counter() + 1e6)
+    assert not writer.wait(0.01)
+    disk.let.set()
+    assert writer.wait(60.0)
+    assert writer.take() == (1, 2)
+    assert not writer.busy
+
+
+def test_an_error_of_the_thread_is_raised_where_it_is_asked_for(tmp_path: Path) -> None:
+    def fail(snapshot: Any) -> None:
+        raise ValueError("unforeseen")
+
+    disk = Checkpoints(tmp_path)
+    disk.write = fail  # type: ignore[method-assign]
+    writer = CheckpointWriter(disk)
+    writer.begin(_nothing, epoch=0, step=0)
+    assert writer.wait(60.0)
+    with pytest.raises(ValueError, match="unforeseen"):
+        writer.take()
