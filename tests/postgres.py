@@ -115,21 +115,40 @@ class Cluster:
         assert done.returncode == 0, said.read_text()
 
 
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[Cluster]:
-    """A running server, shared by the tests of a run."""
+class NoPostgres(Exception):
+    """There is no server to run on this machine."""
+
+
+@contextmanager
+def running() -> Iterator[Cluster]:
+    """A server that runs within the block.
+
+    Raises:
+        NoPostgres: its programs are not installed.
+    """
     binaries = _find_binaries()
     if binaries is None:
-        text = "there is no PostgreSQL server on this machine (on Debian and Ubuntu: apt install postgresql)"
-        if os.environ.get("CI"):
-            pytest.fail(text)
-        pytest.skip(text)
+        raise NoPostgres(
+            "there is no PostgreSQL server on this machine (on Debian and Ubuntu: apt install postgresql)"
+        )
     cluster = Cluster(binaries)
     try:
         cluster.make()
         yield cluster
     finally:
         cluster.remove()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Cluster]:
+    """A running server, shared by the tests of a run."""
+    try:
+        with running() as cluster:
+            yield cluster
+    except NoPostgres as error:
+        if os.environ.get("CI"):
+            pytest.fail(str(error))
+        pytest.skip(str(error))
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import logging
 import os
@@ -97,6 +98,7 @@ async def serve(settings: Settings) -> None:
             try:
                 said = {"address": await server.start(settings.host, settings.port, credentials)}
                 said |= await _serve_metrics(settings, metrics, stack)
+                _settle()
                 print(json.dumps({"event": "serving"} | said), flush=True)
                 log.info("serving", extra=said)
 
@@ -108,6 +110,12 @@ async def serve(settings: Settings) -> None:
             finally:
                 await _shut_down(settings.grace, server, jobs, tracker)
     log.info("stopped")
+
+
+def _settle() -> None:
+    """Exempt what is loaded by now from garbage collection: looking through all of it takes a tenth of a second."""
+    gc.collect()
+    gc.freeze()
 
 
 async def _open_store(settings: Settings, metrics: Metrics) -> SqlJobStore:

@@ -27,6 +27,7 @@ from dropnorm_service.api.context import REQUEST_ID_HEADER, adopt_request_id, ca
 from dropnorm_service.api.errors import to_status
 from dropnorm_service.api.guard import Guard, Visitor
 from dropnorm_service.api.observers import Ended, Observers
+from dropnorm_service.api.turns import Turns
 from dropnorm_service.jobs.errors import InvalidRequest, ServiceError
 
 log = logging.getLogger(__name__)
@@ -48,6 +49,7 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
         self._guard = guard or Guard()
         self._observers = observers or Observers()
         self._strangers = audit.Limiter()
+        self._turns = Turns()
 
     async def intercept_service(
         self,
@@ -64,7 +66,7 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
         )
         if visitor.caller is None and visitor.refusal is None:
             return handler
-        edge = _Edge(handler, visitor, self._guard, self._strangers, self._observers)
+        edge = _Edge(handler, visitor, self._guard, self._strangers, self._observers, self._turns)
         if visitor.refusal is not None:  # whatever it asks for: not a byte of it is read
             return grpc.stream_unary_rpc_method_handler(edge.refuse, None, _serialize)
         if handler.request_streaming and handler.response_streaming:
@@ -86,12 +88,14 @@ class _Edge:
         guard: Guard,
         strangers: audit.Limiter,
         observers: Observers,
+        turns: Turns,
     ) -> None:
         self._handler = handler
         self._visitor = visitor
         self._guard = guard
         self._strangers = strangers
         self._observers = observers
+        self._turns = turns
 
     async def refuse(self, requests: AsyncIterator[bytes], context: Context) -> None:
         async with self._served(context):
@@ -116,12 +120,14 @@ class _Edge:
         async with self._served(context) as account, self._guard.leash(self._visitor):
             replies = self._handler.unary_stream(self._read(request, account), context)
             async for reply in replies:
+                await self._turns.mine()
                 await context.write(reply)
 
     async def converse(self, requests: AsyncIterator[bytes], context: Context) -> None:
         async with self._served(context) as account, self._guard.leash(self._visitor):
             replies = self._handler.stream_stream(self._each(requests, account), context)
             async for reply in replies:
+                await self._turns.mine()
                 await context.write(reply)
 
     def _served(self, context: Context) -> AbstractAsyncContextManager[Account]:

@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Any, NamedTuple, TypeVar
 
 from dropnorm.results import Event, Payload, State, StateChanged, TrainingJob
-from dropnorm_service.jobs.errors import InvalidRequest, JobNotFound, ShuttingDown
+from dropnorm_service.jobs.errors import (
+    InvalidRequest,
+    JobNotFound,
+    ServiceError,
+    ShuttingDown,
+)
 from dropnorm_service.jobs.live import LiveJob, LiveJobs
-from dropnorm_service.jobs.ports import Change, JobStore, RequestRecord
+from dropnorm_service.jobs.ports import Change, JobStore, RequestAccepted, RequestRecord
 from dropnorm_service.jobs.projection import project
 
 _PAGE = 100
 _CLOSING_SECONDS = 5.0
 
 T = TypeVar("T")
+
+log = logging.getLogger(__name__)
 
 
 class Entry(NamedTuple):
@@ -282,7 +290,18 @@ class Journal:
         task = asyncio.create_task(work)
         self._changing.add(task)
         task.add_done_callback(self._changing.discard)
-        return await asyncio.shield(task)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            task.add_done_callback(_hear_alone)
+            raise
+
+
+def _hear_alone(task: asyncio.Task[Any]) -> None:
+    """Take note of how a change ends whose caller is gone. That it is refused is no news to anybody."""
+    error = None if task.cancelled() else task.exception()
+    if error is not None and not isinstance(error, ServiceError | RequestAccepted):
+        log.error("a change that nobody waits for any more failed", exc_info=error)
 
 
 def _numbered(job: TrainingJob, entries: Sequence[Entry]) -> tuple[Event, ...]:
