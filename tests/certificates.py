@@ -47,13 +47,16 @@ class Authority:
         self,
         name: str,
         *,
+        host: str = "localhost",
         ends_in: timedelta = 30 * _DAY,
         password: bytes | None = None,
     ) -> Pair:
         """A new pair under a name; it takes the place of what was there, each file at one stroke."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        names = [x509.DNSName("localhost"), x509.IPAddress(ip_address("127.0.0.1"))]
+        names: list[x509.GeneralName] = [x509.DNSName(host)]
+        if host == "localhost":
+            names.append(x509.IPAddress(ip_address("127.0.0.1")))
         usages = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
         builder = _builder(subject, self._name, key, ends_in)
         builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
