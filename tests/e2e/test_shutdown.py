@@ -145,10 +145,10 @@ def test_a_port_that_is_taken(tracked: Server, tmp_path: Path):
         (["--dataset-mirrors", "notjson"], ["dataset_mirrors", "NAME=VALUE"]),
         (["--database-url", "nonsense"], ["database_url", "sqlite:"]),
         (
-            ["--database-url", "postgresql+psycopg://a:secret@b/c"],
+            ["--database-url", "postgresql+psycopg://a@b/c"],
             ["database_url", "driver psycopg"],
         ),
-        (["--database-url", "postgresql://a:secret@b/c?sslmode=x"], ["database_url", "sslmode"]),
+        (["--database-url", "postgresql://a@b/c?sslmode=x"], ["database_url", "sslmode"]),
         (["--database-url", "mysql://b/c"], ["database_url", "SQLite or PostgreSQL", "mysql"]),
         (["--database-url", "postgresql://b:port/c"], ["database_url"]),
     ],
@@ -159,6 +159,19 @@ def test_settings_that_cannot_be(tmp_path: Path, flags: list[str], names: list[s
     assert status == 2
     for name in names:
         assert name in said
+
+
+@pytest.mark.parametrize(
+    "url", ["postgresql+psycopg://a:secret@b/c", "postgresql://a:secret@b/c?sslmode=x"]
+)
+def test_a_password_is_told_to_nobody(tmp_path: Path, url: str, monkeypatch: pytest.MonkeyPatch):
+    status, said = refusal("--data-dir", tmp_path, "--database-url", url)
+    assert (status, "--secrets-dir" in said) == (2, True)  # a command line is there for all to read
+    assert "secret@" not in said
+
+    monkeypatch.setenv("DROPNORM_DATABASE_URL", url)
+    status, said = refusal("--data-dir", tmp_path)
+    assert (status, "database_url" in said) == (2, True)
     assert "secret" not in said
 
 

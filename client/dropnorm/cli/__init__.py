@@ -2,7 +2,7 @@
 
 import sys
 
-_NEED_THE_SERVICE = ("serve", "ui", "demo")
+_NEED_THE_SERVICE = ("serve", "tokens", "ui", "demo")
 
 
 def main() -> None:

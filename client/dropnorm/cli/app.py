@@ -47,6 +47,13 @@ app.add_typer(jobs.app, name="jobs")
 app.add_typer(datasets.app, name="datasets")
 app.add_typer(models.app, name="models")
 
+# All that follows such a command is for the program that it goes on as.
+_ANOTHER_PROGRAM = {
+    "allow_extra_args": True,
+    "ignore_unknown_options": True,
+    "help_option_names": [],
+}
+
 SpecFile = Annotated[
     Path,
     typer.Argument(metavar="SPEC", help="A TrainingSpec as YAML or JSON; see `dropnorm schema`."),
@@ -146,13 +153,13 @@ def schema() -> None:
     print(json.dumps(TrainingSpec.model_json_schema(), indent=2))
 
 
-@app.command(
-    context_settings={
-        "allow_extra_args": True,
-        "ignore_unknown_options": True,
-        "help_option_names": [],
-    }
-)
+@app.command(context_settings=_ANOTHER_PROGRAM)
+def tokens(context: typer.Context) -> None:
+    """Make, list and revoke the tokens of a service on this machine, see `dropnorm tokens --help`."""
+    _become("dropnorm_service.tokens", context.args)
+
+
+@app.command(context_settings=_ANOTHER_PROGRAM)
 def serve(context: typer.Context) -> None:
     """Run a service; every flag is the service's own, see `dropnorm serve --help`."""
     _become("dropnorm_service", context.args)

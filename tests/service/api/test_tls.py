@@ -1,0 +1,166 @@
+"""TLS: who can connect, and certificates that change while the server runs; with real handshakes."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from tests.certificates import Authority, Pair, replace
+from tests.service.api.details import failure
+
+from dropnorm_service.api.tls import Certificates, TlsFiles, UnusableCertificate
+
+METHOD = "/test.Echo/Echo"
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    return Authority(tmp_path)
+
+
+@pytest.fixture
+def server_pair(authority: Authority) -> Pair:
+    return authority.issue("server")
+
+
+@asynccontextmanager
+async def serving(pair: Pair, client_ca: Path | None = None) -> AsyncIterator[str]:
+    async def echo(request: bytes, context: object) -> bytes:
+        return request
+
+    files = TlsFiles(certificate=pair.certificate, key=pair.key, client_ca=client_ca)
+    server = grpc.aio.server()
+    handler: Any = grpc.unary_unary_rpc_method_handler(echo)
+    server.add_generic_rpc_handlers(
+        (grpc.method_handlers_generic_handler("test.Echo", {"Echo": handler}),)
+    )
+    port = server.add_secure_port("127.0.0.1:0", Certificates(files).credentials())
+    await server.start()
+    yield f"localhost:{port}"
+    await server.stop(None)
+
+
+def channel(address: str, ca: Path, pair: Pair | None = None) -> grpc.aio.Channel:
+    """A new connection; gRPC shares those of equal channels otherwise."""
+    credentials = grpc.ssl_channel_credentials(
+        ca.read_bytes(),
+        pair.key.read_bytes() if pair else None,
+        pair.certificate.read_bytes() if pair else None,
+    )
+    options = [("grpc.use_local_subchannel_pool", 1)]
+    return grpc.aio.secure_channel(address, credentials, options=options)
+
+
+def echo(channel: grpc.aio.Channel) -> Awaitable[bytes]:
+    call: Any = channel.unary_unary(METHOD)
+    answer: Awaitable[bytes] = call(b"hello", timeout=20)
+    return answer
+
+
+async def test_only_who_trusts_the_certificate_connects(
+    authority: Authority, server_pair: Pair, tmp_path: Path
+):
+    async with serving(server_pair) as address:
+        async with channel(address, authority.ca) as trusting:
+            assert await echo(trusting) == b"hello"
+        async with channel(address, Authority(tmp_path, "other").ca) as doubting:
+            assert (await failure(echo(doubting))).code() is grpc.StatusCode.UNAVAILABLE
+        async with grpc.aio.insecure_channel(address) as plain:
+            assert (await failure(echo(plain))).code() is grpc.StatusCode.UNAVAILABLE
+
+
+async def test_a_client_shows_a_certificate_of_the_right_authority(
+    authority: Authority, server_pair: Pair, tmp_path: Path
+):
+    other = Authority(tmp_path, "other")
+    async with serving(server_pair, client_ca=other.ca) as address:
+        async with channel(address, authority.ca, other.issue("client")) as known:
+            assert await echo(known) == b"hello"
+        for pair in (None, authority.issue("stranger")):
+            async with channel(address, authority.ca, pair) as unknown:
+                assert (await failure(echo(unknown))).code() is grpc.StatusCode.UNAVAILABLE
+
+
+async def test_new_connections_get_the_new_certificate_and_old_ones_go_on(
+    authority: Authority, server_pair: Pair, tmp_path: Path
+):
+    new = Authority(tmp_path, "new")
+    async with (
+        serving(server_pair) as address,
+        channel(address, authority.ca) as old,
+    ):
+        await echo(old)
+        new.issue("server")
+        async with channel(address, new.ca) as fresh:
+            assert await echo(fresh) == b"hello"
+        async with channel(address, authority.ca) as late:
+            assert (await failure(echo(late))).code() is grpc.StatusCode.UNAVAILABLE
+        assert await echo(old) == b"hello"
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        lambda pair: replace(pair.certificate, b"no certificate"),
+        lambda pair: replace(pair.key, b""),
+        lambda pair: pair.key.unlink(),
+    ],
+)
+async def test_a_broken_new_file_keeps_the_old_certificate_and_is_logged_once(
+    authority: Authority,
+    server_pair: Pair,
+    caplog: pytest.LogCaptureFixture,
+    harm: Callable[[Pair], None],
+):
+    caplog.set_level(logging.INFO, logger="dropnorm_service")
+    async with serving(server_pair) as address:
+        harm(server_pair)
+        for _ in range(3):
+            async with channel(address, authority.ca) as still:
+                assert await echo(still) == b"hello"
+        [record] = caplog.records
+        assert "the new certificate is not used" in record.getMessage()
+
+        authority.issue("server")
+        async with channel(address, authority.ca) as mended:
+            assert await echo(mended) == b"hello"
+        assert "is in use" in caplog.records[-1].getMessage()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (
+            lambda a, p: p.certificate.unlink(),
+            "tls_certificate: .*server.crt cannot be read: No such",
+        ),
+        (lambda a, p: p.key.write_text("no key"), "tls_key: .*server.key cannot be used together"),
+        (lambda a, p: p.certificate.write_text("nothing"), "cannot be used together: "),
+        (lambda a, p: a.issue("other").key.replace(p.key), "key values mismatch"),
+        (lambda a, p: a.issue("server", password=b"x"), "the key is encrypted"),
+        (
+            lambda a, p: a.issue("server", ends_in=timedelta(days=-1)),
+            "trusted by nobody: certificate has expired",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_certificate_is_a_sentence(
+    authority: Authority, server_pair: Pair, spoil: Callable[[Authority, Pair], Any], message: str
+):
+    spoil(authority, server_pair)
+    with pytest.raises(UnusableCertificate, match=message):
+        Certificates(TlsFiles(certificate=server_pair.certificate, key=server_pair.key))
+
+
+def test_authorities_of_clients_are_certificates(server_pair: Pair):
+    files = TlsFiles(
+        certificate=server_pair.certificate, key=server_pair.key, client_ca=server_pair.key
+    )
+    with pytest.raises(UnusableCertificate, match=r"tls_client_ca: .* has no certificates in PEM"):
+        Certificates(files)

@@ -1,0 +1,118 @@
+"""Secrets stay out of texts for people, and out of the environment of processes that do not need them."""
+
+import json
+import logging
+import stat
+from pathlib import Path
+
+import pytest
+
+from dropnorm_service import audit, logs
+from dropnorm_service.environment import mirror_environment, worker_environment
+from dropnorm_service.redaction import hold_secrets, redact
+from dropnorm_service.settings import Settings, SettingsError
+
+TOKEN = "dn_0123456789ab_" + "x" * 43
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("postgresql://ada:pw@host:5432/jobs", "postgresql://ada:***@host:5432/jobs"),
+        ("to https://:pw@host/ it went", "to https://:***@host/ it went"),
+        ("a://u:p/w@h b://v:q@r@i", "a://u:***@h b://v:***@i"),
+        ("postgresql://h/d?user=a&password=pw&x=1", "postgresql://h/d?user=a&password=***&x=1"),
+        (f"Bearer {TOKEN} was given", "Bearer dn_0123456789ab_*** was given"),
+        ("http://host:80/path and a@b.c", "http://host:80/path and a@b.c"),
+    ],
+)
+def test_a_secret_is_taken_out(text: str, shown: str):
+    assert redact(text) == shown
+    assert hold_secrets(["--flag", text]) is (text != shown)
+
+
+@pytest.mark.parametrize("form", ["json", "text"])
+def test_no_log_record_has_one(form: str, capfd: pytest.CaptureFixture[str]):
+    root = logging.getLogger()
+    before = root.level, root.handlers[:]
+    logs.configure(Settings.load(["--log-format", form]))
+    try:
+        raise OSError("cannot reach postgresql://ada:planted@host/jobs")
+    except OSError:
+        extra = {"uri": "http://u:planted@h"}
+        logging.getLogger("dropnorm.test").exception("token %s", TOKEN, extra=extra)
+    finally:
+        root.setLevel(before[0])
+        root.handlers[:] = before[1]
+    said = capfd.readouterr().err
+    assert "planted" not in said
+    assert "x" * 43 not in said
+    assert "ada:***@host" in said
+
+
+def test_the_audit_log_is_a_file_of_its_owner_that_only_grows(tmp_path: Path):
+    path = tmp_path / "audit.jsonl"
+    path.write_text('{"older": true}\n')
+    path.unlink()
+    before = logging.getLogger().handlers[:]
+    log = logging.getLogger(audit.LOGGER)
+    try:
+        for number in range(2):
+            logs.configure(Settings(audit_log=path, log_level="error"))
+            audit.record("Act", f"things/{number}", "OK", user="ada", token="t", peer="here")
+            log.handlers[0].close()
+    finally:
+        log.handlers.clear()
+        logging.getLogger().handlers[:] = before
+    entries = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [entry["resource"] for entry in entries] == ["things/0", "things/1"]
+    assert entries[0]["user"] == "ada"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_an_audit_log_that_cannot_be_written_is_named():
+    with pytest.raises(SettingsError, match="audit_log: /nowhere/audit cannot be written: No such"):
+        logs.configure(Settings.load(["--audit-log", "/nowhere/audit"]))
+
+
+def test_children_know_only_the_secrets_they_need(monkeypatch: pytest.MonkeyPatch):
+    for name in ("DROPNORM_DATABASE_URL", "DROPNORM_TOKEN", "PGPASSWORD", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "planted")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "planted")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+
+    assert "planted" not in worker_environment().values()
+    assert worker_environment()["CUDA_VISIBLE_DEVICES"] == "0"
+    kept = [name for name, value in mirror_environment().items() if value == "planted"]
+    assert sorted(kept) == ["AWS_SECRET_ACCESS_KEY", "MLFLOW_TRACKING_PASSWORD", "PGPASSWORD"]
+
+
+def test_a_secret_is_a_file_of_its_settings_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    secrets = tmp_path / "secrets"
+    secrets.mkdir()
+    (secrets / "database_url").write_text("postgresql://ada:pw@host/jobs\n")
+    (secrets / "port").write_text("4001")
+    (secrets / "unrelated.txt").write_text("x")
+    config = tmp_path / "service.toml"
+    config.write_text(f"port = 4000\ngrace = 3\nsecrets_dir = '{secrets}'\n")
+
+    settings = Settings.load(["--config", str(config)])
+    assert settings.database_url == "postgresql://ada:pw@host/jobs"
+    assert (settings.port, settings.grace) == (4001, 3.0)
+
+    monkeypatch.setenv("DROPNORM_SECRETS_DIR", str(secrets))
+    monkeypatch.setenv("DROPNORM_PORT", "4002")
+    assert Settings.load([]).port == 4002
+    assert Settings.load(["--secrets-dir", str(secrets), "--port", "4003"]).port == 4003
+
+
+def test_a_secrets_folder_that_is_not_there_is_named():
+    with pytest.raises(SettingsError, match="secrets_dir: there is no folder /nowhere"):
+        Settings.load(["--secrets-dir", "/nowhere"])
+
+
+@pytest.mark.parametrize("flag", ["--database-url", "--mlflow-tracking-uri"])
+def test_a_password_on_the_command_line_is_refused(flag: str):
+    with pytest.raises(SettingsError, match="the command line has a password") as caught:
+        Settings.load([flag, "postgresql://ada:planted@host/jobs"])
+    assert "planted" not in str(caught.value)
