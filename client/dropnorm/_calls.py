@@ -11,12 +11,13 @@ from functools import partial
 from typing import Any, Generic, TypeVar
 
 import grpc
+from google.protobuf import field_mask_pb2
 from google.protobuf.message import Message
 from pydantic import ValidationError
 
 from dropnorm import wire
 from dropnorm._arguments import request, seconds, spec_problems, unfit
-from dropnorm.errors import InvalidRequest, from_rpc_error
+from dropnorm.errors import InvalidRequest, from_rpc_error, retry_after
 from dropnorm.results import Plan, TrainingJob, Worker
 from dropnorm.spec import Submission, TrainingSpec
 from dropnorm.spec._base import problems_of
@@ -36,6 +37,9 @@ DEFAULT_PATIENCE = 60.0
 Result = TypeVar("Result")
 Page = tuple[tuple[Result, ...], str]
 Metadata = tuple[tuple[str, str], ...]
+
+SHARED = field_mask_pb2.FieldMask(paths=["shared"])
+"""What sharing changes of a resource."""
 
 
 def methods(channel: Any, metadata: Metadata) -> Mapping[str, Any]:
@@ -64,7 +68,11 @@ class Call(Generic[Result]):
 
 
 class Attempts:
-    """Deadline and retries of one call: jittered exponential back-off, for UNAVAILABLE only (AIP-194)."""
+    """Deadline and retries of one call.
+
+    After UNAVAILABLE a few with jittered exponential back-off (AIP-194); after RESOURCE_EXHAUSTED, where the service
+    says when to try again, as often as there is time for it.
+    """
 
     LIMIT = 5
     FIRST_PAUSE = 0.1
@@ -88,15 +96,17 @@ class Attempts:
         Raises:
             DropnormError: there is no next attempt.
         """
-        self._made += 1
-        pause = backoff(self._made, first=self.FIRST_PAUSE, longest=self.LONGEST_PAUSE)
+        told = retry_after(error)
+        if told is not None:
+            pause = spread(told)
+        else:
+            self._made += 1
+            pause = backoff(self._made, first=self.FIRST_PAUSE, longest=self.LONGEST_PAUSE)
+        passing = told is not None or (
+            error.code() is grpc.StatusCode.UNAVAILABLE and self._made < self.LIMIT
+        )
         left = self.timeout
-        if (
-            error.code() is grpc.StatusCode.UNAVAILABLE
-            and self._repeatable
-            and self._made < self.LIMIT
-            and (left is None or pause < left)
-        ):
+        if passing and self._repeatable and (left is None or pause < left):
             return pause
         raise from_rpc_error(error, address=self._address) from error
 
@@ -107,6 +117,11 @@ def backoff(failures: int, *, first: float, longest: float) -> float:
     return ceiling * random.uniform(0.5, 1.0)  # noqa: S311 - spreads clients, guards nothing
 
 
+def spread(pause: float) -> float:
+    """What the service asked to wait, and up to a quarter more, so that not all who were told so come back at once."""
+    return pause * random.uniform(1.0, 1.25)  # noqa: S311 - spreads clients, guards nothing
+
+
 def create(
     spec: TrainingSpec,
     *,
@@ -114,6 +129,7 @@ def create(
     experiment: str | None,
     labels: Mapping[str, str] | None,
     priority: int | None,
+    shared: bool | None = None,
     job_id: str | None = None,
     request_id: str | None = None,
     validate_only: bool = False,
@@ -128,6 +144,7 @@ def create(
         "experiment": experiment,
         "labels": labels,
         "priority": priority,
+        "shared": shared,
     }
     given = {key: value for key, value in said.items() if value is not None}
     rest = {
@@ -175,6 +192,15 @@ def resume(name: str) -> Call[TrainingJob]:
     """ResumeTrainingJob."""
     asked = request(training_service_pb2.ResumeTrainingJobRequest, name=name)
     return Call(method="ResumeTrainingJob", request=asked, read=_read_job)
+
+
+def share(name: str, shared: bool) -> Call[TrainingJob]:
+    """UpdateTrainingJob."""
+    job = request(training_job_pb2.TrainingJob, name=name, shared=shared)
+    asked = request(
+        training_service_pb2.UpdateTrainingJobRequest, training_job=job, update_mask=SHARED
+    )
+    return Call(method="UpdateTrainingJob", request=asked, read=_read_job)
 
 
 def delete(name: str, *, force: bool) -> Call[None]:

@@ -9,7 +9,7 @@ import grpc
 
 from dropnorm import wire
 from dropnorm._arguments import request, seconds
-from dropnorm._calls import backoff
+from dropnorm._calls import backoff, spread
 from dropnorm.errors import (
     Internal,
     JobCancelled,
@@ -17,6 +17,7 @@ from dropnorm.errors import (
     ResultTimeout,
     Unavailable,
     from_rpc_error,
+    retry_after,
 )
 from dropnorm.results import (
     EpochCompleted,
@@ -24,6 +25,7 @@ from dropnorm.results import (
     Evaluation,
     Event,
     Progressed,
+    SharingChanged,
     State,
     StateChanged,
     Tracked,
@@ -102,6 +104,7 @@ class Watching:
 
         Raises:
             ResultTimeout: the time is up.
+            ResourceExhausted: the service tells as many journals as it may, for longer than that patience.
             Unavailable: nothing was heard from the service for longer than the client's patience.
             DropnormError: the failure is not one of the connection.
         """
@@ -114,14 +117,21 @@ class Watching:
                 f"{self._name} has not ended within {self._timeout:g} s. It goes on; "
                 "wait for it again, or cancel it."
             ) from error
-        if code not in _INTERRUPTIONS:
+        told = retry_after(error)
+        if code not in _INTERRUPTIONS and told is None:
             raise from_rpc_error(error, address=self._address) from error
         if now - self._opened > self._patience:
             self._contact()  # so long a stream was a connection, though nothing came: the job was quiet
         self._failures += 1
         if self._lost_since is None:
             self._lost_since = now
-        pause = backoff(self._failures, first=_FIRST_PAUSE, longest=_LONGEST_PAUSE)
+        pause = (
+            backoff(self._failures, first=_FIRST_PAUSE, longest=_LONGEST_PAUSE)
+            if told is None
+            else spread(told)
+        )
+        if now + pause - self._lost_since > self._patience and told is not None:
+            raise from_rpc_error(error, address=self._address) from error
         if now + pause - self._lost_since > self._patience:
             raise Unavailable(
                 f"The connection to {self._address} was lost while {self._name} was watched, and nothing "
@@ -170,6 +180,8 @@ def follow(job: TrainingJob, event: Event) -> TrainingJob:
             )
         case Evaluated(evaluation=evaluation):
             changes["evaluation"] = evaluation
+        case SharingChanged(shared=shared):
+            changes["shared"] = shared
         case Tracked() as tracked:
             changes["mlflow_experiment_id"] = tracked.mlflow_experiment_id
             changes["mlflow_run_id"] = tracked.mlflow_run_id

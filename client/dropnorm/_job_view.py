@@ -35,6 +35,16 @@ class JobView:
         return self._snapshot.display_name
 
     @property
+    def owner(self) -> str:
+        """User who made it."""
+        return self._snapshot.owner
+
+    @property
+    def shared(self) -> bool:
+        """Whether the project's other users may see and use it."""
+        return self._snapshot.shared
+
+    @property
     def state(self) -> State:
         """Where it is in its life."""
         return self._snapshot.state

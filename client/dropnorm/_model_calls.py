@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from dropnorm import wire
 from dropnorm._arguments import job_name, model_name, request
 from dropnorm._arrays import joined, packed
-from dropnorm._calls import Attempts, Call, Page
+from dropnorm._calls import SHARED, Attempts, Call, Page
 from dropnorm.errors import Internal, InvalidRequest
 from dropnorm.results import Model, ModelExport, ModelVersion, Prediction
 from dropnorm.spec import DropoutSampling, ExportFormat, ExportSettings, Problem
@@ -146,13 +146,14 @@ def get_export(name: str) -> Call[ModelExport]:
     return Call(method="GetModelExport", request=asked, read=_read_export)
 
 
-def register(name: str, job: str, *, alias: str | None) -> Call[ModelVersion]:
+def register(name: str, job: str, *, alias: str | None, shared: bool) -> Call[ModelVersion]:
     """RegisterModel. A repeat finds the version that the first one made."""
     asked = request(
         model_service_pb2.RegisterModelRequest,
         model_id=name.removeprefix("models/"),
         training_job=job_name(job),
         alias=alias,
+        shared=shared,
     )
     return Call(method="RegisterModel", request=asked, read=_read_version)
 
@@ -167,6 +168,13 @@ def list_models(page_token: str) -> Call[Page[Model]]:
     """ListModels: the call for the page behind a token."""
     asked = request(model_service_pb2.ListModelsRequest, page_token=page_token)
     return Call(method="ListModels", request=asked, read=_read_models)
+
+
+def share(name: str, shared: bool) -> Call[Model]:
+    """UpdateModel."""
+    model = request(model_pb2.Model, name=model_name(name), shared=shared)
+    asked = request(model_service_pb2.UpdateModelRequest, model=model, update_mask=SHARED)
+    return Call(method="UpdateModel", request=asked, read=_read_model)
 
 
 def set_alias(name: str, alias: str) -> Call[Model]:

@@ -81,6 +81,7 @@ class AsyncClient:
         experiment: str | None = None,
         labels: Mapping[str, str] | None = None,
         priority: int | None = None,
+        shared: bool = False,
         job_id: str | None = None,
         request_id: str | None = None,
         timeout: float | None = None,
@@ -92,6 +93,7 @@ class AsyncClient:
             experiment=experiment,
             labels=labels,
             priority=priority,
+            shared=shared or None,
             job_id=job_id,
             request_id=request_id,
         )
@@ -105,6 +107,7 @@ class AsyncClient:
         experiment: str | None = None,
         labels: Mapping[str, str] | None = None,
         priority: int | None = None,
+        shared: bool = False,
         job_id: str | None = None,
         timeout: float | None = None,
     ) -> TrainingJob:
@@ -115,6 +118,7 @@ class AsyncClient:
             experiment=experiment,
             labels=labels,
             priority=priority,
+            shared=shared or None,
             job_id=job_id,
             validate_only=True,
         )
@@ -251,6 +255,14 @@ class AsyncJobHandle(JobView):
         """Queue a paused job again; see `JobHandle.resume`."""
         return await self._update(_calls.resume(self.name), timeout)
 
+    async def share(self, *, timeout: float | None = None) -> Self:
+        """Let the project's other users see and use the job; see `JobHandle.share`."""
+        return await self._update(_calls.share(self.name, True), timeout)
+
+    async def unshare(self, *, timeout: float | None = None) -> Self:
+        """Let nobody but admins see the job any more; see `JobHandle.unshare`."""
+        return await self._update(_calls.share(self.name, False), timeout)
+
     async def predict(
         self,
         inputs: Any,
@@ -285,10 +297,17 @@ class AsyncJobHandle(JobView):
         )
 
     async def register(
-        self, name: str, *, alias: str | None = None, timeout: float = REGISTER_TIMEOUT
+        self,
+        name: str,
+        *,
+        alias: str | None = None,
+        shared: bool = False,
+        timeout: float = REGISTER_TIMEOUT,
     ) -> ModelVersion:
         """Make the job's model a version of a registered model in MLflow; see `Models.register`."""
-        return await self._client.models.register(name, self.name, alias=alias, timeout=timeout)
+        return await self._client.models.register(
+            name, self.name, alias=alias, shared=shared, timeout=timeout
+        )
 
     async def delete(self, *, force: bool = False, timeout: float | None = None) -> None:
         """Delete the job, its journal and its files; see `JobHandle.delete`."""

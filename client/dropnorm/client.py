@@ -94,6 +94,7 @@ class Client:
         experiment: str | None = None,
         labels: Mapping[str, str] | None = None,
         priority: int | None = None,
+        shared: bool = False,
         job_id: str | None = None,
         request_id: str | None = None,
         timeout: float | None = None,
@@ -106,6 +107,7 @@ class Client:
             experiment: MLflow experiment its run goes to; absent: `default`.
             labels: for filtering.
             priority: -1000 to 1000, higher first; absent: 0.
+            shared: whether the project's other users may see and use the job, but not change it.
             job_id: the last part of the resource name, `[a-z]([a-z0-9-]{0,61}[a-z0-9])?`; absent: one is made.
             request_id: the same id with the same content gives the same job, however often it is sent; absent: a new
                 one, under which a lost connection is retried.
@@ -114,6 +116,7 @@ class Client:
         Raises:
             InvalidRequest: names every wrong field, of the shapes in the network too.
             AlreadyExists: `job_id` is taken.
+            ResourceExhausted: as many of your jobs wait as may, and none began within the timeout.
         """
         call = _calls.create(
             spec,
@@ -121,6 +124,7 @@ class Client:
             experiment=experiment,
             labels=labels,
             priority=priority,
+            shared=shared or None,
             job_id=job_id,
             request_id=request_id,
         )
@@ -134,6 +138,7 @@ class Client:
         experiment: str | None = None,
         labels: Mapping[str, str] | None = None,
         priority: int | None = None,
+        shared: bool = False,
         job_id: str | None = None,
         timeout: float | None = None,
     ) -> TrainingJob:
@@ -152,6 +157,7 @@ class Client:
             experiment=experiment,
             labels=labels,
             priority=priority,
+            shared=shared or None,
             job_id=job_id,
             validate_only=True,
         )
@@ -318,6 +324,14 @@ class JobHandle(JobView):
         """
         return self._update(_calls.resume(self.name), timeout)
 
+    def share(self, *, timeout: float | None = None) -> Self:
+        """Let the project's other users see and use the job; they cannot change it."""
+        return self._update(_calls.share(self.name, True), timeout)
+
+    def unshare(self, *, timeout: float | None = None) -> Self:
+        """Let nobody but admins see the job any more; what others made of it meanwhile stays theirs."""
+        return self._update(_calls.share(self.name, False), timeout)
+
     def predict(
         self,
         inputs: Any,
@@ -352,10 +366,17 @@ class JobHandle(JobView):
         )
 
     def register(
-        self, name: str, *, alias: str | None = None, timeout: float = REGISTER_TIMEOUT
+        self,
+        name: str,
+        *,
+        alias: str | None = None,
+        shared: bool = False,
+        timeout: float = REGISTER_TIMEOUT,
     ) -> ModelVersion:
         """Make the job's model a version of a registered model in MLflow; see `Models.register`."""
-        return self._client.models.register(name, self.name, alias=alias, timeout=timeout)
+        return self._client.models.register(
+            name, self.name, alias=alias, shared=shared, timeout=timeout
+        )
 
     def delete(self, *, force: bool = False, timeout: float | None = None) -> None:
         """Delete the job, its journal and its files; its MLflow run stays.

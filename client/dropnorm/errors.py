@@ -6,7 +6,7 @@ DropnormError
 ├── AlreadyExists
 ├── WrongState                       the job's state does not allow it
 ├── ExportRefused                    the model does not go into that form, or not exactly enough
-├── ResourceExhausted
+├── ResourceExhausted                a limit is reached; `retry_after` says when it is worth trying again
 ├── Unauthenticated
 ├── PermissionDenied
 ├── Unimplemented                    the service is of another version
@@ -20,7 +20,7 @@ DropnormError
 └── JobCancelled
 
 A service's error travels as a google.rpc.Status with one ErrorInfo, whose reason chooses the class, and where fields
-are wrong a BadRequest. `from_rpc_error` is the only reader of it.
+are wrong a BadRequest. Nobody but this module reads it.
 """
 
 from __future__ import annotations
@@ -107,7 +107,23 @@ class ExportRefused(DropnormError):
 
 
 class ResourceExhausted(DropnormError):
-    """A limit is reached."""
+    """A limit is reached: of the queue, of streams, of uploads, of sizes.
+
+    Attributes:
+        retry_after: seconds after which it is worth trying again; None: not before something is given up.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        retry_after: float | None = None,
+        reason: str = "",
+        metadata: Mapping[str, str] = MappingProxyType({}),
+        request_id: str = "",
+    ) -> None:
+        super().__init__(message, reason=reason, metadata=metadata, request_id=request_id)
+        self.retry_after = retry_after
 
 
 class Unauthenticated(DropnormError):
@@ -185,9 +201,12 @@ BY_REASON: Mapping[str, type[DropnormError]] = MappingProxyType(
         "TOO_MANY_INPUTS": InvalidRequest,
         "JOB_NOT_FOUND": NotFound,
         "JOB_ALREADY_EXISTS": AlreadyExists,
+        "NOT_OWNER": PermissionDenied,
+        "LIMIT_REACHED": ResourceExhausted,
         "WRONG_STATE": WrongState,
         "MODEL_UNUSABLE": WrongState,
         "MODEL_NOT_FOUND": NotFound,
+        "MODEL_ALREADY_EXISTS": AlreadyExists,
         "NO_REGISTRY": WrongState,
         "REGISTRY_UNAVAILABLE": Unavailable,
         "EXPORT_NOT_FOUND": NotFound,
@@ -252,7 +271,7 @@ def from_rpc_error(error: grpc.RpcError, *, address: str) -> DropnormError:
         address: the service that was called, for the message.
     """
     code: grpc.StatusCode = error.code()
-    trailers = dict(cast("Iterable[tuple[str, str | bytes]]", error.trailing_metadata() or ()))
+    trailers = _trailers(error)
     status = _status(trailers.get(_DETAILS_KEY))
     infos = _details(status, error_details_pb2.ErrorInfo)
     info = next((info for info in infos if info.domain == DOMAIN), None)
@@ -271,7 +290,31 @@ def from_rpc_error(error: grpc.RpcError, *, address: str) -> DropnormError:
         return kind(
             message, problems=problems, reason=reason, metadata=metadata, request_id=request_id
         )
+    if issubclass(kind, ResourceExhausted):
+        return kind(
+            message,
+            retry_after=_retry_after(status),
+            reason=reason,
+            metadata=metadata,
+            request_id=request_id,
+        )
     return kind(message, reason=reason, metadata=metadata, request_id=request_id)
+
+
+def retry_after(error: grpc.RpcError) -> float | None:
+    """Seconds after which the service says that a call which met a limit is worth trying again; None: it does not."""
+    if error.code() is not grpc.StatusCode.RESOURCE_EXHAUSTED:
+        return None
+    return _retry_after(_status(_trailers(error).get(_DETAILS_KEY)))
+
+
+def _retry_after(status: status_pb2.Status) -> float | None:
+    told = next(_details(status, error_details_pb2.RetryInfo), None)
+    return None if told is None else told.retry_delay.ToTimedelta().total_seconds()
+
+
+def _trailers(error: grpc.RpcError) -> dict[str, str | bytes]:
+    return dict(cast("Iterable[tuple[str, str | bytes]]", error.trailing_metadata() or ()))
 
 
 def _status(details: str | bytes | None) -> status_pb2.Status:

@@ -128,7 +128,13 @@ class Models:
         return known
 
     def register(
-        self, name: str, job: str, *, alias: str | None = None, timeout: float = REGISTER_TIMEOUT
+        self,
+        name: str,
+        job: str,
+        *,
+        alias: str | None = None,
+        shared: bool = False,
+        timeout: float = REGISTER_TIMEOUT,
     ) -> ModelVersion:
         """Make the model of a job a version of a registered model in MLflow; a repeat finds the version there is.
 
@@ -136,13 +142,17 @@ class Models:
             name: of the registered model, `[a-z]([a-z0-9-]{0,61}[a-z0-9])?`; made when it is missing.
             job: id or name of the job.
             alias: means this version from now on.
+            shared: whether the project's other users may see and use the model, if it is made now.
             timeout: seconds this call may take.
 
         Raises:
+            AlreadyExists: the name is another user's.
+            PermissionDenied: the model is another user's, who shares it.
             WrongState: the job has not succeeded, or the service runs without MLflow.
             Unavailable: MLflow does not have the job's model yet.
         """
-        return self._client._call(_model_calls.register(name, job, alias=alias), timeout)
+        call = _model_calls.register(name, job, alias=alias, shared=shared)
+        return self._client._call(call, timeout)
 
     def get(self, name: str, *, timeout: float | None = None) -> Model:
         """A registered model with its versions and aliases.
@@ -155,6 +165,14 @@ class Models:
     def list(self, *, timeout: float | None = None) -> Iterator[Model]:
         """Every registered model by name, asked for page by page as they are iterated."""
         return self._client._pages(_model_calls.list_models, timeout)
+
+    def share(self, name: str, *, timeout: float | None = None) -> Model:
+        """Let the project's other users see and use a registered model; they cannot change it."""
+        return self._client._call(_model_calls.share(name, True), timeout)
+
+    def unshare(self, name: str, *, timeout: float | None = None) -> Model:
+        """Let nobody but admins see a registered model any more."""
+        return self._client._call(_model_calls.share(name, False), timeout)
 
     def set_alias(self, name: str, alias: str, *, timeout: float | None = None) -> Model:
         """Let an alias mean a version, and no other of the same model.
@@ -252,10 +270,17 @@ class AsyncModels:
         return known
 
     async def register(
-        self, name: str, job: str, *, alias: str | None = None, timeout: float = REGISTER_TIMEOUT
+        self,
+        name: str,
+        job: str,
+        *,
+        alias: str | None = None,
+        shared: bool = False,
+        timeout: float = REGISTER_TIMEOUT,
     ) -> ModelVersion:
         """Make the model of a job a version of a registered model; see `Models.register`."""
-        return await self._client._call(_model_calls.register(name, job, alias=alias), timeout)
+        call = _model_calls.register(name, job, alias=alias, shared=shared)
+        return await self._client._call(call, timeout)
 
     async def get(self, name: str, *, timeout: float | None = None) -> Model:
         """A registered model with its versions and aliases; see `Models.get`."""
@@ -265,6 +290,14 @@ class AsyncModels:
         """Every registered model by name; see `Models.list`."""
         async for model in self._client._pages(_model_calls.list_models, timeout):
             yield model
+
+    async def share(self, name: str, *, timeout: float | None = None) -> Model:
+        """Let the project's other users see and use a registered model; see `Models.share`."""
+        return await self._client._call(_model_calls.share(name, True), timeout)
+
+    async def unshare(self, name: str, *, timeout: float | None = None) -> Model:
+        """Let nobody but admins see a registered model any more; see `Models.unshare`."""
+        return await self._client._call(_model_calls.share(name, False), timeout)
 
     async def set_alias(self, name: str, alias: str, *, timeout: float | None = None) -> Model:
         """Let an alias mean a version; see `Models.set_alias`."""

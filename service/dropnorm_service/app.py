@@ -15,6 +15,7 @@ from contextlib import AsyncExitStack
 
 from grpc import ServerCredentials
 
+from dropnorm.results import TrainingJob
 from dropnorm_service.api.server import ApiServer, CannotListen
 from dropnorm_service.api.tls import Certificates, TlsFiles, UnusableCertificate
 from dropnorm_service.datasets.limits import Limits
@@ -23,6 +24,7 @@ from dropnorm_service.exposure import check_exposure
 from dropnorm_service.health import HealthWatch
 from dropnorm_service.jobs.authentication import Authenticator
 from dropnorm_service.jobs.errors import StoreUnavailable
+from dropnorm_service.jobs.limits import JobLimits
 from dropnorm_service.jobs.models import ModelService
 from dropnorm_service.jobs.registered import RegisteredModels
 from dropnorm_service.jobs.retries import RetryPolicy
@@ -88,7 +90,7 @@ async def serve(settings: Settings) -> None:
             metrics = Metrics()
             store = await stack.enter_async_context(await _open_store(settings, metrics))
             forks, jobs, datasets, tracker = await _open_jobs(settings, store, stack, metrics)
-            models = await _open_models(settings, forks, jobs, stack)
+            models = await _open_models(settings, store, forks, jobs, stack)
             authenticator = await _authenticator(settings, store, stack)
             server = ApiServer(jobs, datasets, models, authenticator, observers=[metrics.rpcs])
             metrics.jobs.begin(await store.count_states())
@@ -178,8 +180,14 @@ async def _open_jobs(
         planner,
         folder=settings.data_dir / "jobs",
         data_held=datasets.held,
+        data_hidden=datasets.hidden,
         read_up_to=lambda: tracker.position if tracker is not None else None,
         retry=RetryPolicy(limit=settings.max_attempts),
+        limits=JobLimits(
+            queued=settings.max_queued_jobs_per_user,
+            watches=settings.max_watches_per_user,
+            all_watches=settings.max_watches,
+        ),
     )
     if settings.tracking:
         tracker = Tracker(
@@ -214,11 +222,13 @@ def _datasets(
         total_bytes=settings.max_datasets_bytes,
         samples=settings.max_dataset_samples,
         values=settings.max_dataset_values,
+        user_bytes=settings.max_datasets_bytes_per_user,
+        user_uploads=settings.max_uploads_per_user,
     )
 
-    async def jobs_using(dataset_id: str) -> list[str]:
+    async def jobs_using(dataset_id: str) -> list[TrainingJob]:
         jobs = store.unfinished()
-        return [job.name async for job in jobs if job.spec.data.dataset == dataset_id]
+        return [job async for job in jobs if job.spec.data.dataset == dataset_id]
 
     return DatasetService(
         settings.data_dir / "uploads",
@@ -233,7 +243,11 @@ def _datasets(
 
 
 async def _open_models(
-    settings: Settings, forks: ForkServer, jobs: JobService, stack: AsyncExitStack
+    settings: Settings,
+    store: SqlJobStore,
+    forks: ForkServer,
+    jobs: JobService,
+    stack: AsyncExitStack,
 ) -> ModelService:
     predictor = await stack.enter_async_context(
         ProcessPredictor(forks, timeout=settings.predict_timeout)
@@ -245,7 +259,7 @@ async def _open_models(
     if settings.tracking:
         config = TrackingConfig.resolve(settings.data_dir, settings.mlflow_tracking_uri)
         registry = await stack.enter_async_context(MlflowRegistry(config))
-    registered = RegisteredModels(jobs, registry, settings.data_dir / "models")
+    registered = RegisteredModels(jobs, registry, store.models, settings.data_dir / "models")
     return ModelService(jobs, predictor, exporter, registered)
 
 

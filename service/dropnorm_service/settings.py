@@ -109,6 +109,12 @@ class Settings(BaseSettings):
     """Seconds between two checkpoints of a running job."""
     max_attempts: Count = 3
     """Attempts lost in a row, without a step further, after which a job fails."""
+    max_queued_jobs_per_user: Annotated[int, Field(ge=1)] = 10_000
+    """Jobs of one user that may wait in the queue; further ones are refused until some have begun."""
+    max_watches_per_user: Annotated[int, Field(ge=1)] = 1_000
+    """Journals that one user may follow at once."""
+    max_watches: Annotated[int, Field(ge=1)] = 5_000
+    """Journals that all users together may follow at once."""
     plan_timeout: Seconds = 30.0
     """Seconds a plan may take."""
     predict_timeout: Seconds = 60.0
@@ -125,6 +131,11 @@ class Settings(BaseSettings):
     """Largest file of an uploaded data set in bytes."""
     max_datasets_bytes: Annotated[int, Field(ge=1)] = 64 * 2**30
     """Bytes that all uploaded data sets may take together, unfinished uploads too."""
+    max_datasets_bytes_per_user: Annotated[int, Field(ge=1)] | None = None
+    """Bytes that the uploaded data sets of one user may take, unfinished uploads too; absent: only all together are
+    limited."""
+    max_uploads_per_user: Count = 16
+    """Files that one user may upload at once."""
     max_dataset_samples: Annotated[int, Field(ge=1)] = 10**8
     """Samples that an uploaded data set may have."""
     max_dataset_values: Annotated[int, Field(ge=1)] = 2**24

@@ -13,7 +13,7 @@ from google.rpc import error_details_pb2, status_pb2
 from tests.client import samples
 
 from dropnorm import wire
-from dropnorm.results import Event, Payload, State, StateChanged, TrainingJob
+from dropnorm.results import Event, Payload, SharingChanged, State, StateChanged, TrainingJob
 from dropnorm.spec import Problem, Submission
 from dropnorm.v1 import plan_pb2, training_event_pb2, training_job_pb2, worker_pb2
 from dropnorm.v1 import training_service_pb2 as pb
@@ -128,6 +128,8 @@ class ScriptedService(TrainingServiceServicer):
             changes |= {"state": payload.state, "error": payload.error}
             if payload.state is State.SUCCEEDED:
                 changes["evaluation"] = samples.evaluation()
+        if isinstance(payload, SharingChanged):
+            changes["shared"] = payload.shared
         self.jobs[name] = self.jobs[name].model_copy(update=changes)
 
     async def _begin(self, request: Any, context: Context) -> None:
@@ -155,6 +157,7 @@ class ScriptedService(TrainingServiceServicer):
             labels=asked.labels,
             priority=asked.priority,
             spec=asked.spec,
+            shared=asked.shared,
         )
         if not request.validate_only:
             job = self.add(job)
@@ -216,6 +219,15 @@ class ScriptedService(TrainingServiceServicer):
         await self._find(request.name, context)
         await self.tell(request.name, StateChanged(state=state))
         return _message(self.jobs[request.name])
+
+    async def UpdateTrainingJob(
+        self, request: pb.UpdateTrainingJobRequest, context: Context
+    ) -> Any:
+        await self._begin(request, context)
+        name, shared = request.training_job.name, request.training_job.shared
+        await self._find(name, context)
+        self._append(name, SharingChanged(shared=shared))
+        return _message(self.jobs[name])
 
     async def DeleteTrainingJob(
         self, request: pb.DeleteTrainingJobRequest, context: Context

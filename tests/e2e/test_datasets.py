@@ -152,7 +152,7 @@ def test_an_upload_goes_on_after_the_server_was_killed(
     killed = threading.Event()  # gRPC asks for the parts in a thread of its own
 
     def parts_until_the_end() -> Iterator[pb.UploadDatasetRequest]:
-        for number, part in enumerate(_requests.parts("large", path, sha256, 0)):
+        for number, part in enumerate(_requests.parts("large", path, sha256, 0, False)):
             if number == 5:
                 with server.client() as other:
                     eventually(lambda: other._call(_requests.query(sha256), None) > 0, "bytes")

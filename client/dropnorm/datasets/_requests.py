@@ -11,7 +11,7 @@ import grpc
 
 from dropnorm import wire
 from dropnorm._arguments import request
-from dropnorm._calls import Attempts, Call, Page, backoff
+from dropnorm._calls import SHARED, Attempts, Call, Page, backoff
 from dropnorm.datasets.bundle import Bundle
 from dropnorm.datasets.errors import InvalidData
 from dropnorm.results import Dataset
@@ -66,22 +66,27 @@ def _is_text(x: Any) -> bool:
     return isinstance(first, str)
 
 
-def parts(name: str, path: Path, sha256: str, offset: int) -> Iterator[pb.UploadDatasetRequest]:
+def parts(
+    name: str, path: Path, sha256: str, offset: int, shared: bool
+) -> Iterator[pb.UploadDatasetRequest]:
     """An upload in messages, from a byte on."""
-    yield _header(name, path, sha256, offset)
+    yield _header(name, path, sha256, offset, shared)
     with path.open("rb") as file:
         file.seek(offset)
         while data := file.read(_CHUNK):
             yield pb.UploadDatasetRequest(chunk=data)
 
 
-def _header(name: str, path: Path, sha256: str, offset: int) -> pb.UploadDatasetRequest:
+def _header(
+    name: str, path: Path, sha256: str, offset: int, shared: bool
+) -> pb.UploadDatasetRequest:
     header = request(
         pb.UploadHeader,
         dataset_id=name,
         size_bytes=path.stat().st_size,
         sha256=sha256,
         offset=offset,
+        shared=shared,
     )
     return pb.UploadDatasetRequest(header=header)
 
@@ -138,9 +143,9 @@ def query(sha256: str) -> Call[int]:
     return Call(method="QueryUpload", request=asked, read=lambda reply: int(reply.received_bytes))
 
 
-def import_file(name: str, path: str) -> Call[Dataset]:
+def import_file(name: str, path: str, shared: bool) -> Call[Dataset]:
     """ImportDataset."""
-    asked = request(pb.ImportDatasetRequest, dataset_id=name, path=path)
+    asked = request(pb.ImportDatasetRequest, dataset_id=name, path=path, shared=shared)
     return Call(method="ImportDataset", request=asked, read=_read)
 
 
@@ -148,6 +153,13 @@ def get(name: str) -> Call[Dataset]:
     """GetDataset."""
     asked = request(pb.GetDatasetRequest, name=_resource(name))
     return Call(method="GetDataset", request=asked, read=_read)
+
+
+def share(name: str, shared: bool) -> Call[Dataset]:
+    """UpdateDataset."""
+    dataset = request(dataset_pb2.Dataset, name=_resource(name), shared=shared)
+    asked = request(pb.UpdateDatasetRequest, dataset=dataset, update_mask=SHARED)
+    return Call(method="UpdateDataset", request=asked, read=_read)
 
 
 def delete(name: str) -> Call[None]:

@@ -42,6 +42,7 @@ class AsyncDatasets:
         class_names: Sequence[str] | None = None,
         tokens: Tokens = "characters",
         length: int = 128,
+        shared: bool = False,
         timeout: float | None = None,
     ) -> Dataset:
         """Upload a data set; see `Datasets.upload`."""
@@ -57,19 +58,25 @@ class AsyncDatasets:
             tokens=tokens,
             length=length,
         )
-        return await self.upload_bundle(name, bundle, timeout=timeout)
+        return await self.upload_bundle(name, bundle, shared=shared, timeout=timeout)
 
     async def upload_bundle(
-        self, name: str, bundle: Bundle, *, timeout: float | None = None
+        self, name: str, bundle: Bundle, *, shared: bool = False, timeout: float | None = None
     ) -> Dataset:
         """Upload what `dropnorm.datasets` made of files; see `Datasets.upload`."""
         with tempfile.TemporaryDirectory(prefix="dropnorm-") as folder:
             path = Path(folder) / "dataset.safetensors"
             sha256 = await asyncio.to_thread(write_bundle, bundle, path)
-            return await self.upload_file(name, path, sha256, timeout=timeout)
+            return await self.upload_file(name, path, sha256, shared=shared, timeout=timeout)
 
     async def upload_file(
-        self, name: str, path: Path, sha256: str, *, timeout: float | None = None
+        self,
+        name: str,
+        path: Path,
+        sha256: str,
+        *,
+        shared: bool = False,
+        timeout: float | None = None,
     ) -> Dataset:
         """Upload a data set's file; see `Datasets.upload_file`."""
         client, call = self._client, _requests.upload()
@@ -80,7 +87,7 @@ class AsyncDatasets:
                 answer = await client._method(asked.method)(asked.request, timeout=attempts.timeout)
                 received = asked.read(answer)
                 attempts.begin_at(received)
-                parts = _async_parts(name, path, sha256, received)
+                parts = _async_parts(name, path, sha256, received, shared)
                 reply = await client._method(call.method)(parts, timeout=attempts.timeout)
             except asyncio.CancelledError:
                 client._check_cancelled()
@@ -91,9 +98,13 @@ class AsyncDatasets:
             else:
                 return call.read(reply)
 
-    async def import_file(self, name: str, path: str, *, timeout: float | None = None) -> Dataset:
+    async def import_file(
+        self, name: str, path: str, *, shared: bool = False, timeout: float | None = None
+    ) -> Dataset:
         """Make a data set of a file on the service's machine; see `Datasets.import_file`."""
-        return await self._client._call(_requests.import_file(name, path), _requests.limit(timeout))
+        return await self._client._call(
+            _requests.import_file(name, path, shared), _requests.limit(timeout)
+        )
 
     async def get(self, name: str, *, timeout: float | None = None) -> Dataset:
         """A data set by its id or resource name; see `Datasets.get`."""
@@ -106,13 +117,21 @@ class AsyncDatasets:
         async for dataset in self._client._pages(_requests.list_datasets(filter), timeout):
             yield dataset
 
+    async def share(self, name: str, *, timeout: float | None = None) -> Dataset:
+        """Let the project's other users see a data set and train on it; see `Datasets.share`."""
+        return await self._client._call(_requests.share(name, True), timeout)
+
+    async def unshare(self, name: str, *, timeout: float | None = None) -> Dataset:
+        """Let nobody but admins see a data set any more; see `Datasets.unshare`."""
+        return await self._client._call(_requests.share(name, False), timeout)
+
     async def delete(self, name: str, *, timeout: float | None = None) -> None:
         """Delete a data set; see `Datasets.delete`."""
         await self._client._call(_requests.delete(name), timeout)
 
 
 async def _async_parts(
-    name: str, path: Path, sha256: str, offset: int
+    name: str, path: Path, sha256: str, offset: int, shared: bool
 ) -> AsyncIterator[pb.UploadDatasetRequest]:
-    for part in _requests.parts(name, path, sha256, offset):
+    for part in _requests.parts(name, path, sha256, offset, shared):
         yield part

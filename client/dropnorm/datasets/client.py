@@ -39,6 +39,7 @@ class Datasets:
         class_names: Sequence[str] | None = None,
         tokens: Tokens = "characters",
         length: int = 128,
+        shared: bool = False,
         timeout: float | None = None,
     ) -> Dataset:
         """Upload a data set; a spec then names it in `data.dataset`. It never changes.
@@ -58,13 +59,14 @@ class Datasets:
                 are the targets where these are text.
             tokens: of texts: what a token is, `characters` or `words`.
             length: of texts: tokens of a sample at most, its beginning included; the rest of a text is left out.
+            shared: whether the project's other users may see the data set and train on it.
             timeout: seconds the whole upload may take; absent: no limit.
 
         Raises:
             InvalidData: a value is missing, infinite or of no use; its row and column are named.
             InvalidRequest: the name is none, or is that of a built-in data set.
             AlreadyExists: the name belongs to another data set.
-            ResourceExhausted: it is larger than the service allows.
+            ResourceExhausted: it is larger than the service allows, or you have as many data as you may.
         """
         bundle = _requests.bundle_of(
             x,
@@ -77,16 +79,25 @@ class Datasets:
             tokens=tokens,
             length=length,
         )
-        return self.upload_bundle(name, bundle, timeout=timeout)
+        return self.upload_bundle(name, bundle, shared=shared, timeout=timeout)
 
-    def upload_bundle(self, name: str, bundle: Bundle, *, timeout: float | None = None) -> Dataset:
+    def upload_bundle(
+        self, name: str, bundle: Bundle, *, shared: bool = False, timeout: float | None = None
+    ) -> Dataset:
         """Upload what `dropnorm.datasets` made of files; see `upload`."""
         with tempfile.TemporaryDirectory(prefix="dropnorm-") as folder:
             path = Path(folder) / "dataset.safetensors"
-            return self.upload_file(name, path, write_bundle(bundle, path), timeout=timeout)
+            sha256 = write_bundle(bundle, path)
+            return self.upload_file(name, path, sha256, shared=shared, timeout=timeout)
 
     def upload_file(
-        self, name: str, path: Path, sha256: str, *, timeout: float | None = None
+        self,
+        name: str,
+        path: Path,
+        sha256: str,
+        *,
+        shared: bool = False,
+        timeout: float | None = None,
     ) -> Dataset:
         """Upload a data set's file, from where an upload of the same file broke off; see `upload`."""
         client, call = self._client, _requests.upload()
@@ -97,7 +108,7 @@ class Datasets:
                 answer = client._method(asked.method)(asked.request, timeout=attempts.timeout)
                 received = asked.read(answer)
                 attempts.begin_at(received)
-                parts = _requests.parts(name, path, sha256, received)
+                parts = _requests.parts(name, path, sha256, received, shared)
                 reply = client._method(call.method)(parts, timeout=attempts.timeout)
             except grpc.RpcError as error:
                 client._check_open()
@@ -105,13 +116,17 @@ class Datasets:
             else:
                 return call.read(reply)
 
-    def import_file(self, name: str, path: str, *, timeout: float | None = None) -> Dataset:
+    def import_file(
+        self, name: str, path: str, *, shared: bool = False, timeout: float | None = None
+    ) -> Dataset:
         """Make a data set of a file on the service's machine, in a folder that its setting `import_dirs` names.
 
         Raises:
             PermissionDenied: there is no such file in one of those folders.
         """
-        return self._client._call(_requests.import_file(name, path), _requests.limit(timeout))
+        return self._client._call(
+            _requests.import_file(name, path, shared), _requests.limit(timeout)
+        )
 
     def get(self, name: str, *, timeout: float | None = None) -> Dataset:
         """A data set by its id or resource name.
@@ -122,13 +137,21 @@ class Datasets:
         return self._client._call(_requests.get(name), timeout)
 
     def list(self, *, filter: str = "", timeout: float | None = None) -> Iterator[Dataset]:
-        """Every uploaded data set, or those that a filter keeps, by id.
+        """Every uploaded data set of yours and those that are shared, or those of them that a filter keeps, by id.
 
         Args:
             filter: AIP-160, `task = classification AND samples >= 1000`; empty: all.
             timeout: seconds for each page.
         """
         return self._client._pages(_requests.list_datasets(filter), timeout)
+
+    def share(self, name: str, *, timeout: float | None = None) -> Dataset:
+        """Let the project's other users see a data set and train on it; they cannot change it."""
+        return self._client._call(_requests.share(name, True), timeout)
+
+    def unshare(self, name: str, *, timeout: float | None = None) -> Dataset:
+        """Let nobody but admins see a data set any more; jobs of others that were accepted on it go on."""
+        return self._client._call(_requests.share(name, False), timeout)
 
     def delete(self, name: str, *, timeout: float | None = None) -> None:
         """Delete a data set.

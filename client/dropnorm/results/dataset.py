@@ -10,7 +10,7 @@ from dropnorm.results.evaluation import SequenceSummary, Task
 
 
 class Dataset(ResultModel):
-    """A data set that was uploaded. It never changes; a job names it in `data.dataset`."""
+    """A data set that was uploaded. Its content never changes; a job names it in `data.dataset`."""
 
     name: str
     """Resource name, `datasets/{id}`."""
@@ -38,6 +38,10 @@ class Dataset(ResultModel):
     """SHA-256 (hex) of its tensors: what jobs report as their data's digest."""
     create_time: datetime
     """When it was uploaded."""
+    owner: str = "local"
+    """User who made it."""
+    shared: bool = False
+    """Whether the project's other users may see it and train on it, but not change it."""
 
     @property
     def id(self) -> str:

@@ -152,6 +152,17 @@ class Tracked(ResultModel):
         return f"MLflow run {self.mlflow_run_id} in experiment {self.mlflow_experiment_id}"
 
 
+class SharingChanged(ResultModel):
+    """The job is shared from now on, or no longer."""
+
+    kind: Literal["sharing"] = "sharing"
+    shared: bool
+    """Whether the project's other users may see and use it."""
+
+    def __str__(self) -> str:
+        return "shared with the project" if self.shared else "no longer shared"
+
+
 Payload = Annotated[
     StateChanged
     | Progressed
@@ -161,7 +172,8 @@ Payload = Annotated[
     | Warned
     | CheckpointWritten
     | Evaluated
-    | Tracked,
+    | Tracked
+    | SharingChanged,
     Field(discriminator="kind"),
 ]
 

@@ -121,6 +121,10 @@ class TrainingJob(ResultModel):
     """When it last changed."""
     last_sequence: int = 0
     """Number of its journal's newest event."""
+    owner: str = "local"
+    """User who made it."""
+    shared: bool = False
+    """Whether the project's other users may see and use it, but not change it."""
 
     @property
     def id(self) -> str:

@@ -34,6 +34,10 @@ class Model(ResultModel):
     """Resource name, `models/{id}`."""
     versions: tuple[ModelVersion, ...] = ()
     """Its versions, the newest first; at most 1,000."""
+    owner: str = "local"
+    """User who made it."""
+    shared: bool = False
+    """Whether the project's other users may see and use it, but not change it."""
 
     @property
     def id(self) -> str:

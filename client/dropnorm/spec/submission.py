@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from dropnorm.spec._base import Int, Name, Problem, SpecModel, text_of
+from dropnorm.spec._base import Bool, Int, Name, Problem, SpecModel, text_of
 from dropnorm.spec.training_spec import TrainingSpec
 
 MAX_LABELS = 64
@@ -43,6 +43,8 @@ class Submission(SpecModel):
     """Order in the queue, -1000 to 1000: higher first, then older first."""
     spec: TrainingSpec
     """What to train."""
+    shared: Bool = False
+    """Whether the project's other users may see and use the job, but not change it."""
 
     def _rules(self) -> Iterator[Problem]:
         if len(self.labels) > MAX_LABELS:

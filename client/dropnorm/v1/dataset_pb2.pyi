@@ -22,7 +22,7 @@ DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
 
 @typing.final
 class Dataset(google.protobuf.message.Message):
-    """A data set that was uploaded. It never changes; a job names it in `data.dataset`."""
+    """A data set that was uploaded. Its content never changes; a job names it in `data.dataset`."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -39,6 +39,8 @@ class Dataset(google.protobuf.message.Message):
     SHA256_FIELD_NUMBER: builtins.int
     DIGEST_FIELD_NUMBER: builtins.int
     CREATE_TIME_FIELD_NUMBER: builtins.int
+    OWNER_FIELD_NUMBER: builtins.int
+    SHARED_FIELD_NUMBER: builtins.int
     name: builtins.str
     """Resource name, `datasets/{id}`."""
     task: dropnorm.v1.evaluation_pb2.Task.ValueType
@@ -55,6 +57,12 @@ class Dataset(google.protobuf.message.Message):
     """SHA-256 (hex) of its file."""
     digest: builtins.str
     """SHA-256 (hex) of its tensors: what jobs report as their data's digest."""
+    owner: builtins.str
+    """User who made it. Others do not see it, but for admins and unless it is shared; only its owner
+    and admins change it.
+    """
+    shared: builtins.bool
+    """Whether the project's other users may see it and train on it, but not change it."""
     @property
     def input_shape(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
         """Shape of one sample: `[features]`, `[channels, height, width]` or `[tokens]`."""
@@ -91,8 +99,10 @@ class Dataset(google.protobuf.message.Message):
         sha256: builtins.str = ...,
         digest: builtins.str = ...,
         create_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        owner: builtins.str = ...,
+        shared: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["create_time", b"create_time", "sequences", b"sequences"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["class_names", b"class_names", "create_time", b"create_time", "digest", b"digest", "feature_names", b"feature_names", "input_shape", b"input_shape", "name", b"name", "outputs", b"outputs", "samples", b"samples", "sequences", b"sequences", "sha256", b"sha256", "size_bytes", b"size_bytes", "task", b"task", "test_samples", b"test_samples"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["class_names", b"class_names", "create_time", b"create_time", "digest", b"digest", "feature_names", b"feature_names", "input_shape", b"input_shape", "name", b"name", "outputs", b"outputs", "owner", b"owner", "samples", b"samples", "sequences", b"sequences", "sha256", b"sha256", "shared", b"shared", "size_bytes", b"size_bytes", "task", b"task", "test_samples", b"test_samples"]) -> None: ...
 
 Global___Dataset: typing_extensions.TypeAlias = Dataset

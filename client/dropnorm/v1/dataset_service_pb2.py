@@ -25,9 +25,10 @@ _sym_db = _symbol_database.Default()
 from dropnorm.v1 import dataset_pb2 as dropnorm_dot_v1_dot_dataset__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
+from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!dropnorm/v1/dataset_service.proto\x12\x0b\x64ropnorm.v1\x1a\x19\x64ropnorm/v1/dataset.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1bgoogle/protobuf/empty.proto\"h\n\x14UploadDatasetRequest\x12\x31\n\x06header\x18\x01 \x01(\x0b\x32\x19.dropnorm.v1.UploadHeaderB\x04\xe2\x41\x01\x01H\x00\x12\x15\n\x05\x63hunk\x18\x02 \x01(\x0c\x42\x04\xe2\x41\x01\x01H\x00\x42\x06\n\x04part\"n\n\x0cUploadHeader\x12\x18\n\ndataset_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x18\n\nsize_bytes\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x02\x12\x14\n\x06sha256\x18\x03 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06offset\x18\x04 \x01(\x03\x42\x04\xe2\x41\x01\x01\"*\n\x12QueryUploadRequest\x12\x14\n\x06sha256\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"3\n\x13QueryUploadResponse\x12\x1c\n\x0ereceived_bytes\x18\x01 \x01(\x03\x42\x04\xe2\x41\x01\x03\"D\n\x14ImportDatasetRequest\x12\x18\n\ndataset_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\x04path\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\"\'\n\x11GetDatasetRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"^\n\x13ListDatasetsRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x66ilter\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\"c\n\x14ListDatasetsResponse\x12,\n\x08\x64\x61tasets\x18\x01 \x03(\x0b\x32\x14.dropnorm.v1.DatasetB\x04\xe2\x41\x01\x03\x12\x1d\n\x0fnext_page_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\"*\n\x14\x44\x65leteDatasetRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x32\xdd\x03\n\x0e\x44\x61tasetService\x12J\n\rUploadDataset\x12!.dropnorm.v1.UploadDatasetRequest\x1a\x14.dropnorm.v1.Dataset(\x01\x12P\n\x0bQueryUpload\x12\x1f.dropnorm.v1.QueryUploadRequest\x1a .dropnorm.v1.QueryUploadResponse\x12H\n\rImportDataset\x12!.dropnorm.v1.ImportDatasetRequest\x1a\x14.dropnorm.v1.Dataset\x12\x42\n\nGetDataset\x12\x1e.dropnorm.v1.GetDatasetRequest\x1a\x14.dropnorm.v1.Dataset\x12S\n\x0cListDatasets\x12 .dropnorm.v1.ListDatasetsRequest\x1a!.dropnorm.v1.ListDatasetsResponse\x12J\n\rDeleteDataset\x12!.dropnorm.v1.DeleteDatasetRequest\x1a\x16.google.protobuf.Emptyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!dropnorm/v1/dataset_service.proto\x12\x0b\x64ropnorm.v1\x1a\x19\x64ropnorm/v1/dataset.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\"h\n\x14UploadDatasetRequest\x12\x31\n\x06header\x18\x01 \x01(\x0b\x32\x19.dropnorm.v1.UploadHeaderB\x04\xe2\x41\x01\x01H\x00\x12\x15\n\x05\x63hunk\x18\x02 \x01(\x0c\x42\x04\xe2\x41\x01\x01H\x00\x42\x06\n\x04part\"\x84\x01\n\x0cUploadHeader\x12\x18\n\ndataset_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x18\n\nsize_bytes\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x02\x12\x14\n\x06sha256\x18\x03 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06offset\x18\x04 \x01(\x03\x42\x04\xe2\x41\x01\x01\x12\x14\n\x06shared\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x01\"*\n\x12QueryUploadRequest\x12\x14\n\x06sha256\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"3\n\x13QueryUploadResponse\x12\x1c\n\x0ereceived_bytes\x18\x01 \x01(\x03\x42\x04\xe2\x41\x01\x03\"Z\n\x14ImportDatasetRequest\x12\x18\n\ndataset_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\x04path\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06shared\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x01\"\'\n\x11GetDatasetRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"^\n\x13ListDatasetsRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x66ilter\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\"c\n\x14ListDatasetsResponse\x12,\n\x08\x64\x61tasets\x18\x01 \x03(\x0b\x32\x14.dropnorm.v1.DatasetB\x04\xe2\x41\x01\x03\x12\x1d\n\x0fnext_page_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\"z\n\x14UpdateDatasetRequest\x12+\n\x07\x64\x61taset\x18\x01 \x01(\x0b\x32\x14.dropnorm.v1.DatasetB\x04\xe2\x41\x01\x02\x12\x35\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x04\xe2\x41\x01\x01\"*\n\x14\x44\x65leteDatasetRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x32\xa7\x04\n\x0e\x44\x61tasetService\x12J\n\rUploadDataset\x12!.dropnorm.v1.UploadDatasetRequest\x1a\x14.dropnorm.v1.Dataset(\x01\x12P\n\x0bQueryUpload\x12\x1f.dropnorm.v1.QueryUploadRequest\x1a .dropnorm.v1.QueryUploadResponse\x12H\n\rImportDataset\x12!.dropnorm.v1.ImportDatasetRequest\x1a\x14.dropnorm.v1.Dataset\x12\x42\n\nGetDataset\x12\x1e.dropnorm.v1.GetDatasetRequest\x1a\x14.dropnorm.v1.Dataset\x12S\n\x0cListDatasets\x12 .dropnorm.v1.ListDatasetsRequest\x1a!.dropnorm.v1.ListDatasetsResponse\x12H\n\rUpdateDataset\x12!.dropnorm.v1.UpdateDatasetRequest\x1a\x14.dropnorm.v1.Dataset\x12J\n\rDeleteDataset\x12!.dropnorm.v1.DeleteDatasetRequest\x1a\x16.google.protobuf.Emptyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -46,6 +47,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_UPLOADHEADER'].fields_by_name['sha256']._serialized_options = b'\342A\001\002'
   _globals['_UPLOADHEADER'].fields_by_name['offset']._loaded_options = None
   _globals['_UPLOADHEADER'].fields_by_name['offset']._serialized_options = b'\342A\001\001'
+  _globals['_UPLOADHEADER'].fields_by_name['shared']._loaded_options = None
+  _globals['_UPLOADHEADER'].fields_by_name['shared']._serialized_options = b'\342A\001\001'
   _globals['_QUERYUPLOADREQUEST'].fields_by_name['sha256']._loaded_options = None
   _globals['_QUERYUPLOADREQUEST'].fields_by_name['sha256']._serialized_options = b'\342A\001\002'
   _globals['_QUERYUPLOADRESPONSE'].fields_by_name['received_bytes']._loaded_options = None
@@ -54,6 +57,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_IMPORTDATASETREQUEST'].fields_by_name['dataset_id']._serialized_options = b'\342A\001\002'
   _globals['_IMPORTDATASETREQUEST'].fields_by_name['path']._loaded_options = None
   _globals['_IMPORTDATASETREQUEST'].fields_by_name['path']._serialized_options = b'\342A\001\002'
+  _globals['_IMPORTDATASETREQUEST'].fields_by_name['shared']._loaded_options = None
+  _globals['_IMPORTDATASETREQUEST'].fields_by_name['shared']._serialized_options = b'\342A\001\001'
   _globals['_GETDATASETREQUEST'].fields_by_name['name']._loaded_options = None
   _globals['_GETDATASETREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002'
   _globals['_LISTDATASETSREQUEST'].fields_by_name['page_size']._loaded_options = None
@@ -66,26 +71,32 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTDATASETSRESPONSE'].fields_by_name['datasets']._serialized_options = b'\342A\001\003'
   _globals['_LISTDATASETSRESPONSE'].fields_by_name['next_page_token']._loaded_options = None
   _globals['_LISTDATASETSRESPONSE'].fields_by_name['next_page_token']._serialized_options = b'\342A\001\003'
+  _globals['_UPDATEDATASETREQUEST'].fields_by_name['dataset']._loaded_options = None
+  _globals['_UPDATEDATASETREQUEST'].fields_by_name['dataset']._serialized_options = b'\342A\001\002'
+  _globals['_UPDATEDATASETREQUEST'].fields_by_name['update_mask']._loaded_options = None
+  _globals['_UPDATEDATASETREQUEST'].fields_by_name['update_mask']._serialized_options = b'\342A\001\001'
   _globals['_DELETEDATASETREQUEST'].fields_by_name['name']._loaded_options = None
   _globals['_DELETEDATASETREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002'
-  _globals['_UPLOADDATASETREQUEST']._serialized_start=139
-  _globals['_UPLOADDATASETREQUEST']._serialized_end=243
-  _globals['_UPLOADHEADER']._serialized_start=245
-  _globals['_UPLOADHEADER']._serialized_end=355
-  _globals['_QUERYUPLOADREQUEST']._serialized_start=357
-  _globals['_QUERYUPLOADREQUEST']._serialized_end=399
-  _globals['_QUERYUPLOADRESPONSE']._serialized_start=401
-  _globals['_QUERYUPLOADRESPONSE']._serialized_end=452
-  _globals['_IMPORTDATASETREQUEST']._serialized_start=454
-  _globals['_IMPORTDATASETREQUEST']._serialized_end=522
-  _globals['_GETDATASETREQUEST']._serialized_start=524
-  _globals['_GETDATASETREQUEST']._serialized_end=563
-  _globals['_LISTDATASETSREQUEST']._serialized_start=565
-  _globals['_LISTDATASETSREQUEST']._serialized_end=659
-  _globals['_LISTDATASETSRESPONSE']._serialized_start=661
-  _globals['_LISTDATASETSRESPONSE']._serialized_end=760
-  _globals['_DELETEDATASETREQUEST']._serialized_start=762
-  _globals['_DELETEDATASETREQUEST']._serialized_end=804
-  _globals['_DATASETSERVICE']._serialized_start=807
-  _globals['_DATASETSERVICE']._serialized_end=1284
+  _globals['_UPLOADDATASETREQUEST']._serialized_start=173
+  _globals['_UPLOADDATASETREQUEST']._serialized_end=277
+  _globals['_UPLOADHEADER']._serialized_start=280
+  _globals['_UPLOADHEADER']._serialized_end=412
+  _globals['_QUERYUPLOADREQUEST']._serialized_start=414
+  _globals['_QUERYUPLOADREQUEST']._serialized_end=456
+  _globals['_QUERYUPLOADRESPONSE']._serialized_start=458
+  _globals['_QUERYUPLOADRESPONSE']._serialized_end=509
+  _globals['_IMPORTDATASETREQUEST']._serialized_start=511
+  _globals['_IMPORTDATASETREQUEST']._serialized_end=601
+  _globals['_GETDATASETREQUEST']._serialized_start=603
+  _globals['_GETDATASETREQUEST']._serialized_end=642
+  _globals['_LISTDATASETSREQUEST']._serialized_start=644
+  _globals['_LISTDATASETSREQUEST']._serialized_end=738
+  _globals['_LISTDATASETSRESPONSE']._serialized_start=740
+  _globals['_LISTDATASETSRESPONSE']._serialized_end=839
+  _globals['_UPDATEDATASETREQUEST']._serialized_start=841
+  _globals['_UPDATEDATASETREQUEST']._serialized_end=963
+  _globals['_DELETEDATASETREQUEST']._serialized_start=965
+  _globals['_DELETEDATASETREQUEST']._serialized_end=1007
+  _globals['_DATASETSERVICE']._serialized_start=1010
+  _globals['_DATASETSERVICE']._serialized_end=1561
 # @@protoc_insertion_point(module_scope)

@@ -7,6 +7,7 @@ import builtins
 import collections.abc
 import dropnorm.v1.dataset_pb2
 import google.protobuf.descriptor
+import google.protobuf.field_mask_pb2
 import google.protobuf.internal.containers
 import google.protobuf.message
 import sys
@@ -55,6 +56,7 @@ class UploadHeader(google.protobuf.message.Message):
     SIZE_BYTES_FIELD_NUMBER: builtins.int
     SHA256_FIELD_NUMBER: builtins.int
     OFFSET_FIELD_NUMBER: builtins.int
+    SHARED_FIELD_NUMBER: builtins.int
     dataset_id: builtins.str
     """The last part of the data set's name; no name of a built-in data set. Limits:
     `[a-z][a-z0-9_-]{0,62}`. Required.
@@ -67,6 +69,8 @@ class UploadHeader(google.protobuf.message.Message):
     """Bytes of the file that are left out because the service has them, as QueryUpload says. Default:
     0.
     """
+    shared: builtins.bool
+    """Whether the project's other users may see it and train on it. Default: false."""
     def __init__(
         self,
         *,
@@ -74,8 +78,9 @@ class UploadHeader(google.protobuf.message.Message):
         size_bytes: builtins.int = ...,
         sha256: builtins.str = ...,
         offset: builtins.int = ...,
+        shared: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["dataset_id", b"dataset_id", "offset", b"offset", "sha256", b"sha256", "size_bytes", b"size_bytes"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["dataset_id", b"dataset_id", "offset", b"offset", "sha256", b"sha256", "shared", b"shared", "size_bytes", b"size_bytes"]) -> None: ...
 
 Global___UploadHeader: typing_extensions.TypeAlias = UploadHeader
 
@@ -123,17 +128,21 @@ class ImportDatasetRequest(google.protobuf.message.Message):
 
     DATASET_ID_FIELD_NUMBER: builtins.int
     PATH_FIELD_NUMBER: builtins.int
+    SHARED_FIELD_NUMBER: builtins.int
     dataset_id: builtins.str
     """The last part of the data set's name. Limits: `[a-z][a-z0-9_-]{0,62}`. Required."""
     path: builtins.str
     """Path of a data set's file in the safetensors format, on the service's machine. Required."""
+    shared: builtins.bool
+    """Whether the project's other users may see it and train on it. Default: false."""
     def __init__(
         self,
         *,
         dataset_id: builtins.str = ...,
         path: builtins.str = ...,
+        shared: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["dataset_id", b"dataset_id", "path", b"path"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["dataset_id", b"dataset_id", "path", b"path", "shared", b"shared"]) -> None: ...
 
 Global___ImportDatasetRequest: typing_extensions.TypeAlias = ImportDatasetRequest
 
@@ -172,7 +181,8 @@ class ListDatasetsRequest(google.protobuf.message.Message):
     """`next_page_token` of the page before; `filter` must be the same then. Default: the first page."""
     filter: builtins.str
     """Which data sets, as in AIP-160: `task = classification AND samples >= 1000`. Fields: `name`,
-    `task`, `samples`, `test_samples`, `outputs`, `size_bytes`, `create_time`. Default: all.
+    `task`, `samples`, `test_samples`, `outputs`, `size_bytes`, `create_time`, `owner`, `shared`.
+    Default: all that the caller may see: his own and those that are shared.
     """
     def __init__(
         self,
@@ -208,6 +218,35 @@ class ListDatasetsResponse(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["datasets", b"datasets", "next_page_token", b"next_page_token"]) -> None: ...
 
 Global___ListDatasetsResponse: typing_extensions.TypeAlias = ListDatasetsResponse
+
+@typing.final
+class UpdateDatasetRequest(google.protobuf.message.Message):
+    """A request to change what surrounds a data set's content."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    DATASET_FIELD_NUMBER: builtins.int
+    UPDATE_MASK_FIELD_NUMBER: builtins.int
+    @property
+    def dataset(self) -> dropnorm.v1.dataset_pb2.Dataset:
+        """The data set: its `name`, and the fields that change. Required."""
+
+    @property
+    def update_mask(self) -> google.protobuf.field_mask_pb2.FieldMask:
+        """Which fields of it, as in AIP-134; `*` is all that can be changed. Limits: `shared`. Default: the
+        fields that are set.
+        """
+
+    def __init__(
+        self,
+        *,
+        dataset: dropnorm.v1.dataset_pb2.Dataset | None = ...,
+        update_mask: google.protobuf.field_mask_pb2.FieldMask | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["dataset", b"dataset", "update_mask", b"update_mask"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["dataset", b"dataset", "update_mask", b"update_mask"]) -> None: ...
+
+Global___UpdateDatasetRequest: typing_extensions.TypeAlias = UpdateDatasetRequest
 
 @typing.final
 class DeleteDatasetRequest(google.protobuf.message.Message):

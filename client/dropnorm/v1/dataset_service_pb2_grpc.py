@@ -39,7 +39,8 @@ class DatasetServiceStub(object):
     each. Values of float32 are finite and at most 1e18 either way; a row of tokens in `x` holds more
     than padding, beginning, end and mask; an answer begins with token 1 and holds token 2, with 0
     behind it alone.
-    Equal files are stored once, and everything in them is checked before a job can see it.
+    Equal files are stored once, and everything in them is checked before a job can see it. Nobody
+    learns from that what others have: each user sends the whole of a file himself.
     """
 
     def __init__(self, channel):
@@ -73,6 +74,11 @@ class DatasetServiceStub(object):
                 request_serializer=dropnorm_dot_v1_dot_dataset__service__pb2.ListDatasetsRequest.SerializeToString,
                 response_deserializer=dropnorm_dot_v1_dot_dataset__service__pb2.ListDatasetsResponse.FromString,
                 _registered_method=True)
+        self.UpdateDataset = channel.unary_unary(
+                '/dropnorm.v1.DatasetService/UpdateDataset',
+                request_serializer=dropnorm_dot_v1_dot_dataset__service__pb2.UpdateDatasetRequest.SerializeToString,
+                response_deserializer=dropnorm_dot_v1_dot_dataset__pb2.Dataset.FromString,
+                _registered_method=True)
         self.DeleteDataset = channel.unary_unary(
                 '/dropnorm.v1.DatasetService/DeleteDataset',
                 request_serializer=dropnorm_dot_v1_dot_dataset__service__pb2.DeleteDatasetRequest.SerializeToString,
@@ -92,7 +98,8 @@ class DatasetServiceServicer(object):
     each. Values of float32 are finite and at most 1e18 either way; a row of tokens in `x` holds more
     than padding, beginning, end and mask; an answer begins with token 1 and holds token 2, with 0
     behind it alone.
-    Equal files are stored once, and everything in them is checked before a job can see it.
+    Equal files are stored once, and everything in them is checked before a job can see it. Nobody
+    learns from that what others have: each user sends the whole of a file himself.
     """
 
     def UploadDataset(self, request_iterator, context):
@@ -102,7 +109,8 @@ class DatasetServiceServicer(object):
         The first message is the header, the others are chunks of the file in order. Uploading the same
         file under the same name again returns the data set that is there. ALREADY_EXISTS: the name
         belongs to another file. INVALID_ARGUMENT: the file is not what the header says or no data set;
-        the message names the row or the byte. RESOURCE_EXHAUSTED: it is larger than the service allows.
+        the message names the row or the byte. RESOURCE_EXHAUSTED: it is larger than the service allows,
+        or the caller has as many data, or uploads at once, as the service allows.
         ABORTED: another call sends the same file, or nothing has come for `upload_idle_timeout`; what
         has come is kept, and QueryUpload says where to go on.
         """
@@ -111,7 +119,7 @@ class DatasetServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def QueryUpload(self, request, context):
-        """Say how many bytes of a file the service has: where an upload goes on.
+        """Say how many bytes of a file the service has from the caller: where an upload goes on.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -136,6 +144,15 @@ class DatasetServiceServicer(object):
     def ListDatasets(self, request, context):
         """List the uploaded data sets by name, a page at a time. A page ends early where names of classes
         and features would take more than 2 MiB of it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateDataset(self, request, context):
+        """Share a data set with the project's other users, or no longer.
+
+        Jobs of others that were accepted on it go on. INVALID_ARGUMENT: the mask names something else.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -179,6 +196,11 @@ def add_DatasetServiceServicer_to_server(servicer, server):
                     request_deserializer=dropnorm_dot_v1_dot_dataset__service__pb2.ListDatasetsRequest.FromString,
                     response_serializer=dropnorm_dot_v1_dot_dataset__service__pb2.ListDatasetsResponse.SerializeToString,
             ),
+            'UpdateDataset': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateDataset,
+                    request_deserializer=dropnorm_dot_v1_dot_dataset__service__pb2.UpdateDatasetRequest.FromString,
+                    response_serializer=dropnorm_dot_v1_dot_dataset__pb2.Dataset.SerializeToString,
+            ),
             'DeleteDataset': grpc.unary_unary_rpc_method_handler(
                     servicer.DeleteDataset,
                     request_deserializer=dropnorm_dot_v1_dot_dataset__service__pb2.DeleteDatasetRequest.FromString,
@@ -204,7 +226,8 @@ class DatasetService(object):
     each. Values of float32 are finite and at most 1e18 either way; a row of tokens in `x` holds more
     than padding, beginning, end and mask; an answer begins with token 1 and holds token 2, with 0
     behind it alone.
-    Equal files are stored once, and everything in them is checked before a job can see it.
+    Equal files are stored once, and everything in them is checked before a job can see it. Nobody
+    learns from that what others have: each user sends the whole of a file himself.
     """
 
     @staticmethod
@@ -332,6 +355,33 @@ class DatasetService(object):
             '/dropnorm.v1.DatasetService/ListDatasets',
             dropnorm_dot_v1_dot_dataset__service__pb2.ListDatasetsRequest.SerializeToString,
             dropnorm_dot_v1_dot_dataset__service__pb2.ListDatasetsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateDataset(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dropnorm.v1.DatasetService/UpdateDataset',
+            dropnorm_dot_v1_dot_dataset__service__pb2.UpdateDatasetRequest.SerializeToString,
+            dropnorm_dot_v1_dot_dataset__pb2.Dataset.FromString,
             options,
             channel_credentials,
             insecure,

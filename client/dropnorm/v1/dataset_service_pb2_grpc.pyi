@@ -107,6 +107,22 @@ _DatasetServiceListDatasetsType = typing_extensions.TypeVar(
     ],
 )
 
+_DatasetServiceUpdateDatasetType = typing_extensions.TypeVar(
+    '_DatasetServiceUpdateDatasetType',
+    grpc.UnaryUnaryMultiCallable[
+        dropnorm.v1.dataset_service_pb2.UpdateDatasetRequest,
+        dropnorm.v1.dataset_pb2.Dataset,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        dropnorm.v1.dataset_service_pb2.UpdateDatasetRequest,
+        dropnorm.v1.dataset_pb2.Dataset,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        dropnorm.v1.dataset_service_pb2.UpdateDatasetRequest,
+        dropnorm.v1.dataset_pb2.Dataset,
+    ],
+)
+
 _DatasetServiceDeleteDatasetType = typing_extensions.TypeVar(
     '_DatasetServiceDeleteDatasetType',
     grpc.UnaryUnaryMultiCallable[
@@ -123,7 +139,7 @@ _DatasetServiceDeleteDatasetType = typing_extensions.TypeVar(
     ],
 )
 
-class DatasetServiceStub(typing.Generic[_DatasetServiceUploadDatasetType, _DatasetServiceQueryUploadType, _DatasetServiceImportDatasetType, _DatasetServiceGetDatasetType, _DatasetServiceListDatasetsType, _DatasetServiceDeleteDatasetType]):
+class DatasetServiceStub(typing.Generic[_DatasetServiceUploadDatasetType, _DatasetServiceQueryUploadType, _DatasetServiceImportDatasetType, _DatasetServiceGetDatasetType, _DatasetServiceListDatasetsType, _DatasetServiceUpdateDatasetType, _DatasetServiceDeleteDatasetType]):
     """Keeps the data sets that clients upload. Errors are those of TrainingService.
 
     A data set is one file in the safetensors format: tensors `x` and `y`, and of a data set with a
@@ -135,7 +151,8 @@ class DatasetServiceStub(typing.Generic[_DatasetServiceUploadDatasetType, _Datas
     each. Values of float32 are finite and at most 1e18 either way; a row of tokens in `x` holds more
     than padding, beginning, end and mask; an answer begins with token 1 and holds token 2, with 0
     behind it alone.
-    Equal files are stored once, and everything in them is checked before a job can see it.
+    Equal files are stored once, and everything in them is checked before a job can see it. Nobody
+    learns from that what others have: each user sends the whole of a file himself.
     """
 
     @typing.overload
@@ -159,6 +176,10 @@ class DatasetServiceStub(typing.Generic[_DatasetServiceUploadDatasetType, _Datas
         grpc.UnaryUnaryMultiCallable[
             dropnorm.v1.dataset_service_pb2.ListDatasetsRequest,
             dropnorm.v1.dataset_service_pb2.ListDatasetsResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            dropnorm.v1.dataset_service_pb2.UpdateDatasetRequest,
+            dropnorm.v1.dataset_pb2.Dataset,
         ],
         grpc.UnaryUnaryMultiCallable[
             dropnorm.v1.dataset_service_pb2.DeleteDatasetRequest,
@@ -189,6 +210,10 @@ class DatasetServiceStub(typing.Generic[_DatasetServiceUploadDatasetType, _Datas
             dropnorm.v1.dataset_service_pb2.ListDatasetsResponse,
         ],
         grpc.aio.UnaryUnaryMultiCallable[
+            dropnorm.v1.dataset_service_pb2.UpdateDatasetRequest,
+            dropnorm.v1.dataset_pb2.Dataset,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
             dropnorm.v1.dataset_service_pb2.DeleteDatasetRequest,
             google.protobuf.empty_pb2.Empty,
         ],
@@ -201,13 +226,14 @@ class DatasetServiceStub(typing.Generic[_DatasetServiceUploadDatasetType, _Datas
     The first message is the header, the others are chunks of the file in order. Uploading the same
     file under the same name again returns the data set that is there. ALREADY_EXISTS: the name
     belongs to another file. INVALID_ARGUMENT: the file is not what the header says or no data set;
-    the message names the row or the byte. RESOURCE_EXHAUSTED: it is larger than the service allows.
+    the message names the row or the byte. RESOURCE_EXHAUSTED: it is larger than the service allows,
+    or the caller has as many data, or uploads at once, as the service allows.
     ABORTED: another call sends the same file, or nothing has come for `upload_idle_timeout`; what
     has come is kept, and QueryUpload says where to go on.
     """
 
     QueryUpload: _DatasetServiceQueryUploadType
-    """Say how many bytes of a file the service has: where an upload goes on."""
+    """Say how many bytes of a file the service has from the caller: where an upload goes on."""
 
     ImportDataset: _DatasetServiceImportDatasetType
     """Make a data set of a file in one of the folders that the service's setting `import_dirs` names.
@@ -221,6 +247,12 @@ class DatasetServiceStub(typing.Generic[_DatasetServiceUploadDatasetType, _Datas
     ListDatasets: _DatasetServiceListDatasetsType
     """List the uploaded data sets by name, a page at a time. A page ends early where names of classes
     and features would take more than 2 MiB of it.
+    """
+
+    UpdateDataset: _DatasetServiceUpdateDatasetType
+    """Share a data set with the project's other users, or no longer.
+
+    Jobs of others that were accepted on it go on. INVALID_ARGUMENT: the mask names something else.
     """
 
     DeleteDataset: _DatasetServiceDeleteDatasetType
@@ -252,6 +284,10 @@ DatasetServiceAsyncStub: typing_extensions.TypeAlias = DatasetServiceStub[
         dropnorm.v1.dataset_service_pb2.ListDatasetsResponse,
     ],
     grpc.aio.UnaryUnaryMultiCallable[
+        dropnorm.v1.dataset_service_pb2.UpdateDatasetRequest,
+        dropnorm.v1.dataset_pb2.Dataset,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
         dropnorm.v1.dataset_service_pb2.DeleteDatasetRequest,
         google.protobuf.empty_pb2.Empty,
     ],
@@ -269,7 +305,8 @@ class DatasetServiceServicer(metaclass=abc.ABCMeta):
     each. Values of float32 are finite and at most 1e18 either way; a row of tokens in `x` holds more
     than padding, beginning, end and mask; an answer begins with token 1 and holds token 2, with 0
     behind it alone.
-    Equal files are stored once, and everything in them is checked before a job can see it.
+    Equal files are stored once, and everything in them is checked before a job can see it. Nobody
+    learns from that what others have: each user sends the whole of a file himself.
     """
 
     @abc.abstractmethod
@@ -284,7 +321,8 @@ class DatasetServiceServicer(metaclass=abc.ABCMeta):
         The first message is the header, the others are chunks of the file in order. Uploading the same
         file under the same name again returns the data set that is there. ALREADY_EXISTS: the name
         belongs to another file. INVALID_ARGUMENT: the file is not what the header says or no data set;
-        the message names the row or the byte. RESOURCE_EXHAUSTED: it is larger than the service allows.
+        the message names the row or the byte. RESOURCE_EXHAUSTED: it is larger than the service allows,
+        or the caller has as many data, or uploads at once, as the service allows.
         ABORTED: another call sends the same file, or nothing has come for `upload_idle_timeout`; what
         has come is kept, and QueryUpload says where to go on.
         """
@@ -295,7 +333,7 @@ class DatasetServiceServicer(metaclass=abc.ABCMeta):
         request: dropnorm.v1.dataset_service_pb2.QueryUploadRequest,
         context: _ServicerContext,
     ) -> typing.Union[dropnorm.v1.dataset_service_pb2.QueryUploadResponse, collections.abc.Awaitable[dropnorm.v1.dataset_service_pb2.QueryUploadResponse]]:
-        """Say how many bytes of a file the service has: where an upload goes on."""
+        """Say how many bytes of a file the service has from the caller: where an upload goes on."""
 
     @abc.abstractmethod
     def ImportDataset(
@@ -324,6 +362,17 @@ class DatasetServiceServicer(metaclass=abc.ABCMeta):
     ) -> typing.Union[dropnorm.v1.dataset_service_pb2.ListDatasetsResponse, collections.abc.Awaitable[dropnorm.v1.dataset_service_pb2.ListDatasetsResponse]]:
         """List the uploaded data sets by name, a page at a time. A page ends early where names of classes
         and features would take more than 2 MiB of it.
+        """
+
+    @abc.abstractmethod
+    def UpdateDataset(
+        self,
+        request: dropnorm.v1.dataset_service_pb2.UpdateDatasetRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[dropnorm.v1.dataset_pb2.Dataset, collections.abc.Awaitable[dropnorm.v1.dataset_pb2.Dataset]]:
+        """Share a data set with the project's other users, or no longer.
+
+        Jobs of others that were accepted on it go on. INVALID_ARGUMENT: the mask names something else.
         """
 
     @abc.abstractmethod

@@ -378,8 +378,16 @@ class Model(google.protobuf.message.Message):
 
     NAME_FIELD_NUMBER: builtins.int
     VERSIONS_FIELD_NUMBER: builtins.int
+    OWNER_FIELD_NUMBER: builtins.int
+    SHARED_FIELD_NUMBER: builtins.int
     name: builtins.str
     """Resource name, `models/{id}`."""
+    owner: builtins.str
+    """User who made it. Others do not see it, but for admins and unless it is shared; only its owner
+    and admins change it.
+    """
+    shared: builtins.bool
+    """Whether the project's other users may see and use it, but not change it."""
     @property
     def versions(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___ModelVersion]:
         """Its versions, the newest first; at most 1,000."""
@@ -389,8 +397,10 @@ class Model(google.protobuf.message.Message):
         *,
         name: builtins.str = ...,
         versions: collections.abc.Iterable[Global___ModelVersion] | None = ...,
+        owner: builtins.str = ...,
+        shared: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["name", b"name", "versions", b"versions"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["name", b"name", "owner", b"owner", "shared", b"shared", "versions", b"versions"]) -> None: ...
 
 Global___Model: typing_extensions.TypeAlias = Model
 

@@ -24,9 +24,10 @@ _sym_db = _symbol_database.Default()
 
 from dropnorm.v1 import model_pb2 as dropnorm_dot_v1_dot_model__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
+from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x64ropnorm/v1/model_service.proto\x12\x0b\x64ropnorm.v1\x1a\x17\x64ropnorm/v1/model.proto\x1a\x1fgoogle/api/field_behavior.proto\"\x86\x01\n\x0ePredictRequest\x12\x13\n\x05model\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12)\n\x06inputs\x18\x02 \x01(\x0b\x32\x13.dropnorm.v1.TensorB\x04\xe2\x41\x01\x02\x12\x34\n\x08sampling\x18\x03 \x01(\x0b\x32\x1c.dropnorm.v1.DropoutSamplingB\x04\xe2\x41\x01\x01\"^\n\x12\x45xportModelRequest\x12\x13\n\x05model\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x33\n\x08settings\x18\x02 \x01(\x0b\x32\x1b.dropnorm.v1.ExportSettingsB\x04\xe2\x41\x01\x02\"+\n\x15GetModelExportRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"F\n\x1a\x44ownloadModelExportRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06offset\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x01\"G\n\x1b\x44ownloadModelExportResponse\x12\x14\n\x06offset\x18\x01 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x12\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x42\x04\xe2\x41\x01\x03\"_\n\x14RegisterModelRequest\x12\x16\n\x08model_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x1a\n\x0ctraining_job\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x05\x61lias\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\"%\n\x0fGetModelRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"F\n\x11ListModelsRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"]\n\x12ListModelsResponse\x12(\n\x06models\x18\x01 \x03(\x0b\x32\x12.dropnorm.v1.ModelB\x04\xe2\x41\x01\x03\x12\x1d\n\x0fnext_page_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\"?\n\x14SetModelAliasRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x05\x61lias\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\"-\n\x17\x44\x65leteModelAliasRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x32\xc7\x05\n\x0cModelService\x12?\n\x07Predict\x12\x1b.dropnorm.v1.PredictRequest\x1a\x17.dropnorm.v1.Prediction\x12H\n\x0b\x45xportModel\x12\x1f.dropnorm.v1.ExportModelRequest\x1a\x18.dropnorm.v1.ModelExport\x12N\n\x0eGetModelExport\x12\".dropnorm.v1.GetModelExportRequest\x1a\x18.dropnorm.v1.ModelExport\x12j\n\x13\x44ownloadModelExport\x12\'.dropnorm.v1.DownloadModelExportRequest\x1a(.dropnorm.v1.DownloadModelExportResponse0\x01\x12M\n\rRegisterModel\x12!.dropnorm.v1.RegisterModelRequest\x1a\x19.dropnorm.v1.ModelVersion\x12<\n\x08GetModel\x12\x1c.dropnorm.v1.GetModelRequest\x1a\x12.dropnorm.v1.Model\x12M\n\nListModels\x12\x1e.dropnorm.v1.ListModelsRequest\x1a\x1f.dropnorm.v1.ListModelsResponse\x12\x46\n\rSetModelAlias\x12!.dropnorm.v1.SetModelAliasRequest\x1a\x12.dropnorm.v1.Model\x12L\n\x10\x44\x65leteModelAlias\x12$.dropnorm.v1.DeleteModelAliasRequest\x1a\x12.dropnorm.v1.Modelb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x64ropnorm/v1/model_service.proto\x12\x0b\x64ropnorm.v1\x1a\x17\x64ropnorm/v1/model.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a google/protobuf/field_mask.proto\"\x86\x01\n\x0ePredictRequest\x12\x13\n\x05model\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12)\n\x06inputs\x18\x02 \x01(\x0b\x32\x13.dropnorm.v1.TensorB\x04\xe2\x41\x01\x02\x12\x34\n\x08sampling\x18\x03 \x01(\x0b\x32\x1c.dropnorm.v1.DropoutSamplingB\x04\xe2\x41\x01\x01\"^\n\x12\x45xportModelRequest\x12\x13\n\x05model\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x33\n\x08settings\x18\x02 \x01(\x0b\x32\x1b.dropnorm.v1.ExportSettingsB\x04\xe2\x41\x01\x02\"+\n\x15GetModelExportRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"F\n\x1a\x44ownloadModelExportRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06offset\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x01\"G\n\x1b\x44ownloadModelExportResponse\x12\x14\n\x06offset\x18\x01 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x12\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x42\x04\xe2\x41\x01\x03\"u\n\x14RegisterModelRequest\x12\x16\n\x08model_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x1a\n\x0ctraining_job\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x05\x61lias\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06shared\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01\"%\n\x0fGetModelRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"F\n\x11ListModelsRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"]\n\x12ListModelsResponse\x12(\n\x06models\x18\x01 \x03(\x0b\x32\x12.dropnorm.v1.ModelB\x04\xe2\x41\x01\x03\x12\x1d\n\x0fnext_page_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\"t\n\x12UpdateModelRequest\x12\'\n\x05model\x18\x01 \x01(\x0b\x32\x12.dropnorm.v1.ModelB\x04\xe2\x41\x01\x02\x12\x35\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x04\xe2\x41\x01\x01\"?\n\x14SetModelAliasRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x05\x61lias\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\"-\n\x17\x44\x65leteModelAliasRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x32\x8b\x06\n\x0cModelService\x12?\n\x07Predict\x12\x1b.dropnorm.v1.PredictRequest\x1a\x17.dropnorm.v1.Prediction\x12H\n\x0b\x45xportModel\x12\x1f.dropnorm.v1.ExportModelRequest\x1a\x18.dropnorm.v1.ModelExport\x12N\n\x0eGetModelExport\x12\".dropnorm.v1.GetModelExportRequest\x1a\x18.dropnorm.v1.ModelExport\x12j\n\x13\x44ownloadModelExport\x12\'.dropnorm.v1.DownloadModelExportRequest\x1a(.dropnorm.v1.DownloadModelExportResponse0\x01\x12M\n\rRegisterModel\x12!.dropnorm.v1.RegisterModelRequest\x1a\x19.dropnorm.v1.ModelVersion\x12<\n\x08GetModel\x12\x1c.dropnorm.v1.GetModelRequest\x1a\x12.dropnorm.v1.Model\x12M\n\nListModels\x12\x1e.dropnorm.v1.ListModelsRequest\x1a\x1f.dropnorm.v1.ListModelsResponse\x12\x42\n\x0bUpdateModel\x12\x1f.dropnorm.v1.UpdateModelRequest\x1a\x12.dropnorm.v1.Model\x12\x46\n\rSetModelAlias\x12!.dropnorm.v1.SetModelAliasRequest\x1a\x12.dropnorm.v1.Model\x12L\n\x10\x44\x65leteModelAlias\x12$.dropnorm.v1.DeleteModelAliasRequest\x1a\x12.dropnorm.v1.Modelb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -59,6 +60,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REGISTERMODELREQUEST'].fields_by_name['training_job']._serialized_options = b'\342A\001\002'
   _globals['_REGISTERMODELREQUEST'].fields_by_name['alias']._loaded_options = None
   _globals['_REGISTERMODELREQUEST'].fields_by_name['alias']._serialized_options = b'\342A\001\001'
+  _globals['_REGISTERMODELREQUEST'].fields_by_name['shared']._loaded_options = None
+  _globals['_REGISTERMODELREQUEST'].fields_by_name['shared']._serialized_options = b'\342A\001\001'
   _globals['_GETMODELREQUEST'].fields_by_name['name']._loaded_options = None
   _globals['_GETMODELREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002'
   _globals['_LISTMODELSREQUEST'].fields_by_name['page_size']._loaded_options = None
@@ -69,34 +72,40 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTMODELSRESPONSE'].fields_by_name['models']._serialized_options = b'\342A\001\003'
   _globals['_LISTMODELSRESPONSE'].fields_by_name['next_page_token']._loaded_options = None
   _globals['_LISTMODELSRESPONSE'].fields_by_name['next_page_token']._serialized_options = b'\342A\001\003'
+  _globals['_UPDATEMODELREQUEST'].fields_by_name['model']._loaded_options = None
+  _globals['_UPDATEMODELREQUEST'].fields_by_name['model']._serialized_options = b'\342A\001\002'
+  _globals['_UPDATEMODELREQUEST'].fields_by_name['update_mask']._loaded_options = None
+  _globals['_UPDATEMODELREQUEST'].fields_by_name['update_mask']._serialized_options = b'\342A\001\001'
   _globals['_SETMODELALIASREQUEST'].fields_by_name['name']._loaded_options = None
   _globals['_SETMODELALIASREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002'
   _globals['_SETMODELALIASREQUEST'].fields_by_name['alias']._loaded_options = None
   _globals['_SETMODELALIASREQUEST'].fields_by_name['alias']._serialized_options = b'\342A\001\002'
   _globals['_DELETEMODELALIASREQUEST'].fields_by_name['name']._loaded_options = None
   _globals['_DELETEMODELALIASREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002'
-  _globals['_PREDICTREQUEST']._serialized_start=107
-  _globals['_PREDICTREQUEST']._serialized_end=241
-  _globals['_EXPORTMODELREQUEST']._serialized_start=243
-  _globals['_EXPORTMODELREQUEST']._serialized_end=337
-  _globals['_GETMODELEXPORTREQUEST']._serialized_start=339
-  _globals['_GETMODELEXPORTREQUEST']._serialized_end=382
-  _globals['_DOWNLOADMODELEXPORTREQUEST']._serialized_start=384
-  _globals['_DOWNLOADMODELEXPORTREQUEST']._serialized_end=454
-  _globals['_DOWNLOADMODELEXPORTRESPONSE']._serialized_start=456
-  _globals['_DOWNLOADMODELEXPORTRESPONSE']._serialized_end=527
-  _globals['_REGISTERMODELREQUEST']._serialized_start=529
-  _globals['_REGISTERMODELREQUEST']._serialized_end=624
-  _globals['_GETMODELREQUEST']._serialized_start=626
-  _globals['_GETMODELREQUEST']._serialized_end=663
-  _globals['_LISTMODELSREQUEST']._serialized_start=665
-  _globals['_LISTMODELSREQUEST']._serialized_end=735
-  _globals['_LISTMODELSRESPONSE']._serialized_start=737
-  _globals['_LISTMODELSRESPONSE']._serialized_end=830
-  _globals['_SETMODELALIASREQUEST']._serialized_start=832
-  _globals['_SETMODELALIASREQUEST']._serialized_end=895
-  _globals['_DELETEMODELALIASREQUEST']._serialized_start=897
-  _globals['_DELETEMODELALIASREQUEST']._serialized_end=942
-  _globals['_MODELSERVICE']._serialized_start=945
-  _globals['_MODELSERVICE']._serialized_end=1656
+  _globals['_PREDICTREQUEST']._serialized_start=141
+  _globals['_PREDICTREQUEST']._serialized_end=275
+  _globals['_EXPORTMODELREQUEST']._serialized_start=277
+  _globals['_EXPORTMODELREQUEST']._serialized_end=371
+  _globals['_GETMODELEXPORTREQUEST']._serialized_start=373
+  _globals['_GETMODELEXPORTREQUEST']._serialized_end=416
+  _globals['_DOWNLOADMODELEXPORTREQUEST']._serialized_start=418
+  _globals['_DOWNLOADMODELEXPORTREQUEST']._serialized_end=488
+  _globals['_DOWNLOADMODELEXPORTRESPONSE']._serialized_start=490
+  _globals['_DOWNLOADMODELEXPORTRESPONSE']._serialized_end=561
+  _globals['_REGISTERMODELREQUEST']._serialized_start=563
+  _globals['_REGISTERMODELREQUEST']._serialized_end=680
+  _globals['_GETMODELREQUEST']._serialized_start=682
+  _globals['_GETMODELREQUEST']._serialized_end=719
+  _globals['_LISTMODELSREQUEST']._serialized_start=721
+  _globals['_LISTMODELSREQUEST']._serialized_end=791
+  _globals['_LISTMODELSRESPONSE']._serialized_start=793
+  _globals['_LISTMODELSRESPONSE']._serialized_end=886
+  _globals['_UPDATEMODELREQUEST']._serialized_start=888
+  _globals['_UPDATEMODELREQUEST']._serialized_end=1004
+  _globals['_SETMODELALIASREQUEST']._serialized_start=1006
+  _globals['_SETMODELALIASREQUEST']._serialized_end=1069
+  _globals['_DELETEMODELALIASREQUEST']._serialized_start=1071
+  _globals['_DELETEMODELALIASREQUEST']._serialized_end=1116
+  _globals['_MODELSERVICE']._serialized_start=1119
+  _globals['_MODELSERVICE']._serialized_end=1898
 # @@protoc_insertion_point(module_scope)

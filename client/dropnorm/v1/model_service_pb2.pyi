@@ -7,6 +7,7 @@ import builtins
 import collections.abc
 import dropnorm.v1.model_pb2
 import google.protobuf.descriptor
+import google.protobuf.field_mask_pb2
 import google.protobuf.internal.containers
 import google.protobuf.message
 import sys
@@ -149,6 +150,7 @@ class RegisterModelRequest(google.protobuf.message.Message):
     MODEL_ID_FIELD_NUMBER: builtins.int
     TRAINING_JOB_FIELD_NUMBER: builtins.int
     ALIAS_FIELD_NUMBER: builtins.int
+    SHARED_FIELD_NUMBER: builtins.int
     model_id: builtins.str
     """The id of the registered model. Limits: `[a-z]([a-z0-9-]{0,61}[a-z0-9])?`. Required."""
     training_job: builtins.str
@@ -157,14 +159,19 @@ class RegisterModelRequest(google.protobuf.message.Message):
     """An alias that means the version from then on. Limits: `[a-z]([a-z0-9-]{0,61}[a-z0-9])?`, but not
     `latest`, and not `v` and a number, which MLflow keeps to itself. Default: none.
     """
+    shared: builtins.bool
+    """Whether the project's other users may see and use the model, when it is made; one that is there stays
+    as it is. Default: false.
+    """
     def __init__(
         self,
         *,
         model_id: builtins.str = ...,
         training_job: builtins.str = ...,
         alias: builtins.str = ...,
+        shared: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["alias", b"alias", "model_id", b"model_id", "training_job", b"training_job"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["alias", b"alias", "model_id", b"model_id", "shared", b"shared", "training_job", b"training_job"]) -> None: ...
 
 Global___RegisterModelRequest: typing_extensions.TypeAlias = RegisterModelRequest
 
@@ -233,6 +240,35 @@ class ListModelsResponse(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["models", b"models", "next_page_token", b"next_page_token"]) -> None: ...
 
 Global___ListModelsResponse: typing_extensions.TypeAlias = ListModelsResponse
+
+@typing.final
+class UpdateModelRequest(google.protobuf.message.Message):
+    """A request to change what surrounds a registered model's versions."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: builtins.int
+    UPDATE_MASK_FIELD_NUMBER: builtins.int
+    @property
+    def model(self) -> dropnorm.v1.model_pb2.Model:
+        """The model: its `name`, and the fields that change. Required."""
+
+    @property
+    def update_mask(self) -> google.protobuf.field_mask_pb2.FieldMask:
+        """Which fields of it, as in AIP-134; `*` is all that can be changed. Limits: `shared`. Default: the
+        fields that are set.
+        """
+
+    def __init__(
+        self,
+        *,
+        model: dropnorm.v1.model_pb2.Model | None = ...,
+        update_mask: google.protobuf.field_mask_pb2.FieldMask | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["model", b"model", "update_mask", b"update_mask"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["model", b"model", "update_mask", b"update_mask"]) -> None: ...
+
+Global___UpdateModelRequest: typing_extensions.TypeAlias = UpdateModelRequest
 
 @typing.final
 class SetModelAliasRequest(google.protobuf.message.Message):

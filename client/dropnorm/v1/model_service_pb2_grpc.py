@@ -31,8 +31,8 @@ class ModelServiceStub(object):
 
     A model is named by its job, `trainingJobs/{id}`, or, once it is registered, by `models/{id}@{version}`
     with the number of a version or an alias, as AIP-162 names revisions; `models/{id}` is the newest
-    version. Registered models are those of MLflow's registry: what is changed there holds here.
-    Errors are as in TrainingService.
+    version. Registered models are those of MLflow's registry: what is changed there holds here, but for
+    whose they are, which only the service knows. Errors are as in TrainingService.
     """
 
     def __init__(self, channel):
@@ -76,6 +76,11 @@ class ModelServiceStub(object):
                 request_serializer=dropnorm_dot_v1_dot_model__service__pb2.ListModelsRequest.SerializeToString,
                 response_deserializer=dropnorm_dot_v1_dot_model__service__pb2.ListModelsResponse.FromString,
                 _registered_method=True)
+        self.UpdateModel = channel.unary_unary(
+                '/dropnorm.v1.ModelService/UpdateModel',
+                request_serializer=dropnorm_dot_v1_dot_model__service__pb2.UpdateModelRequest.SerializeToString,
+                response_deserializer=dropnorm_dot_v1_dot_model__pb2.Model.FromString,
+                _registered_method=True)
         self.SetModelAlias = channel.unary_unary(
                 '/dropnorm.v1.ModelService/SetModelAlias',
                 request_serializer=dropnorm_dot_v1_dot_model__service__pb2.SetModelAliasRequest.SerializeToString,
@@ -93,8 +98,8 @@ class ModelServiceServicer(object):
 
     A model is named by its job, `trainingJobs/{id}`, or, once it is registered, by `models/{id}@{version}`
     with the number of a version or an alias, as AIP-162 names revisions; `models/{id}` is the newest
-    version. Registered models are those of MLflow's registry: what is changed there holds here.
-    Errors are as in TrainingService.
+    version. Registered models are those of MLflow's registry: what is changed there holds here, but for
+    whose they are, which only the service knows. Errors are as in TrainingService.
     """
 
     def Predict(self, request, context):
@@ -112,7 +117,8 @@ class ModelServiceServicer(object):
         """Write a model in another form, open the file again, and compare it with the original on the test
         split.
 
-        An export of the same form takes the place of the one before it. It may take minutes. FAILED_PRECONDITION:
+        An export of the same form takes the place of the one before it; where the job is another user's, who shares
+        it, only of one with a larger tolerance. It may take minutes. FAILED_PRECONDITION:
         the model does not go into that form, or deviates by more than the tolerance allows; no file is kept then.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -138,8 +144,8 @@ class ModelServiceServicer(object):
     def RegisterModel(self, request, context):
         """Make the model of a job a version of a registered model, which is made when it is missing.
 
-        A repeat returns the version that is there. It waits until MLflow has the job's model: UNAVAILABLE,
-        try again. FAILED_PRECONDITION: the service mirrors nothing to MLflow, or there is no such model.
+        A repeat returns the version that is there. A version is a copy: it is its owner's, whatever becomes of the
+        job. ALREADY_EXISTS: the id is another user's. It waits until MLflow has the job's model: UNAVAILABLE, try again. FAILED_PRECONDITION: the service mirrors nothing to MLflow, or there is no such model.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -154,6 +160,15 @@ class ModelServiceServicer(object):
 
     def ListModels(self, request, context):
         """List registered models by name, a page at a time.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateModel(self, request, context):
+        """Share a registered model with the project's other users, or no longer.
+
+        INVALID_ARGUMENT: the mask names something else.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -211,6 +226,11 @@ def add_ModelServiceServicer_to_server(servicer, server):
                     request_deserializer=dropnorm_dot_v1_dot_model__service__pb2.ListModelsRequest.FromString,
                     response_serializer=dropnorm_dot_v1_dot_model__service__pb2.ListModelsResponse.SerializeToString,
             ),
+            'UpdateModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateModel,
+                    request_deserializer=dropnorm_dot_v1_dot_model__service__pb2.UpdateModelRequest.FromString,
+                    response_serializer=dropnorm_dot_v1_dot_model__pb2.Model.SerializeToString,
+            ),
             'SetModelAlias': grpc.unary_unary_rpc_method_handler(
                     servicer.SetModelAlias,
                     request_deserializer=dropnorm_dot_v1_dot_model__service__pb2.SetModelAliasRequest.FromString,
@@ -234,8 +254,8 @@ class ModelService(object):
 
     A model is named by its job, `trainingJobs/{id}`, or, once it is registered, by `models/{id}@{version}`
     with the number of a version or an alias, as AIP-162 names revisions; `models/{id}` is the newest
-    version. Registered models are those of MLflow's registry: what is changed there holds here.
-    Errors are as in TrainingService.
+    version. Registered models are those of MLflow's registry: what is changed there holds here, but for
+    whose they are, which only the service knows. Errors are as in TrainingService.
     """
 
     @staticmethod
@@ -417,6 +437,33 @@ class ModelService(object):
             '/dropnorm.v1.ModelService/ListModels',
             dropnorm_dot_v1_dot_model__service__pb2.ListModelsRequest.SerializeToString,
             dropnorm_dot_v1_dot_model__service__pb2.ListModelsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dropnorm.v1.ModelService/UpdateModel',
+            dropnorm_dot_v1_dot_model__service__pb2.UpdateModelRequest.SerializeToString,
+            dropnorm_dot_v1_dot_model__pb2.Model.FromString,
             options,
             channel_credentials,
             insecure,

@@ -138,6 +138,22 @@ _ModelServiceListModelsType = typing_extensions.TypeVar(
     ],
 )
 
+_ModelServiceUpdateModelType = typing_extensions.TypeVar(
+    '_ModelServiceUpdateModelType',
+    grpc.UnaryUnaryMultiCallable[
+        dropnorm.v1.model_service_pb2.UpdateModelRequest,
+        dropnorm.v1.model_pb2.Model,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        dropnorm.v1.model_service_pb2.UpdateModelRequest,
+        dropnorm.v1.model_pb2.Model,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        dropnorm.v1.model_service_pb2.UpdateModelRequest,
+        dropnorm.v1.model_pb2.Model,
+    ],
+)
+
 _ModelServiceSetModelAliasType = typing_extensions.TypeVar(
     '_ModelServiceSetModelAliasType',
     grpc.UnaryUnaryMultiCallable[
@@ -170,13 +186,13 @@ _ModelServiceDeleteModelAliasType = typing_extensions.TypeVar(
     ],
 )
 
-class ModelServiceStub(typing.Generic[_ModelServicePredictType, _ModelServiceExportModelType, _ModelServiceGetModelExportType, _ModelServiceDownloadModelExportType, _ModelServiceRegisterModelType, _ModelServiceGetModelType, _ModelServiceListModelsType, _ModelServiceSetModelAliasType, _ModelServiceDeleteModelAliasType]):
+class ModelServiceStub(typing.Generic[_ModelServicePredictType, _ModelServiceExportModelType, _ModelServiceGetModelExportType, _ModelServiceDownloadModelExportType, _ModelServiceRegisterModelType, _ModelServiceGetModelType, _ModelServiceListModelsType, _ModelServiceUpdateModelType, _ModelServiceSetModelAliasType, _ModelServiceDeleteModelAliasType]):
     """Uses the models that training jobs made.
 
     A model is named by its job, `trainingJobs/{id}`, or, once it is registered, by `models/{id}@{version}`
     with the number of a version or an alias, as AIP-162 names revisions; `models/{id}` is the newest
-    version. Registered models are those of MLflow's registry: what is changed there holds here.
-    Errors are as in TrainingService.
+    version. Registered models are those of MLflow's registry: what is changed there holds here, but for
+    whose they are, which only the service knows. Errors are as in TrainingService.
     """
 
     @typing.overload
@@ -208,6 +224,10 @@ class ModelServiceStub(typing.Generic[_ModelServicePredictType, _ModelServiceExp
         grpc.UnaryUnaryMultiCallable[
             dropnorm.v1.model_service_pb2.ListModelsRequest,
             dropnorm.v1.model_service_pb2.ListModelsResponse,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            dropnorm.v1.model_service_pb2.UpdateModelRequest,
+            dropnorm.v1.model_pb2.Model,
         ],
         grpc.UnaryUnaryMultiCallable[
             dropnorm.v1.model_service_pb2.SetModelAliasRequest,
@@ -250,6 +270,10 @@ class ModelServiceStub(typing.Generic[_ModelServicePredictType, _ModelServiceExp
             dropnorm.v1.model_service_pb2.ListModelsResponse,
         ],
         grpc.aio.UnaryUnaryMultiCallable[
+            dropnorm.v1.model_service_pb2.UpdateModelRequest,
+            dropnorm.v1.model_pb2.Model,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
             dropnorm.v1.model_service_pb2.SetModelAliasRequest,
             dropnorm.v1.model_pb2.Model,
         ],
@@ -271,7 +295,8 @@ class ModelServiceStub(typing.Generic[_ModelServicePredictType, _ModelServiceExp
     """Write a model in another form, open the file again, and compare it with the original on the test
     split.
 
-    An export of the same form takes the place of the one before it. It may take minutes. FAILED_PRECONDITION:
+    An export of the same form takes the place of the one before it; where the job is another user's, who shares
+    it, only of one with a larger tolerance. It may take minutes. FAILED_PRECONDITION:
     the model does not go into that form, or deviates by more than the tolerance allows; no file is kept then.
     """
 
@@ -287,8 +312,8 @@ class ModelServiceStub(typing.Generic[_ModelServicePredictType, _ModelServiceExp
     RegisterModel: _ModelServiceRegisterModelType
     """Make the model of a job a version of a registered model, which is made when it is missing.
 
-    A repeat returns the version that is there. It waits until MLflow has the job's model: UNAVAILABLE,
-    try again. FAILED_PRECONDITION: the service mirrors nothing to MLflow, or there is no such model.
+    A repeat returns the version that is there. A version is a copy: it is its owner's, whatever becomes of the
+    job. ALREADY_EXISTS: the id is another user's. It waits until MLflow has the job's model: UNAVAILABLE, try again. FAILED_PRECONDITION: the service mirrors nothing to MLflow, or there is no such model.
     """
 
     GetModel: _ModelServiceGetModelType
@@ -296,6 +321,12 @@ class ModelServiceStub(typing.Generic[_ModelServicePredictType, _ModelServiceExp
 
     ListModels: _ModelServiceListModelsType
     """List registered models by name, a page at a time."""
+
+    UpdateModel: _ModelServiceUpdateModelType
+    """Share a registered model with the project's other users, or no longer.
+
+    INVALID_ARGUMENT: the mask names something else.
+    """
 
     SetModelAlias: _ModelServiceSetModelAliasType
     """Let an alias mean a version; it means no other of the same model from then on."""
@@ -333,6 +364,10 @@ ModelServiceAsyncStub: typing_extensions.TypeAlias = ModelServiceStub[
         dropnorm.v1.model_service_pb2.ListModelsResponse,
     ],
     grpc.aio.UnaryUnaryMultiCallable[
+        dropnorm.v1.model_service_pb2.UpdateModelRequest,
+        dropnorm.v1.model_pb2.Model,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
         dropnorm.v1.model_service_pb2.SetModelAliasRequest,
         dropnorm.v1.model_pb2.Model,
     ],
@@ -347,8 +382,8 @@ class ModelServiceServicer(metaclass=abc.ABCMeta):
 
     A model is named by its job, `trainingJobs/{id}`, or, once it is registered, by `models/{id}@{version}`
     with the number of a version or an alias, as AIP-162 names revisions; `models/{id}` is the newest
-    version. Registered models are those of MLflow's registry: what is changed there holds here.
-    Errors are as in TrainingService.
+    version. Registered models are those of MLflow's registry: what is changed there holds here, but for
+    whose they are, which only the service knows. Errors are as in TrainingService.
     """
 
     @abc.abstractmethod
@@ -373,7 +408,8 @@ class ModelServiceServicer(metaclass=abc.ABCMeta):
         """Write a model in another form, open the file again, and compare it with the original on the test
         split.
 
-        An export of the same form takes the place of the one before it. It may take minutes. FAILED_PRECONDITION:
+        An export of the same form takes the place of the one before it; where the job is another user's, who shares
+        it, only of one with a larger tolerance. It may take minutes. FAILED_PRECONDITION:
         the model does not go into that form, or deviates by more than the tolerance allows; no file is kept then.
         """
 
@@ -404,8 +440,8 @@ class ModelServiceServicer(metaclass=abc.ABCMeta):
     ) -> typing.Union[dropnorm.v1.model_pb2.ModelVersion, collections.abc.Awaitable[dropnorm.v1.model_pb2.ModelVersion]]:
         """Make the model of a job a version of a registered model, which is made when it is missing.
 
-        A repeat returns the version that is there. It waits until MLflow has the job's model: UNAVAILABLE,
-        try again. FAILED_PRECONDITION: the service mirrors nothing to MLflow, or there is no such model.
+        A repeat returns the version that is there. A version is a copy: it is its owner's, whatever becomes of the
+        job. ALREADY_EXISTS: the id is another user's. It waits until MLflow has the job's model: UNAVAILABLE, try again. FAILED_PRECONDITION: the service mirrors nothing to MLflow, or there is no such model.
         """
 
     @abc.abstractmethod
@@ -423,6 +459,17 @@ class ModelServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[dropnorm.v1.model_service_pb2.ListModelsResponse, collections.abc.Awaitable[dropnorm.v1.model_service_pb2.ListModelsResponse]]:
         """List registered models by name, a page at a time."""
+
+    @abc.abstractmethod
+    def UpdateModel(
+        self,
+        request: dropnorm.v1.model_service_pb2.UpdateModelRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[dropnorm.v1.model_pb2.Model, collections.abc.Awaitable[dropnorm.v1.model_pb2.Model]]:
+        """Share a registered model with the project's other users, or no longer.
+
+        INVALID_ARGUMENT: the mask names something else.
+        """
 
     @abc.abstractmethod
     def SetModelAlias(

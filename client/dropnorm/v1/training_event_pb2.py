@@ -29,7 +29,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n dropnorm/v1/training_event.proto\x12\x0b\x64ropnorm.v1\x1a\x1c\x64ropnorm/v1/evaluation.proto\x1a\x1e\x64ropnorm/v1/training_job.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"\xc4\x01\n\rTrainingEvent\x12\x1a\n\x0ctraining_job\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x16\n\x08sequence\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12.\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x15\n\x07\x61ttempt\x18\x04 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x38\n\x07payload\x18\x05 \x01(\x0b\x32!.dropnorm.v1.TrainingEventPayloadB\x04\xe2\x41\x01\x03\"\xe5\x03\n\x14TrainingEventPayload\x12\x30\n\x05state\x18\x01 \x01(\x0b\x32\x19.dropnorm.v1.StateChangedB\x04\xe2\x41\x01\x03H\x00\x12\x31\n\x08progress\x18\x02 \x01(\x0b\x32\x17.dropnorm.v1.ProgressedB\x04\xe2\x41\x01\x03H\x00\x12\x33\n\x07\x64\x61taset\x18\x03 \x01(\x0b\x32\x1a.dropnorm.v1.DatasetLoadedB\x04\xe2\x41\x01\x03H\x00\x12\x32\n\x05\x65poch\x18\x04 \x01(\x0b\x32\x1b.dropnorm.v1.EpochCompletedB\x04\xe2\x41\x01\x03H\x00\x12)\n\x03log\x18\x05 \x01(\x0b\x32\x14.dropnorm.v1.LogLineB\x04\xe2\x41\x01\x03H\x00\x12,\n\x07warning\x18\x06 \x01(\x0b\x32\x13.dropnorm.v1.WarnedB\x04\xe2\x41\x01\x03H\x00\x12:\n\ncheckpoint\x18\x07 \x01(\x0b\x32\x1e.dropnorm.v1.CheckpointWrittenB\x04\xe2\x41\x01\x03H\x00\x12\x32\n\nevaluation\x18\x08 \x01(\x0b\x32\x16.dropnorm.v1.EvaluatedB\x04\xe2\x41\x01\x03H\x00\x12.\n\x08tracking\x18\t \x01(\x0b\x32\x14.dropnorm.v1.TrackedB\x04\xe2\x41\x01\x03H\x00\x42\x06\n\x04kind\"\x83\x01\n\x0cStateChanged\x12\x33\n\x05state\x18\x01 \x01(\x0e\x32\x1e.dropnorm.v1.TrainingJob.StateB\x04\xe2\x41\x01\x03\x12\x15\n\x07message\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\'\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x12.google.rpc.StatusB\x04\xe2\x41\x01\x03\";\n\nProgressed\x12-\n\x08progress\x18\x01 \x01(\x0b\x32\x15.dropnorm.v1.ProgressB\x04\xe2\x41\x01\x03\"C\n\rDatasetLoaded\x12\x32\n\x07\x64\x61taset\x18\x01 \x01(\x0b\x32\x1b.dropnorm.v1.DatasetSummaryB\x04\xe2\x41\x01\x03\"t\n\x0e\x45pochCompleted\x12\x30\n\x07metrics\x18\x01 \x01(\x0b\x32\x19.dropnorm.v1.EpochMetricsB\x04\xe2\x41\x01\x03\x12\x30\n\x06system\x18\x02 \x01(\x0b\x32\x1a.dropnorm.v1.SystemMetricsB\x04\xe2\x41\x01\x03\"\xa3\x01\n\x07LogLine\x12/\n\x05level\x18\x01 \x01(\x0e\x32\x1a.dropnorm.v1.LogLine.LevelB\x04\xe2\x41\x01\x03\x12\x15\n\x07message\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\"P\n\x05Level\x12\x15\n\x11LEVEL_UNSPECIFIED\x10\x00\x12\x0f\n\x0bLEVEL_DEBUG\x10\x01\x12\x0e\n\nLEVEL_INFO\x10\x02\x12\x0f\n\x0bLEVEL_ERROR\x10\x03\"H\n\x06Warned\x12\x12\n\x04\x63ode\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x13\n\x05\x66ield\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x15\n\x07message\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\"<\n\x11\x43heckpointWritten\x12\x13\n\x05\x65poch\x18\x01 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x12\n\x04step\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x03\">\n\tEvaluated\x12\x31\n\nevaluation\x18\x01 \x01(\x0b\x32\x17.dropnorm.v1.EvaluationB\x04\xe2\x41\x01\x03\"J\n\x07Tracked\x12\"\n\x14mlflow_experiment_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1b\n\rmlflow_run_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\"\xb0\x01\n\rSystemMetrics\x12\x19\n\x0b\x63pu_percent\x18\x01 \x01(\x01\x42\x04\xe2\x41\x01\x03\x12\x1a\n\x0cmemory_bytes\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x1e\n\x0bgpu_percent\x18\x03 \x01(\x01\x42\x04\xe2\x41\x01\x03H\x00\x88\x01\x01\x12#\n\x10gpu_memory_bytes\x18\x04 \x01(\x03\x42\x04\xe2\x41\x01\x03H\x01\x88\x01\x01\x42\x0e\n\x0c_gpu_percentB\x13\n\x11_gpu_memory_bytesb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n dropnorm/v1/training_event.proto\x12\x0b\x64ropnorm.v1\x1a\x1c\x64ropnorm/v1/evaluation.proto\x1a\x1e\x64ropnorm/v1/training_job.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"\xc4\x01\n\rTrainingEvent\x12\x1a\n\x0ctraining_job\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x16\n\x08sequence\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12.\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x15\n\x07\x61ttempt\x18\x04 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x38\n\x07payload\x18\x05 \x01(\x0b\x32!.dropnorm.v1.TrainingEventPayloadB\x04\xe2\x41\x01\x03\"\x9b\x04\n\x14TrainingEventPayload\x12\x30\n\x05state\x18\x01 \x01(\x0b\x32\x19.dropnorm.v1.StateChangedB\x04\xe2\x41\x01\x03H\x00\x12\x31\n\x08progress\x18\x02 \x01(\x0b\x32\x17.dropnorm.v1.ProgressedB\x04\xe2\x41\x01\x03H\x00\x12\x33\n\x07\x64\x61taset\x18\x03 \x01(\x0b\x32\x1a.dropnorm.v1.DatasetLoadedB\x04\xe2\x41\x01\x03H\x00\x12\x32\n\x05\x65poch\x18\x04 \x01(\x0b\x32\x1b.dropnorm.v1.EpochCompletedB\x04\xe2\x41\x01\x03H\x00\x12)\n\x03log\x18\x05 \x01(\x0b\x32\x14.dropnorm.v1.LogLineB\x04\xe2\x41\x01\x03H\x00\x12,\n\x07warning\x18\x06 \x01(\x0b\x32\x13.dropnorm.v1.WarnedB\x04\xe2\x41\x01\x03H\x00\x12:\n\ncheckpoint\x18\x07 \x01(\x0b\x32\x1e.dropnorm.v1.CheckpointWrittenB\x04\xe2\x41\x01\x03H\x00\x12\x32\n\nevaluation\x18\x08 \x01(\x0b\x32\x16.dropnorm.v1.EvaluatedB\x04\xe2\x41\x01\x03H\x00\x12.\n\x08tracking\x18\t \x01(\x0b\x32\x14.dropnorm.v1.TrackedB\x04\xe2\x41\x01\x03H\x00\x12\x34\n\x07sharing\x18\x14 \x01(\x0b\x32\x1b.dropnorm.v1.SharingChangedB\x04\xe2\x41\x01\x03H\x00\x42\x06\n\x04kind\"\x83\x01\n\x0cStateChanged\x12\x33\n\x05state\x18\x01 \x01(\x0e\x32\x1e.dropnorm.v1.TrainingJob.StateB\x04\xe2\x41\x01\x03\x12\x15\n\x07message\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\'\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x12.google.rpc.StatusB\x04\xe2\x41\x01\x03\";\n\nProgressed\x12-\n\x08progress\x18\x01 \x01(\x0b\x32\x15.dropnorm.v1.ProgressB\x04\xe2\x41\x01\x03\"C\n\rDatasetLoaded\x12\x32\n\x07\x64\x61taset\x18\x01 \x01(\x0b\x32\x1b.dropnorm.v1.DatasetSummaryB\x04\xe2\x41\x01\x03\"t\n\x0e\x45pochCompleted\x12\x30\n\x07metrics\x18\x01 \x01(\x0b\x32\x19.dropnorm.v1.EpochMetricsB\x04\xe2\x41\x01\x03\x12\x30\n\x06system\x18\x02 \x01(\x0b\x32\x1a.dropnorm.v1.SystemMetricsB\x04\xe2\x41\x01\x03\"\xa3\x01\n\x07LogLine\x12/\n\x05level\x18\x01 \x01(\x0e\x32\x1a.dropnorm.v1.LogLine.LevelB\x04\xe2\x41\x01\x03\x12\x15\n\x07message\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\"P\n\x05Level\x12\x15\n\x11LEVEL_UNSPECIFIED\x10\x00\x12\x0f\n\x0bLEVEL_DEBUG\x10\x01\x12\x0e\n\nLEVEL_INFO\x10\x02\x12\x0f\n\x0bLEVEL_ERROR\x10\x03\"H\n\x06Warned\x12\x12\n\x04\x63ode\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x13\n\x05\x66ield\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x15\n\x07message\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\"<\n\x11\x43heckpointWritten\x12\x13\n\x05\x65poch\x18\x01 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x12\n\x04step\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x03\">\n\tEvaluated\x12\x31\n\nevaluation\x18\x01 \x01(\x0b\x32\x17.dropnorm.v1.EvaluationB\x04\xe2\x41\x01\x03\"J\n\x07Tracked\x12\"\n\x14mlflow_experiment_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x1b\n\rmlflow_run_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\"\xb0\x01\n\rSystemMetrics\x12\x19\n\x0b\x63pu_percent\x18\x01 \x01(\x01\x42\x04\xe2\x41\x01\x03\x12\x1a\n\x0cmemory_bytes\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x1e\n\x0bgpu_percent\x18\x03 \x01(\x01\x42\x04\xe2\x41\x01\x03H\x00\x88\x01\x01\x12#\n\x10gpu_memory_bytes\x18\x04 \x01(\x03\x42\x04\xe2\x41\x01\x03H\x01\x88\x01\x01\x42\x0e\n\x0c_gpu_percentB\x13\n\x11_gpu_memory_bytes\"&\n\x0eSharingChanged\x12\x14\n\x06shared\x18\x01 \x01(\x08\x42\x04\xe2\x41\x01\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -64,6 +64,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TRAININGEVENTPAYLOAD'].fields_by_name['evaluation']._serialized_options = b'\342A\001\003'
   _globals['_TRAININGEVENTPAYLOAD'].fields_by_name['tracking']._loaded_options = None
   _globals['_TRAININGEVENTPAYLOAD'].fields_by_name['tracking']._serialized_options = b'\342A\001\003'
+  _globals['_TRAININGEVENTPAYLOAD'].fields_by_name['sharing']._loaded_options = None
+  _globals['_TRAININGEVENTPAYLOAD'].fields_by_name['sharing']._serialized_options = b'\342A\001\003'
   _globals['_STATECHANGED'].fields_by_name['state']._loaded_options = None
   _globals['_STATECHANGED'].fields_by_name['state']._serialized_options = b'\342A\001\003'
   _globals['_STATECHANGED'].fields_by_name['message']._loaded_options = None
@@ -106,30 +108,34 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SYSTEMMETRICS'].fields_by_name['gpu_percent']._serialized_options = b'\342A\001\003'
   _globals['_SYSTEMMETRICS'].fields_by_name['gpu_memory_bytes']._loaded_options = None
   _globals['_SYSTEMMETRICS'].fields_by_name['gpu_memory_bytes']._serialized_options = b'\342A\001\003'
+  _globals['_SHARINGCHANGED'].fields_by_name['shared']._loaded_options = None
+  _globals['_SHARINGCHANGED'].fields_by_name['shared']._serialized_options = b'\342A\001\003'
   _globals['_TRAININGEVENT']._serialized_start=203
   _globals['_TRAININGEVENT']._serialized_end=399
   _globals['_TRAININGEVENTPAYLOAD']._serialized_start=402
-  _globals['_TRAININGEVENTPAYLOAD']._serialized_end=887
-  _globals['_STATECHANGED']._serialized_start=890
-  _globals['_STATECHANGED']._serialized_end=1021
-  _globals['_PROGRESSED']._serialized_start=1023
-  _globals['_PROGRESSED']._serialized_end=1082
-  _globals['_DATASETLOADED']._serialized_start=1084
-  _globals['_DATASETLOADED']._serialized_end=1151
-  _globals['_EPOCHCOMPLETED']._serialized_start=1153
-  _globals['_EPOCHCOMPLETED']._serialized_end=1269
-  _globals['_LOGLINE']._serialized_start=1272
-  _globals['_LOGLINE']._serialized_end=1435
-  _globals['_LOGLINE_LEVEL']._serialized_start=1355
-  _globals['_LOGLINE_LEVEL']._serialized_end=1435
-  _globals['_WARNED']._serialized_start=1437
-  _globals['_WARNED']._serialized_end=1509
-  _globals['_CHECKPOINTWRITTEN']._serialized_start=1511
-  _globals['_CHECKPOINTWRITTEN']._serialized_end=1571
-  _globals['_EVALUATED']._serialized_start=1573
-  _globals['_EVALUATED']._serialized_end=1635
-  _globals['_TRACKED']._serialized_start=1637
-  _globals['_TRACKED']._serialized_end=1711
-  _globals['_SYSTEMMETRICS']._serialized_start=1714
-  _globals['_SYSTEMMETRICS']._serialized_end=1890
+  _globals['_TRAININGEVENTPAYLOAD']._serialized_end=941
+  _globals['_STATECHANGED']._serialized_start=944
+  _globals['_STATECHANGED']._serialized_end=1075
+  _globals['_PROGRESSED']._serialized_start=1077
+  _globals['_PROGRESSED']._serialized_end=1136
+  _globals['_DATASETLOADED']._serialized_start=1138
+  _globals['_DATASETLOADED']._serialized_end=1205
+  _globals['_EPOCHCOMPLETED']._serialized_start=1207
+  _globals['_EPOCHCOMPLETED']._serialized_end=1323
+  _globals['_LOGLINE']._serialized_start=1326
+  _globals['_LOGLINE']._serialized_end=1489
+  _globals['_LOGLINE_LEVEL']._serialized_start=1409
+  _globals['_LOGLINE_LEVEL']._serialized_end=1489
+  _globals['_WARNED']._serialized_start=1491
+  _globals['_WARNED']._serialized_end=1563
+  _globals['_CHECKPOINTWRITTEN']._serialized_start=1565
+  _globals['_CHECKPOINTWRITTEN']._serialized_end=1625
+  _globals['_EVALUATED']._serialized_start=1627
+  _globals['_EVALUATED']._serialized_end=1689
+  _globals['_TRACKED']._serialized_start=1691
+  _globals['_TRACKED']._serialized_end=1765
+  _globals['_SYSTEMMETRICS']._serialized_start=1768
+  _globals['_SYSTEMMETRICS']._serialized_end=1944
+  _globals['_SHARINGCHANGED']._serialized_start=1946
+  _globals['_SHARINGCHANGED']._serialized_end=1984
 # @@protoc_insertion_point(module_scope)

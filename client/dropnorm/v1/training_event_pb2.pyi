@@ -75,6 +75,7 @@ class TrainingEventPayload(google.protobuf.message.Message):
     CHECKPOINT_FIELD_NUMBER: builtins.int
     EVALUATION_FIELD_NUMBER: builtins.int
     TRACKING_FIELD_NUMBER: builtins.int
+    SHARING_FIELD_NUMBER: builtins.int
     @property
     def state(self) -> Global___StateChanged:
         """The job moved to another state."""
@@ -113,6 +114,10 @@ class TrainingEventPayload(google.protobuf.message.Message):
     def tracking(self) -> Global___Tracked:
         """MLflow has a run for the job."""
 
+    @property
+    def sharing(self) -> Global___SharingChanged:
+        """The job is shared from now on, or no longer."""
+
     def __init__(
         self,
         *,
@@ -125,10 +130,11 @@ class TrainingEventPayload(google.protobuf.message.Message):
         checkpoint: Global___CheckpointWritten | None = ...,
         evaluation: Global___Evaluated | None = ...,
         tracking: Global___Tracked | None = ...,
+        sharing: Global___SharingChanged | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["checkpoint", b"checkpoint", "dataset", b"dataset", "epoch", b"epoch", "evaluation", b"evaluation", "kind", b"kind", "log", b"log", "progress", b"progress", "state", b"state", "tracking", b"tracking", "warning", b"warning"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["checkpoint", b"checkpoint", "dataset", b"dataset", "epoch", b"epoch", "evaluation", b"evaluation", "kind", b"kind", "log", b"log", "progress", b"progress", "state", b"state", "tracking", b"tracking", "warning", b"warning"]) -> None: ...
-    def WhichOneof(self, oneof_group: typing.Literal["kind", b"kind"]) -> typing.Literal["state", "progress", "dataset", "epoch", "log", "warning", "checkpoint", "evaluation", "tracking"] | None: ...
+    def HasField(self, field_name: typing.Literal["checkpoint", b"checkpoint", "dataset", b"dataset", "epoch", b"epoch", "evaluation", b"evaluation", "kind", b"kind", "log", b"log", "progress", b"progress", "sharing", b"sharing", "state", b"state", "tracking", b"tracking", "warning", b"warning"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["checkpoint", b"checkpoint", "dataset", b"dataset", "epoch", b"epoch", "evaluation", b"evaluation", "kind", b"kind", "log", b"log", "progress", b"progress", "sharing", b"sharing", "state", b"state", "tracking", b"tracking", "warning", b"warning"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["kind", b"kind"]) -> typing.Literal["state", "progress", "dataset", "epoch", "log", "warning", "checkpoint", "evaluation", "tracking", "sharing"] | None: ...
 
 Global___TrainingEventPayload: typing_extensions.TypeAlias = TrainingEventPayload
 
@@ -406,3 +412,21 @@ class SystemMetrics(google.protobuf.message.Message):
     def WhichOneof(self, oneof_group: typing.Literal["_gpu_percent", b"_gpu_percent"]) -> typing.Literal["gpu_percent"] | None: ...
 
 Global___SystemMetrics: typing_extensions.TypeAlias = SystemMetrics
+
+@typing.final
+class SharingChanged(google.protobuf.message.Message):
+    """The job is shared from now on, or no longer."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    SHARED_FIELD_NUMBER: builtins.int
+    shared: builtins.bool
+    """Whether the project's other users may see and use it."""
+    def __init__(
+        self,
+        *,
+        shared: builtins.bool = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["shared", b"shared"]) -> None: ...
+
+Global___SharingChanged: typing_extensions.TypeAlias = SharingChanged

@@ -113,6 +113,8 @@ class TrainingJob(google.protobuf.message.Message):
     END_TIME_FIELD_NUMBER: builtins.int
     UPDATE_TIME_FIELD_NUMBER: builtins.int
     LAST_SEQUENCE_FIELD_NUMBER: builtins.int
+    OWNER_FIELD_NUMBER: builtins.int
+    SHARED_FIELD_NUMBER: builtins.int
     name: builtins.str
     """Resource name, `trainingJobs/{id}`. Ignored on creation: `training_job_id` chooses the id."""
     display_name: builtins.str
@@ -137,6 +139,14 @@ class TrainingJob(google.protobuf.message.Message):
     """MLflow's id of the run, once it is made."""
     last_sequence: builtins.int
     """Number of its journal's newest event."""
+    owner: builtins.str
+    """User who made it. Others do not see it, but for admins and unless it is shared; only its owner
+    and admins change it.
+    """
+    shared: builtins.bool
+    """Whether the project's other users may see and use it, but not change it. Can be changed with
+    UpdateTrainingJob. Default: false.
+    """
     @property
     def labels(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
         """Labels for filtering. Limits: at most 64; keys `[a-z][a-z0-9_-]{0,62}`, values up to 63
@@ -199,9 +209,11 @@ class TrainingJob(google.protobuf.message.Message):
         end_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
         update_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
         last_sequence: builtins.int = ...,
+        owner: builtins.str = ...,
+        shared: builtins.bool | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_display_name", b"_display_name", "_experiment", b"_experiment", "_mlflow_experiment_id", b"_mlflow_experiment_id", "_mlflow_run_id", b"_mlflow_run_id", "_priority", b"_priority", "create_time", b"create_time", "display_name", b"display_name", "end_time", b"end_time", "error", b"error", "evaluation", b"evaluation", "experiment", b"experiment", "mlflow_experiment_id", b"mlflow_experiment_id", "mlflow_run_id", b"mlflow_run_id", "priority", b"priority", "progress", b"progress", "spec", b"spec", "start_time", b"start_time", "update_time", b"update_time"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_display_name", b"_display_name", "_experiment", b"_experiment", "_mlflow_experiment_id", b"_mlflow_experiment_id", "_mlflow_run_id", b"_mlflow_run_id", "_priority", b"_priority", "attempt", b"attempt", "create_time", b"create_time", "display_name", b"display_name", "end_time", b"end_time", "error", b"error", "evaluation", b"evaluation", "experiment", b"experiment", "labels", b"labels", "last_sequence", b"last_sequence", "mlflow_experiment_id", b"mlflow_experiment_id", "mlflow_run_id", b"mlflow_run_id", "name", b"name", "priority", b"priority", "progress", b"progress", "spec", b"spec", "spec_digest", b"spec_digest", "start_time", b"start_time", "state", b"state", "update_time", b"update_time"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_display_name", b"_display_name", "_experiment", b"_experiment", "_mlflow_experiment_id", b"_mlflow_experiment_id", "_mlflow_run_id", b"_mlflow_run_id", "_priority", b"_priority", "_shared", b"_shared", "create_time", b"create_time", "display_name", b"display_name", "end_time", b"end_time", "error", b"error", "evaluation", b"evaluation", "experiment", b"experiment", "mlflow_experiment_id", b"mlflow_experiment_id", "mlflow_run_id", b"mlflow_run_id", "priority", b"priority", "progress", b"progress", "shared", b"shared", "spec", b"spec", "start_time", b"start_time", "update_time", b"update_time"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_display_name", b"_display_name", "_experiment", b"_experiment", "_mlflow_experiment_id", b"_mlflow_experiment_id", "_mlflow_run_id", b"_mlflow_run_id", "_priority", b"_priority", "_shared", b"_shared", "attempt", b"attempt", "create_time", b"create_time", "display_name", b"display_name", "end_time", b"end_time", "error", b"error", "evaluation", b"evaluation", "experiment", b"experiment", "labels", b"labels", "last_sequence", b"last_sequence", "mlflow_experiment_id", b"mlflow_experiment_id", "mlflow_run_id", b"mlflow_run_id", "name", b"name", "owner", b"owner", "priority", b"priority", "progress", b"progress", "shared", b"shared", "spec", b"spec", "spec_digest", b"spec_digest", "start_time", b"start_time", "state", b"state", "update_time", b"update_time"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_display_name", b"_display_name"]) -> typing.Literal["display_name"] | None: ...
     @typing.overload
@@ -212,6 +224,8 @@ class TrainingJob(google.protobuf.message.Message):
     def WhichOneof(self, oneof_group: typing.Literal["_mlflow_run_id", b"_mlflow_run_id"]) -> typing.Literal["mlflow_run_id"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_priority", b"_priority"]) -> typing.Literal["priority"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_shared", b"_shared"]) -> typing.Literal["shared"] | None: ...
 
 Global___TrainingJob: typing_extensions.TypeAlias = TrainingJob
 

@@ -29,9 +29,10 @@ from dropnorm.v1 import training_spec_pb2 as dropnorm_dot_v1_dot_training__spec_
 from dropnorm.v1 import worker_pb2 as dropnorm_dot_v1_dot_worker__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
+from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"dropnorm/v1/training_service.proto\x12\x0b\x64ropnorm.v1\x1a\x16\x64ropnorm/v1/plan.proto\x1a dropnorm/v1/training_event.proto\x1a\x1e\x64ropnorm/v1/training_job.proto\x1a\x1f\x64ropnorm/v1/training_spec.proto\x1a\x18\x64ropnorm/v1/worker.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1bgoogle/protobuf/empty.proto\"\xa6\x01\n\x18\x43reateTrainingJobRequest\x12\x34\n\x0ctraining_job\x18\x01 \x01(\x0b\x32\x18.dropnorm.v1.TrainingJobB\x04\xe2\x41\x01\x02\x12\x1d\n\x0ftraining_job_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01\"]\n\x15GetTrainingJobRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x30\n\x04view\x18\x02 \x01(\x0e\x32\x1c.dropnorm.v1.TrainingJobViewB\x04\xe2\x41\x01\x01\"\xac\x01\n\x17ListTrainingJobsRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x66ilter\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08order_by\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x30\n\x04view\x18\x05 \x01(\x0e\x32\x1c.dropnorm.v1.TrainingJobViewB\x04\xe2\x41\x01\x01\"p\n\x18ListTrainingJobsResponse\x12\x35\n\rtraining_jobs\x18\x01 \x03(\x0b\x32\x18.dropnorm.v1.TrainingJobB\x04\xe2\x41\x01\x03\x12\x1d\n\x0fnext_page_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\"K\n\x17WatchTrainingJobRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x1c\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x01\".\n\x18\x43\x61ncelTrainingJobRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"-\n\x17PauseTrainingJobRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\".\n\x18ResumeTrainingJobRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"C\n\x18\x44\x65leteTrainingJobRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x05\x66orce\x18\x02 \x01(\x08\x42\x04\xe2\x41\x01\x01\"G\n\x16PlanTrainingJobRequest\x12-\n\x04spec\x18\x01 \x01(\x0b\x32\x19.dropnorm.v1.TrainingSpecB\x04\xe2\x41\x01\x02\"G\n\x12ListWorkersRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"`\n\x13ListWorkersResponse\x12*\n\x07workers\x18\x01 \x03(\x0b\x32\x13.dropnorm.v1.WorkerB\x04\xe2\x41\x01\x03\x12\x1d\n\x0fnext_page_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03*m\n\x0fTrainingJobView\x12!\n\x1dTRAINING_JOB_VIEW_UNSPECIFIED\x10\x00\x12\x1b\n\x17TRAINING_JOB_VIEW_BASIC\x10\x01\x12\x1a\n\x16TRAINING_JOB_VIEW_FULL\x10\x02\x32\xe9\x06\n\x0fTrainingService\x12T\n\x11\x43reateTrainingJob\x12%.dropnorm.v1.CreateTrainingJobRequest\x1a\x18.dropnorm.v1.TrainingJob\x12N\n\x0eGetTrainingJob\x12\".dropnorm.v1.GetTrainingJobRequest\x1a\x18.dropnorm.v1.TrainingJob\x12_\n\x10ListTrainingJobs\x12$.dropnorm.v1.ListTrainingJobsRequest\x1a%.dropnorm.v1.ListTrainingJobsResponse\x12V\n\x10WatchTrainingJob\x12$.dropnorm.v1.WatchTrainingJobRequest\x1a\x1a.dropnorm.v1.TrainingEvent0\x01\x12T\n\x11\x43\x61ncelTrainingJob\x12%.dropnorm.v1.CancelTrainingJobRequest\x1a\x18.dropnorm.v1.TrainingJob\x12R\n\x10PauseTrainingJob\x12$.dropnorm.v1.PauseTrainingJobRequest\x1a\x18.dropnorm.v1.TrainingJob\x12T\n\x11ResumeTrainingJob\x12%.dropnorm.v1.ResumeTrainingJobRequest\x1a\x18.dropnorm.v1.TrainingJob\x12R\n\x11\x44\x65leteTrainingJob\x12%.dropnorm.v1.DeleteTrainingJobRequest\x1a\x16.google.protobuf.Empty\x12Q\n\x0fPlanTrainingJob\x12#.dropnorm.v1.PlanTrainingJobRequest\x1a\x19.dropnorm.v1.TrainingPlan\x12P\n\x0bListWorkers\x12\x1f.dropnorm.v1.ListWorkersRequest\x1a .dropnorm.v1.ListWorkersResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"dropnorm/v1/training_service.proto\x12\x0b\x64ropnorm.v1\x1a\x16\x64ropnorm/v1/plan.proto\x1a dropnorm/v1/training_event.proto\x1a\x1e\x64ropnorm/v1/training_job.proto\x1a\x1f\x64ropnorm/v1/training_spec.proto\x1a\x18\x64ropnorm/v1/worker.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a google/protobuf/field_mask.proto\"\xa6\x01\n\x18\x43reateTrainingJobRequest\x12\x34\n\x0ctraining_job\x18\x01 \x01(\x0b\x32\x18.dropnorm.v1.TrainingJobB\x04\xe2\x41\x01\x02\x12\x1d\n\x0ftraining_job_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01\"]\n\x15GetTrainingJobRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x30\n\x04view\x18\x02 \x01(\x0e\x32\x1c.dropnorm.v1.TrainingJobViewB\x04\xe2\x41\x01\x01\"\xac\x01\n\x17ListTrainingJobsRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x14\n\x06\x66ilter\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08order_by\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x30\n\x04view\x18\x05 \x01(\x0e\x32\x1c.dropnorm.v1.TrainingJobViewB\x04\xe2\x41\x01\x01\"p\n\x18ListTrainingJobsResponse\x12\x35\n\rtraining_jobs\x18\x01 \x03(\x0b\x32\x18.dropnorm.v1.TrainingJobB\x04\xe2\x41\x01\x03\x12\x1d\n\x0fnext_page_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\"K\n\x17WatchTrainingJobRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x1c\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x01\".\n\x18\x43\x61ncelTrainingJobRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"-\n\x17PauseTrainingJobRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\".\n\x18ResumeTrainingJobRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"C\n\x18\x44\x65leteTrainingJobRequest\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x05\x66orce\x18\x02 \x01(\x08\x42\x04\xe2\x41\x01\x01\"G\n\x16PlanTrainingJobRequest\x12-\n\x04spec\x18\x01 \x01(\x0b\x32\x19.dropnorm.v1.TrainingSpecB\x04\xe2\x41\x01\x02\"\x87\x01\n\x18UpdateTrainingJobRequest\x12\x34\n\x0ctraining_job\x18\x01 \x01(\x0b\x32\x18.dropnorm.v1.TrainingJobB\x04\xe2\x41\x01\x02\x12\x35\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x04\xe2\x41\x01\x01\"G\n\x12ListWorkersRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"`\n\x13ListWorkersResponse\x12*\n\x07workers\x18\x01 \x03(\x0b\x32\x13.dropnorm.v1.WorkerB\x04\xe2\x41\x01\x03\x12\x1d\n\x0fnext_page_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03*m\n\x0fTrainingJobView\x12!\n\x1dTRAINING_JOB_VIEW_UNSPECIFIED\x10\x00\x12\x1b\n\x17TRAINING_JOB_VIEW_BASIC\x10\x01\x12\x1a\n\x16TRAINING_JOB_VIEW_FULL\x10\x02\x32\xbf\x07\n\x0fTrainingService\x12T\n\x11\x43reateTrainingJob\x12%.dropnorm.v1.CreateTrainingJobRequest\x1a\x18.dropnorm.v1.TrainingJob\x12N\n\x0eGetTrainingJob\x12\".dropnorm.v1.GetTrainingJobRequest\x1a\x18.dropnorm.v1.TrainingJob\x12_\n\x10ListTrainingJobs\x12$.dropnorm.v1.ListTrainingJobsRequest\x1a%.dropnorm.v1.ListTrainingJobsResponse\x12V\n\x10WatchTrainingJob\x12$.dropnorm.v1.WatchTrainingJobRequest\x1a\x1a.dropnorm.v1.TrainingEvent0\x01\x12T\n\x11\x43\x61ncelTrainingJob\x12%.dropnorm.v1.CancelTrainingJobRequest\x1a\x18.dropnorm.v1.TrainingJob\x12R\n\x10PauseTrainingJob\x12$.dropnorm.v1.PauseTrainingJobRequest\x1a\x18.dropnorm.v1.TrainingJob\x12T\n\x11ResumeTrainingJob\x12%.dropnorm.v1.ResumeTrainingJobRequest\x1a\x18.dropnorm.v1.TrainingJob\x12R\n\x11\x44\x65leteTrainingJob\x12%.dropnorm.v1.DeleteTrainingJobRequest\x1a\x16.google.protobuf.Empty\x12Q\n\x0fPlanTrainingJob\x12#.dropnorm.v1.PlanTrainingJobRequest\x1a\x19.dropnorm.v1.TrainingPlan\x12T\n\x11UpdateTrainingJob\x12%.dropnorm.v1.UpdateTrainingJobRequest\x1a\x18.dropnorm.v1.TrainingJob\x12P\n\x0bListWorkers\x12\x1f.dropnorm.v1.ListWorkersRequest\x1a .dropnorm.v1.ListWorkersResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -80,6 +81,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DELETETRAININGJOBREQUEST'].fields_by_name['force']._serialized_options = b'\342A\001\001'
   _globals['_PLANTRAININGJOBREQUEST'].fields_by_name['spec']._loaded_options = None
   _globals['_PLANTRAININGJOBREQUEST'].fields_by_name['spec']._serialized_options = b'\342A\001\002'
+  _globals['_UPDATETRAININGJOBREQUEST'].fields_by_name['training_job']._loaded_options = None
+  _globals['_UPDATETRAININGJOBREQUEST'].fields_by_name['training_job']._serialized_options = b'\342A\001\002'
+  _globals['_UPDATETRAININGJOBREQUEST'].fields_by_name['update_mask']._loaded_options = None
+  _globals['_UPDATETRAININGJOBREQUEST'].fields_by_name['update_mask']._serialized_options = b'\342A\001\001'
   _globals['_LISTWORKERSREQUEST'].fields_by_name['page_size']._loaded_options = None
   _globals['_LISTWORKERSREQUEST'].fields_by_name['page_size']._serialized_options = b'\342A\001\001'
   _globals['_LISTWORKERSREQUEST'].fields_by_name['page_token']._loaded_options = None
@@ -88,32 +93,34 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTWORKERSRESPONSE'].fields_by_name['workers']._serialized_options = b'\342A\001\003'
   _globals['_LISTWORKERSRESPONSE'].fields_by_name['next_page_token']._loaded_options = None
   _globals['_LISTWORKERSRESPONSE'].fields_by_name['next_page_token']._serialized_options = b'\342A\001\003'
-  _globals['_TRAININGJOBVIEW']._serialized_start=1348
-  _globals['_TRAININGJOBVIEW']._serialized_end=1457
-  _globals['_CREATETRAININGJOBREQUEST']._serialized_start=263
-  _globals['_CREATETRAININGJOBREQUEST']._serialized_end=429
-  _globals['_GETTRAININGJOBREQUEST']._serialized_start=431
-  _globals['_GETTRAININGJOBREQUEST']._serialized_end=524
-  _globals['_LISTTRAININGJOBSREQUEST']._serialized_start=527
-  _globals['_LISTTRAININGJOBSREQUEST']._serialized_end=699
-  _globals['_LISTTRAININGJOBSRESPONSE']._serialized_start=701
-  _globals['_LISTTRAININGJOBSRESPONSE']._serialized_end=813
-  _globals['_WATCHTRAININGJOBREQUEST']._serialized_start=815
-  _globals['_WATCHTRAININGJOBREQUEST']._serialized_end=890
-  _globals['_CANCELTRAININGJOBREQUEST']._serialized_start=892
-  _globals['_CANCELTRAININGJOBREQUEST']._serialized_end=938
-  _globals['_PAUSETRAININGJOBREQUEST']._serialized_start=940
-  _globals['_PAUSETRAININGJOBREQUEST']._serialized_end=985
-  _globals['_RESUMETRAININGJOBREQUEST']._serialized_start=987
-  _globals['_RESUMETRAININGJOBREQUEST']._serialized_end=1033
-  _globals['_DELETETRAININGJOBREQUEST']._serialized_start=1035
-  _globals['_DELETETRAININGJOBREQUEST']._serialized_end=1102
-  _globals['_PLANTRAININGJOBREQUEST']._serialized_start=1104
-  _globals['_PLANTRAININGJOBREQUEST']._serialized_end=1175
-  _globals['_LISTWORKERSREQUEST']._serialized_start=1177
-  _globals['_LISTWORKERSREQUEST']._serialized_end=1248
-  _globals['_LISTWORKERSRESPONSE']._serialized_start=1250
-  _globals['_LISTWORKERSRESPONSE']._serialized_end=1346
-  _globals['_TRAININGSERVICE']._serialized_start=1460
-  _globals['_TRAININGSERVICE']._serialized_end=2333
+  _globals['_TRAININGJOBVIEW']._serialized_start=1520
+  _globals['_TRAININGJOBVIEW']._serialized_end=1629
+  _globals['_CREATETRAININGJOBREQUEST']._serialized_start=297
+  _globals['_CREATETRAININGJOBREQUEST']._serialized_end=463
+  _globals['_GETTRAININGJOBREQUEST']._serialized_start=465
+  _globals['_GETTRAININGJOBREQUEST']._serialized_end=558
+  _globals['_LISTTRAININGJOBSREQUEST']._serialized_start=561
+  _globals['_LISTTRAININGJOBSREQUEST']._serialized_end=733
+  _globals['_LISTTRAININGJOBSRESPONSE']._serialized_start=735
+  _globals['_LISTTRAININGJOBSRESPONSE']._serialized_end=847
+  _globals['_WATCHTRAININGJOBREQUEST']._serialized_start=849
+  _globals['_WATCHTRAININGJOBREQUEST']._serialized_end=924
+  _globals['_CANCELTRAININGJOBREQUEST']._serialized_start=926
+  _globals['_CANCELTRAININGJOBREQUEST']._serialized_end=972
+  _globals['_PAUSETRAININGJOBREQUEST']._serialized_start=974
+  _globals['_PAUSETRAININGJOBREQUEST']._serialized_end=1019
+  _globals['_RESUMETRAININGJOBREQUEST']._serialized_start=1021
+  _globals['_RESUMETRAININGJOBREQUEST']._serialized_end=1067
+  _globals['_DELETETRAININGJOBREQUEST']._serialized_start=1069
+  _globals['_DELETETRAININGJOBREQUEST']._serialized_end=1136
+  _globals['_PLANTRAININGJOBREQUEST']._serialized_start=1138
+  _globals['_PLANTRAININGJOBREQUEST']._serialized_end=1209
+  _globals['_UPDATETRAININGJOBREQUEST']._serialized_start=1212
+  _globals['_UPDATETRAININGJOBREQUEST']._serialized_end=1347
+  _globals['_LISTWORKERSREQUEST']._serialized_start=1349
+  _globals['_LISTWORKERSREQUEST']._serialized_end=1420
+  _globals['_LISTWORKERSRESPONSE']._serialized_start=1422
+  _globals['_LISTWORKERSRESPONSE']._serialized_end=1518
+  _globals['_TRAININGSERVICE']._serialized_start=1632
+  _globals['_TRAININGSERVICE']._serialized_end=2591
 # @@protoc_insertion_point(module_scope)

@@ -9,6 +9,7 @@ import dropnorm.v1.training_job_pb2
 import dropnorm.v1.training_spec_pb2
 import dropnorm.v1.worker_pb2
 import google.protobuf.descriptor
+import google.protobuf.field_mask_pb2
 import google.protobuf.internal.containers
 import google.protobuf.internal.enum_type_wrapper
 import google.protobuf.message
@@ -62,8 +63,8 @@ class CreateTrainingJobRequest(google.protobuf.message.Message):
     """
     request_id: builtins.str
     """Makes a repeat safe: a second request with the same id and the same content changes nothing and
-    returns the job as it is now; with other content it is INVALID_ARGUMENT. A UUID4 is a good
-    choice. Limits: up to 128 printable ASCII characters. Default: a repeat makes another job.
+    returns the job as it is now; with other content it is INVALID_ARGUMENT. It means nothing to
+    requests of other users. A UUID4 is a good choice. Limits: up to 128 printable ASCII characters. Default: a repeat makes another job.
     """
     validate_only: builtins.bool
     """Check everything and create nothing. The answer is the one that would be given otherwise: the
@@ -129,7 +130,9 @@ class ListTrainingJobsRequest(google.protobuf.message.Message):
     the first page.
     """
     filter: builtins.str
-    """Which jobs, as in AIP-160: `state = RUNNING AND labels.team = "x"`. Default: all."""
+    """Which jobs, as in AIP-160: `state = RUNNING AND labels.team = "x"`, `owner = "ada"`. Default: all
+    that the caller may see: his own and those that are shared.
+    """
     order_by: builtins.str
     """In which order, as in AIP-132: `priority desc, create_time`. Default: `create_time desc`."""
     view: Global___TrainingJobView.ValueType
@@ -291,6 +294,35 @@ class PlanTrainingJobRequest(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["spec", b"spec"]) -> None: ...
 
 Global___PlanTrainingJobRequest: typing_extensions.TypeAlias = PlanTrainingJobRequest
+
+@typing.final
+class UpdateTrainingJobRequest(google.protobuf.message.Message):
+    """A request to change a job."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    TRAINING_JOB_FIELD_NUMBER: builtins.int
+    UPDATE_MASK_FIELD_NUMBER: builtins.int
+    @property
+    def training_job(self) -> dropnorm.v1.training_job_pb2.TrainingJob:
+        """The job: its `name`, and the fields that change. Required."""
+
+    @property
+    def update_mask(self) -> google.protobuf.field_mask_pb2.FieldMask:
+        """Which fields of it, as in AIP-134; `*` is all that can be changed. Limits: `shared`. Default: the
+        fields that are set.
+        """
+
+    def __init__(
+        self,
+        *,
+        training_job: dropnorm.v1.training_job_pb2.TrainingJob | None = ...,
+        update_mask: google.protobuf.field_mask_pb2.FieldMask | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["training_job", b"training_job", "update_mask", b"update_mask"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["training_job", b"training_job", "update_mask", b"update_mask"]) -> None: ...
+
+Global___UpdateTrainingJobRequest: typing_extensions.TypeAlias = UpdateTrainingJobRequest
 
 @typing.final
 class ListWorkersRequest(google.protobuf.message.Message):

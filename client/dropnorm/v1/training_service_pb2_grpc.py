@@ -39,6 +39,12 @@ class TrainingServiceStub(object):
     NOT_FOUND and ALREADY_EXISTS carry a google.rpc.ResourceInfo, FAILED_PRECONDITION a
     google.rpc.PreconditionFailure. A field that this version of the service does not know is an
     error in a request: no setting is silently ignored.
+
+    Jobs, data sets and registered models belong to who made them. One that the caller may not see is
+    as one that is not there: NOT_FOUND, with the same words. One that he may see but not change, since
+    its owner has shared it, is PERMISSION_DENIED. Ids are of all users together, so an id that another
+    user's has is ALREADY_EXISTS; nothing else is told of it. RESOURCE_EXHAUSTED carries a
+    google.rpc.QuotaFailure, and a google.rpc.RetryInfo where waiting helps.
     """
 
     def __init__(self, channel):
@@ -92,6 +98,11 @@ class TrainingServiceStub(object):
                 request_serializer=dropnorm_dot_v1_dot_training__service__pb2.PlanTrainingJobRequest.SerializeToString,
                 response_deserializer=dropnorm_dot_v1_dot_plan__pb2.TrainingPlan.FromString,
                 _registered_method=True)
+        self.UpdateTrainingJob = channel.unary_unary(
+                '/dropnorm.v1.TrainingService/UpdateTrainingJob',
+                request_serializer=dropnorm_dot_v1_dot_training__service__pb2.UpdateTrainingJobRequest.SerializeToString,
+                response_deserializer=dropnorm_dot_v1_dot_training__job__pb2.TrainingJob.FromString,
+                _registered_method=True)
         self.ListWorkers = channel.unary_unary(
                 '/dropnorm.v1.TrainingService/ListWorkers',
                 request_serializer=dropnorm_dot_v1_dot_training__service__pb2.ListWorkersRequest.SerializeToString,
@@ -109,6 +120,12 @@ class TrainingServiceServicer(object):
     NOT_FOUND and ALREADY_EXISTS carry a google.rpc.ResourceInfo, FAILED_PRECONDITION a
     google.rpc.PreconditionFailure. A field that this version of the service does not know is an
     error in a request: no setting is silently ignored.
+
+    Jobs, data sets and registered models belong to who made them. One that the caller may not see is
+    as one that is not there: NOT_FOUND, with the same words. One that he may see but not change, since
+    its owner has shared it, is PERMISSION_DENIED. Ids are of all users together, so an id that another
+    user's has is ALREADY_EXISTS; nothing else is told of it. RESOURCE_EXHAUSTED carries a
+    google.rpc.QuotaFailure, and a google.rpc.RetryInfo where waiting helps.
     """
 
     def CreateTrainingJob(self, request, context):
@@ -116,6 +133,7 @@ class TrainingServiceServicer(object):
 
         When this returns, the job is on disk and will be run. ALREADY_EXISTS: `training_job_id` is
         taken. INVALID_ARGUMENT: the spec breaks a rule, does not fit its data, or can never run here.
+        RESOURCE_EXHAUSTED: as many jobs of the caller's wait as `max_queued_jobs_per_user` allows.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -140,6 +158,7 @@ class TrainingServiceServicer(object):
 
         The stream ends after the event with which the job reaches a final state. A client whose
         connection broke calls again with the sequence of the last event it has, and misses none.
+        RESOURCE_EXHAUSTED: more streams are open than `max_watches_per_user` or `max_watches` allow.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -192,8 +211,20 @@ class TrainingServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def UpdateTrainingJob(self, request, context):
+        """Share a job with the project's other users, or no longer.
+
+        Who watches it and may see it no more gets NOT_FOUND; what others made of it meanwhile, such as
+        versions of registered models, stays theirs. INVALID_ARGUMENT: the mask names something else.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListWorkers(self, request, context):
         """List the machines that run jobs, their slots, and what each slot runs.
+
+        Of a slot that runs a job which the caller may not see, `training_job` is `trainingJobs/-`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -247,6 +278,11 @@ def add_TrainingServiceServicer_to_server(servicer, server):
                     request_deserializer=dropnorm_dot_v1_dot_training__service__pb2.PlanTrainingJobRequest.FromString,
                     response_serializer=dropnorm_dot_v1_dot_plan__pb2.TrainingPlan.SerializeToString,
             ),
+            'UpdateTrainingJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateTrainingJob,
+                    request_deserializer=dropnorm_dot_v1_dot_training__service__pb2.UpdateTrainingJobRequest.FromString,
+                    response_serializer=dropnorm_dot_v1_dot_training__job__pb2.TrainingJob.SerializeToString,
+            ),
             'ListWorkers': grpc.unary_unary_rpc_method_handler(
                     servicer.ListWorkers,
                     request_deserializer=dropnorm_dot_v1_dot_training__service__pb2.ListWorkersRequest.FromString,
@@ -270,6 +306,12 @@ class TrainingService(object):
     NOT_FOUND and ALREADY_EXISTS carry a google.rpc.ResourceInfo, FAILED_PRECONDITION a
     google.rpc.PreconditionFailure. A field that this version of the service does not know is an
     error in a request: no setting is silently ignored.
+
+    Jobs, data sets and registered models belong to who made them. One that the caller may not see is
+    as one that is not there: NOT_FOUND, with the same words. One that he may see but not change, since
+    its owner has shared it, is PERMISSION_DENIED. Ids are of all users together, so an id that another
+    user's has is ALREADY_EXISTS; nothing else is told of it. RESOURCE_EXHAUSTED carries a
+    google.rpc.QuotaFailure, and a google.rpc.RetryInfo where waiting helps.
     """
 
     @staticmethod
@@ -505,6 +547,33 @@ class TrainingService(object):
             '/dropnorm.v1.TrainingService/PlanTrainingJob',
             dropnorm_dot_v1_dot_training__service__pb2.PlanTrainingJobRequest.SerializeToString,
             dropnorm_dot_v1_dot_plan__pb2.TrainingPlan.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateTrainingJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/dropnorm.v1.TrainingService/UpdateTrainingJob',
+            dropnorm_dot_v1_dot_training__service__pb2.UpdateTrainingJobRequest.SerializeToString,
+            dropnorm_dot_v1_dot_training__job__pb2.TrainingJob.FromString,
             options,
             channel_credentials,
             insecure,

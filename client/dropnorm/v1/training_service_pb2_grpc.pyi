@@ -173,6 +173,22 @@ _TrainingServicePlanTrainingJobType = typing_extensions.TypeVar(
     ],
 )
 
+_TrainingServiceUpdateTrainingJobType = typing_extensions.TypeVar(
+    '_TrainingServiceUpdateTrainingJobType',
+    grpc.UnaryUnaryMultiCallable[
+        dropnorm.v1.training_service_pb2.UpdateTrainingJobRequest,
+        dropnorm.v1.training_job_pb2.TrainingJob,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
+        dropnorm.v1.training_service_pb2.UpdateTrainingJobRequest,
+        dropnorm.v1.training_job_pb2.TrainingJob,
+    ],
+    default=grpc.UnaryUnaryMultiCallable[
+        dropnorm.v1.training_service_pb2.UpdateTrainingJobRequest,
+        dropnorm.v1.training_job_pb2.TrainingJob,
+    ],
+)
+
 _TrainingServiceListWorkersType = typing_extensions.TypeVar(
     '_TrainingServiceListWorkersType',
     grpc.UnaryUnaryMultiCallable[
@@ -189,7 +205,7 @@ _TrainingServiceListWorkersType = typing_extensions.TypeVar(
     ],
 )
 
-class TrainingServiceStub(typing.Generic[_TrainingServiceCreateTrainingJobType, _TrainingServiceGetTrainingJobType, _TrainingServiceListTrainingJobsType, _TrainingServiceWatchTrainingJobType, _TrainingServiceCancelTrainingJobType, _TrainingServicePauseTrainingJobType, _TrainingServiceResumeTrainingJobType, _TrainingServiceDeleteTrainingJobType, _TrainingServicePlanTrainingJobType, _TrainingServiceListWorkersType]):
+class TrainingServiceStub(typing.Generic[_TrainingServiceCreateTrainingJobType, _TrainingServiceGetTrainingJobType, _TrainingServiceListTrainingJobsType, _TrainingServiceWatchTrainingJobType, _TrainingServiceCancelTrainingJobType, _TrainingServicePauseTrainingJobType, _TrainingServiceResumeTrainingJobType, _TrainingServiceDeleteTrainingJobType, _TrainingServicePlanTrainingJobType, _TrainingServiceUpdateTrainingJobType, _TrainingServiceListWorkersType]):
     """Trains neural networks from a description.
 
     Every error carries one google.rpc.ErrorInfo with the domain `dropnorm.dev`. INVALID_ARGUMENT
@@ -199,6 +215,12 @@ class TrainingServiceStub(typing.Generic[_TrainingServiceCreateTrainingJobType, 
     NOT_FOUND and ALREADY_EXISTS carry a google.rpc.ResourceInfo, FAILED_PRECONDITION a
     google.rpc.PreconditionFailure. A field that this version of the service does not know is an
     error in a request: no setting is silently ignored.
+
+    Jobs, data sets and registered models belong to who made them. One that the caller may not see is
+    as one that is not there: NOT_FOUND, with the same words. One that he may see but not change, since
+    its owner has shared it, is PERMISSION_DENIED. Ids are of all users together, so an id that another
+    user's has is ALREADY_EXISTS; nothing else is told of it. RESOURCE_EXHAUSTED carries a
+    google.rpc.QuotaFailure, and a google.rpc.RetryInfo where waiting helps.
     """
 
     @typing.overload
@@ -238,6 +260,10 @@ class TrainingServiceStub(typing.Generic[_TrainingServiceCreateTrainingJobType, 
         grpc.UnaryUnaryMultiCallable[
             dropnorm.v1.training_service_pb2.PlanTrainingJobRequest,
             dropnorm.v1.plan_pb2.TrainingPlan,
+        ],
+        grpc.UnaryUnaryMultiCallable[
+            dropnorm.v1.training_service_pb2.UpdateTrainingJobRequest,
+            dropnorm.v1.training_job_pb2.TrainingJob,
         ],
         grpc.UnaryUnaryMultiCallable[
             dropnorm.v1.training_service_pb2.ListWorkersRequest,
@@ -284,6 +310,10 @@ class TrainingServiceStub(typing.Generic[_TrainingServiceCreateTrainingJobType, 
             dropnorm.v1.plan_pb2.TrainingPlan,
         ],
         grpc.aio.UnaryUnaryMultiCallable[
+            dropnorm.v1.training_service_pb2.UpdateTrainingJobRequest,
+            dropnorm.v1.training_job_pb2.TrainingJob,
+        ],
+        grpc.aio.UnaryUnaryMultiCallable[
             dropnorm.v1.training_service_pb2.ListWorkersRequest,
             dropnorm.v1.training_service_pb2.ListWorkersResponse,
         ],
@@ -294,6 +324,7 @@ class TrainingServiceStub(typing.Generic[_TrainingServiceCreateTrainingJobType, 
 
     When this returns, the job is on disk and will be run. ALREADY_EXISTS: `training_job_id` is
     taken. INVALID_ARGUMENT: the spec breaks a rule, does not fit its data, or can never run here.
+    RESOURCE_EXHAUSTED: as many jobs of the caller's wait as `max_queued_jobs_per_user` allows.
     """
 
     GetTrainingJob: _TrainingServiceGetTrainingJobType
@@ -307,6 +338,7 @@ class TrainingServiceStub(typing.Generic[_TrainingServiceCreateTrainingJobType, 
 
     The stream ends after the event with which the job reaches a final state. A client whose
     connection broke calls again with the sequence of the last event it has, and misses none.
+    RESOURCE_EXHAUSTED: more streams are open than `max_watches_per_user` or `max_watches` allow.
     """
 
     CancelTrainingJob: _TrainingServiceCancelTrainingJobType
@@ -341,8 +373,18 @@ class TrainingServiceStub(typing.Generic[_TrainingServiceCreateTrainingJobType, 
     INVALID_ARGUMENT: the spec breaks a rule or does not fit its data.
     """
 
+    UpdateTrainingJob: _TrainingServiceUpdateTrainingJobType
+    """Share a job with the project's other users, or no longer.
+
+    Who watches it and may see it no more gets NOT_FOUND; what others made of it meanwhile, such as
+    versions of registered models, stays theirs. INVALID_ARGUMENT: the mask names something else.
+    """
+
     ListWorkers: _TrainingServiceListWorkersType
-    """List the machines that run jobs, their slots, and what each slot runs."""
+    """List the machines that run jobs, their slots, and what each slot runs.
+
+    Of a slot that runs a job which the caller may not see, `training_job` is `trainingJobs/-`.
+    """
 
 TrainingServiceAsyncStub: typing_extensions.TypeAlias = TrainingServiceStub[
     grpc.aio.UnaryUnaryMultiCallable[
@@ -382,6 +424,10 @@ TrainingServiceAsyncStub: typing_extensions.TypeAlias = TrainingServiceStub[
         dropnorm.v1.plan_pb2.TrainingPlan,
     ],
     grpc.aio.UnaryUnaryMultiCallable[
+        dropnorm.v1.training_service_pb2.UpdateTrainingJobRequest,
+        dropnorm.v1.training_job_pb2.TrainingJob,
+    ],
+    grpc.aio.UnaryUnaryMultiCallable[
         dropnorm.v1.training_service_pb2.ListWorkersRequest,
         dropnorm.v1.training_service_pb2.ListWorkersResponse,
     ],
@@ -397,6 +443,12 @@ class TrainingServiceServicer(metaclass=abc.ABCMeta):
     NOT_FOUND and ALREADY_EXISTS carry a google.rpc.ResourceInfo, FAILED_PRECONDITION a
     google.rpc.PreconditionFailure. A field that this version of the service does not know is an
     error in a request: no setting is silently ignored.
+
+    Jobs, data sets and registered models belong to who made them. One that the caller may not see is
+    as one that is not there: NOT_FOUND, with the same words. One that he may see but not change, since
+    its owner has shared it, is PERMISSION_DENIED. Ids are of all users together, so an id that another
+    user's has is ALREADY_EXISTS; nothing else is told of it. RESOURCE_EXHAUSTED carries a
+    google.rpc.QuotaFailure, and a google.rpc.RetryInfo where waiting helps.
     """
 
     @abc.abstractmethod
@@ -409,6 +461,7 @@ class TrainingServiceServicer(metaclass=abc.ABCMeta):
 
         When this returns, the job is on disk and will be run. ALREADY_EXISTS: `training_job_id` is
         taken. INVALID_ARGUMENT: the spec breaks a rule, does not fit its data, or can never run here.
+        RESOURCE_EXHAUSTED: as many jobs of the caller's wait as `max_queued_jobs_per_user` allows.
         """
 
     @abc.abstractmethod
@@ -437,6 +490,7 @@ class TrainingServiceServicer(metaclass=abc.ABCMeta):
 
         The stream ends after the event with which the job reaches a final state. A client whose
         connection broke calls again with the sequence of the last event it has, and misses none.
+        RESOURCE_EXHAUSTED: more streams are open than `max_watches_per_user` or `max_watches` allow.
         """
 
     @abc.abstractmethod
@@ -497,11 +551,26 @@ class TrainingServiceServicer(metaclass=abc.ABCMeta):
         """
 
     @abc.abstractmethod
+    def UpdateTrainingJob(
+        self,
+        request: dropnorm.v1.training_service_pb2.UpdateTrainingJobRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[dropnorm.v1.training_job_pb2.TrainingJob, collections.abc.Awaitable[dropnorm.v1.training_job_pb2.TrainingJob]]:
+        """Share a job with the project's other users, or no longer.
+
+        Who watches it and may see it no more gets NOT_FOUND; what others made of it meanwhile, such as
+        versions of registered models, stays theirs. INVALID_ARGUMENT: the mask names something else.
+        """
+
+    @abc.abstractmethod
     def ListWorkers(
         self,
         request: dropnorm.v1.training_service_pb2.ListWorkersRequest,
         context: _ServicerContext,
     ) -> typing.Union[dropnorm.v1.training_service_pb2.ListWorkersResponse, collections.abc.Awaitable[dropnorm.v1.training_service_pb2.ListWorkersResponse]]:
-        """List the machines that run jobs, their slots, and what each slot runs."""
+        """List the machines that run jobs, their slots, and what each slot runs.
+
+        Of a slot that runs a job which the caller may not see, `training_job` is `trainingJobs/-`.
+        """
 
 def add_TrainingServiceServicer_to_server(servicer: TrainingServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

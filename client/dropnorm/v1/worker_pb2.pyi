@@ -98,7 +98,7 @@ class Slot(google.protobuf.message.Message):
     memory_bytes: builtins.int
     """Memory of the GPU, or of the machine, in bytes."""
     training_job: builtins.str
-    """Resource name of the job it runs; empty: it is free."""
+    """Resource name of the job it runs, `trainingJobs/-` where that is not the caller's to see; empty: it is free."""
     attempt: builtins.int
     """Attempt it runs; 0 when free."""
     def __init__(

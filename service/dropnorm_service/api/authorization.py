@@ -42,6 +42,7 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         f"{_TRAINING}/PauseTrainingJob": _makes("name"),
         f"{_TRAINING}/ResumeTrainingJob": _makes("name"),
         f"{_TRAINING}/DeleteTrainingJob": _makes("name"),
+        f"{_TRAINING}/UpdateTrainingJob": _makes("training_job.name"),
         f"{_TRAINING}/PlanTrainingJob": _LOOKS,
         f"{_TRAINING}/ListWorkers": _LOOKS,
         f"{_DATASETS}/UploadDataset": _makes("header.dataset_id"),
@@ -49,6 +50,7 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         f"{_DATASETS}/ImportDataset": _makes("dataset_id"),
         f"{_DATASETS}/GetDataset": _LOOKS,
         f"{_DATASETS}/ListDatasets": _LOOKS,
+        f"{_DATASETS}/UpdateDataset": _makes("dataset.name"),
         f"{_DATASETS}/DeleteDataset": _makes("name"),
         f"{_MODELS}/Predict": _LOOKS,
         f"{_MODELS}/ExportModel": _makes("model"),
@@ -57,6 +59,7 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         f"{_MODELS}/RegisterModel": _makes("model_id"),
         f"{_MODELS}/GetModel": _LOOKS,
         f"{_MODELS}/ListModels": _LOOKS,
+        f"{_MODELS}/UpdateModel": _makes("model.name"),
         f"{_MODELS}/SetModelAlias": _makes("name"),
         f"{_MODELS}/DeleteModelAlias": _makes("name"),
         # Load balancers and orchestrators have no token.

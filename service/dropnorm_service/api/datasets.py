@@ -13,9 +13,11 @@ from dropnorm.results import Dataset
 from dropnorm.v1 import dataset_pb2
 from dropnorm.v1 import dataset_service_pb2 as pb
 from dropnorm.v1.dataset_service_pb2_grpc import DatasetServiceServicer
+from dropnorm_service.api.context import caller
 from dropnorm_service.api.names import dataset_id_of
+from dropnorm_service.api.updates import changes_of
 from dropnorm_service.datasets.service import DatasetService, Header
-from dropnorm_service.jobs.errors import InvalidRequest
+from dropnorm_service.jobs.errors import Collector, InvalidRequest
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -45,24 +47,44 @@ class DatasetServicer(DatasetServiceServicer):
             size_bytes=first.header.size_bytes,
             sha256=first.header.sha256,
             offset=first.header.offset,
+            shared=first.header.shared,
         )
-        return _message(await self._datasets.upload(header, _chunks(requests, self._received)))
+        chunks = _chunks(requests, self._received)
+        return _message(await self._datasets.upload(caller.get(), header, chunks))
 
     async def QueryUpload(self, request: pb.QueryUploadRequest, context: Context) -> Any:
-        return pb.QueryUploadResponse(received_bytes=self._datasets.received(request.sha256))
+        return pb.QueryUploadResponse(
+            received_bytes=self._datasets.received(caller.get(), request.sha256)
+        )
 
     async def ImportDataset(self, request: pb.ImportDatasetRequest, context: Context) -> Any:
-        return _message(await self._datasets.import_file(request.dataset_id, request.path))
+        dataset = await self._datasets.import_file(
+            caller.get(), request.dataset_id, request.path, shared=request.shared
+        )
+        return _message(dataset)
 
     async def GetDataset(self, request: pb.GetDatasetRequest, context: Context) -> Any:
-        return _message(self._datasets.get(dataset_id_of(request.name)))
+        return _message(self._datasets.get(caller.get(), dataset_id_of(request.name)))
 
     async def ListDatasets(self, request: pb.ListDatasetsRequest, context: Context) -> Any:
-        page, token = self._datasets.list(request.page_size, request.page_token, request.filter)
+        page, token = self._datasets.list(
+            caller.get(), request.page_size, request.page_token, request.filter
+        )
         return pb.ListDatasetsResponse(datasets=map(_message, page), next_page_token=token)
 
+    async def UpdateDataset(self, request: pb.UpdateDatasetRequest, context: Context) -> Any:
+        wrong = Collector()
+        with wrong:
+            dataset_id = dataset_id_of(request.dataset.name, "dataset.name")
+        with wrong:
+            changes = changes_of(
+                request.dataset, request.update_mask, changeable=("shared",), field="dataset"
+            )
+        wrong.settle()
+        return _message(await self._datasets.share(caller.get(), dataset_id, **changes))
+
     async def DeleteDataset(self, request: pb.DeleteDatasetRequest, context: Context) -> Any:
-        await self._datasets.delete(dataset_id_of(request.name))
+        await self._datasets.delete(caller.get(), dataset_id_of(request.name))
         return empty_pb2.Empty()
 
 

@@ -1,16 +1,18 @@
 """The error catalogue: which gRPC status each domain error becomes, and with which details (AIP-193).
 
 Exactly one ErrorInfo each. Besides it wrong fields are a BadRequest, a job that is not there or whose id is taken a
-ResourceInfo, and a state that does not allow what is asked a PreconditionFailure. Whatever is not in the catalogue is
-INTERNAL and tells the caller nothing but the request id under which the log has the rest.
+ResourceInfo, a state that does not allow what is asked a PreconditionFailure, and a limit that is reached a
+QuotaFailure, with a RetryInfo where waiting helps. Whatever is not in the catalogue is INTERNAL and tells the caller
+nothing but the request id under which the log has the rest.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 
 import grpc
-from google.protobuf import any_pb2
+from google.protobuf import any_pb2, duration_pb2
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
@@ -28,9 +30,12 @@ STATUS: dict[type[errors.ServiceError], grpc.StatusCode] = {
     errors.TooManyInputs: grpc.StatusCode.INVALID_ARGUMENT,
     errors.JobNotFound: grpc.StatusCode.NOT_FOUND,
     errors.JobAlreadyExists: grpc.StatusCode.ALREADY_EXISTS,
+    errors.NotOwner: grpc.StatusCode.PERMISSION_DENIED,
+    errors.LimitReached: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.WrongState: grpc.StatusCode.FAILED_PRECONDITION,
     errors.ModelUnusable: grpc.StatusCode.FAILED_PRECONDITION,
     errors.ModelNotFound: grpc.StatusCode.NOT_FOUND,
+    errors.ModelAlreadyExists: grpc.StatusCode.ALREADY_EXISTS,
     errors.NoRegistry: grpc.StatusCode.FAILED_PRECONDITION,
     errors.RegistryUnavailable: grpc.StatusCode.UNAVAILABLE,
     errors.ExportNotFound: grpc.StatusCode.NOT_FOUND,
@@ -63,6 +68,7 @@ _RESOURCES: Mapping[type[errors.ServiceError], tuple[str, str]] = {
     errors.JobNotFound: ("TrainingJob", "training_job"),
     errors.JobAlreadyExists: ("TrainingJob", "training_job"),
     errors.ModelNotFound: ("Model", "model"),
+    errors.ModelAlreadyExists: ("Model", "model"),
     errors.ExportNotFound: ("ModelExport", "export"),
     datasets.DatasetNotFound: ("Dataset", "dataset"),
     datasets.DatasetAlreadyExists: ("Dataset", "dataset"),
@@ -118,6 +124,14 @@ def _more_details(error: errors.ServiceError) -> Iterator[Message]:
             type=kind, subject=error.metadata[key], description=_cut(error.message)
         )
         yield failure
+    if isinstance(error, errors.LimitReached):
+        exhausted = error_details_pb2.QuotaFailure()
+        exhausted.violations.add(subject=error.subject, description=_cut(error.message))
+        yield exhausted
+        if error.retry_after is not None:
+            yield error_details_pb2.RetryInfo(
+                retry_delay=duration_pb2.Duration(seconds=math.ceil(error.retry_after))
+            )
 
 
 def _bad_request(problems: Sequence[Problem]) -> error_details_pb2.BadRequest:

@@ -40,7 +40,7 @@ def export_ids_of(name: str) -> tuple[str, str]:
     return match[1], match[2]
 
 
-def dataset_id_of(name: str) -> str:
+def dataset_id_of(name: str, field: str = "name") -> str:
     """The id of an uploaded data set.
 
     Raises:
@@ -48,7 +48,7 @@ def dataset_id_of(name: str) -> str:
     """
     match = _DATASET.fullmatch(name)
     if match is None:
-        raise InvalidRequest.of("name", f"a data set's name is datasets/{{id}}, not {name[:80]!r}")
+        raise InvalidRequest.of(field, f"a data set's name is datasets/{{id}}, not {name[:80]!r}")
     return match[1]
 
 
@@ -61,6 +61,19 @@ def model_of(name: str, field: str = "name") -> str | Registered:
     if match := _JOB.fullmatch(name):
         return match[1]
     return version_of(name, field)
+
+
+def registered_id_of(name: str, field: str = "name") -> str:
+    """The id of a registered model, of which no version is named.
+
+    Raises:
+        InvalidRequest: it is no registered model's name, or a version's.
+    """
+    asked = version_of(name, field)
+    if asked.version or asked.alias:
+        text = "a registered model's name is models/{id}, without a version"
+        raise InvalidRequest.of(field, text)
+    return asked.model_id
 
 
 def version_of(name: str, field: str = "name") -> Registered:

@@ -14,8 +14,10 @@ from dropnorm.spec import Submission, TrainingSpec
 from dropnorm.v1 import plan_pb2, worker_pb2
 from dropnorm.v1 import training_service_pb2 as pb
 from dropnorm.v1.training_service_pb2_grpc import TrainingServiceServicer
+from dropnorm_service.api.context import caller
 from dropnorm_service.api.names import job_id_of
 from dropnorm_service.api.replies import Replies
+from dropnorm_service.api.updates import changes_of
 from dropnorm_service.jobs.admission import check_ids
 from dropnorm_service.jobs.errors import Collector, InvalidRequest, JobNotFound
 from dropnorm_service.jobs.ports import JobQuery
@@ -43,6 +45,7 @@ class TrainingServicer(TrainingServiceServicer):
                 check_ids(job_id, request_id)
         wrong.settle()
         job = await self._jobs.create(
+            caller.get(),
             submission,
             job_id=job_id,
             request_id=request_id,
@@ -57,7 +60,7 @@ class TrainingServicer(TrainingServiceServicer):
         with wrong:
             full = _is_full(request.view, default=True)
         wrong.settle()
-        return self._replies.job(await self._jobs.get(job_id), full=full)
+        return self._replies.job(await self._jobs.get(caller.get(), job_id), full=full)
 
     async def ListTrainingJobs(self, request: pb.ListTrainingJobsRequest, context: Context) -> Any:
         query = JobQuery(
@@ -70,7 +73,7 @@ class TrainingServicer(TrainingServiceServicer):
         with wrong:
             full = _is_full(request.view, default=False)
         with wrong:
-            page = await self._jobs.list(query)
+            page = await self._jobs.list(caller.get(), query)
         wrong.settle()
         reply = pb.ListTrainingJobsResponse(next_page_token=page.next_page_token)
         for job in page.jobs:
@@ -88,30 +91,48 @@ class TrainingServicer(TrainingServiceServicer):
         with wrong:
             _check_not_negative("after_sequence", request.after_sequence)
         wrong.settle()
-        async for event in self._jobs.watch(job_id, request.after_sequence):
+        async for event in self._jobs.watch(caller.get(), job_id, request.after_sequence):
             yield self._replies.event(event)
 
     async def CancelTrainingJob(
         self, request: pb.CancelTrainingJobRequest, context: Context
     ) -> Any:
-        return self._replies.job(await self._jobs.cancel(job_id_of(request.name)))
+        return self._replies.job(await self._jobs.cancel(caller.get(), job_id_of(request.name)))
 
     async def PauseTrainingJob(self, request: pb.PauseTrainingJobRequest, context: Context) -> Any:
-        return self._replies.job(await self._jobs.pause(job_id_of(request.name)))
+        return self._replies.job(await self._jobs.pause(caller.get(), job_id_of(request.name)))
 
     async def ResumeTrainingJob(
         self, request: pb.ResumeTrainingJobRequest, context: Context
     ) -> Any:
-        return self._replies.job(await self._jobs.resume(job_id_of(request.name)))
+        return self._replies.job(await self._jobs.resume(caller.get(), job_id_of(request.name)))
 
     async def DeleteTrainingJob(
         self, request: pb.DeleteTrainingJobRequest, context: Context
     ) -> Any:
-        await self._jobs.delete(job_id_of(request.name), force=request.force)
+        await self._jobs.delete(caller.get(), job_id_of(request.name), force=request.force)
         return empty_pb2.Empty()
 
+    async def UpdateTrainingJob(
+        self, request: pb.UpdateTrainingJobRequest, context: Context
+    ) -> Any:
+        wrong = Collector()
+        with wrong:
+            job_id = job_id_of(request.training_job.name, "training_job.name")
+        with wrong:
+            changes = changes_of(
+                request.training_job,
+                request.update_mask,
+                changeable=("shared",),
+                field="training_job",
+            )
+        wrong.settle()
+        return self._replies.job(await self._jobs.share(caller.get(), job_id, **changes))
+
     async def PlanTrainingJob(self, request: pb.PlanTrainingJobRequest, context: Context) -> Any:
-        plan = await self._jobs.plan(wire.from_message(request.spec, TrainingSpec, path="spec"))
+        plan = await self._jobs.plan(
+            caller.get(), wire.from_message(request.spec, TrainingSpec, path="spec")
+        )
         return wire.to_message(plan, plan_pb2.TrainingPlan)
 
     async def ListWorkers(self, request: pb.ListWorkersRequest, context: Context) -> Any:
@@ -122,13 +143,14 @@ class TrainingServicer(TrainingServiceServicer):
             if request.page_token:
                 raise InvalidRequest.of("page_token", "there is one page; leave the token empty")
         wrong.settle()
-        workers = [wire.to_message(worker, worker_pb2.Worker) for worker in self._jobs.workers()]
-        return pb.ListWorkersResponse(workers=workers)
+        workers = await self._jobs.workers(caller.get())
+        messages = [wire.to_message(worker, worker_pb2.Worker) for worker in workers]
+        return pb.ListWorkersResponse(workers=messages)
 
     async def _whole(self, listed: TrainingJob) -> TrainingJob | None:
         """A listed job with its evaluation; None when it has been deleted since it was listed."""
         try:
-            return await self._jobs.get(listed.id)
+            return await self._jobs.get(caller.get(), listed.id)
         except JobNotFound:
             return None
 

@@ -18,14 +18,14 @@ class DatasetNotFound(ServiceError):
 
 
 class DatasetAlreadyExists(ServiceError):
-    """The name belongs to another file."""
+    """The name belongs to another file, or to another user."""
 
     reason = "DATASET_ALREADY_EXISTS"
 
     def __init__(self, dataset_id: str) -> None:
         name = f"datasets/{dataset_id}"
         super().__init__(
-            f"{name} is another data set, and data sets never change; choose another name, or delete it first.",
+            f"The name {name} is taken, and data sets never change; choose another, or delete it first if it is yours.",
             {"dataset": name},
         )
 
@@ -35,12 +35,19 @@ class DatasetInUse(ServiceError):
 
     reason = "DATASET_IN_USE"
 
-    def __init__(self, dataset_id: str, jobs: Sequence[str]) -> None:
-        name, first = f"datasets/{dataset_id}", ", ".join(jobs[:3])
-        more = f" and {len(jobs) - 3} more" if len(jobs) > 3 else ""
+    def __init__(self, dataset_id: str, jobs: Sequence[str], others: int) -> None:
+        """
+        Args:
+            dataset_id: last part of its name.
+            jobs: names of the jobs that the caller sees.
+            others: how many use it besides, which are not the caller's to know.
+        """
+        name = f"datasets/{dataset_id}"
+        users = [", ".join(jobs[:3]) + (f" and {len(jobs) - 3} more" if len(jobs) > 3 else "")]
+        users += [f"{others} of other users' jobs"] if others else []
         super().__init__(
-            f"{name} is used by {first}{more}; wait for their end, or cancel them.",
-            {"dataset": name, "training_job": jobs[0]},
+            f"{name} is used by {' and '.join(filter(None, users))}; wait for their end, or have them cancelled.",
+            {"dataset": name, **({"training_job": jobs[0]} if jobs else {})},
         )
 
 

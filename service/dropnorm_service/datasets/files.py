@@ -2,19 +2,31 @@
 
     folder/names/<id>.json               a `Dataset`: what it is and which file holds it
     folder/files/<sha256>.safetensors    its file, which never changes
-    folder/partial/<sha256>              the first bytes of a file that is being uploaded
+    folder/partial/<sha256>.<sender>     the first bytes of a file that somebody uploads, or all, not yet checked
 
 A name is written after its file is whole and checked, and a file goes with its last name; a crash in between leaves
 a file without a name, which the next start removes.
+
+Equal files are stored once, but what one user has sent is nothing to another, who sends all of it himself: otherwise
+one who knows no more of a file than its SHA-256 could learn that it is here, and have it.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Container, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from dropnorm.results import Dataset
 from dropnorm_service.durable import sync
+
+
+class Upload(NamedTuple):
+    """A file that a user sends, or has sent."""
+
+    owner: str
+    sha256: str
 
 
 class DatasetFiles:
@@ -29,14 +41,14 @@ class DatasetFiles:
         self._partial = folder / "partial"
         for part in (self._names, self._files, self._partial):
             part.mkdir(parents=True, exist_ok=True)
+        self._named = {each.id: (_upload_of(each), each.size_bytes) for each in self.all()}
 
     def sweep(self) -> None:
         """Remove what a crash left: files without a name, and names that were not written to their end."""
         for temporary in self._names.glob(".*"):
             temporary.unlink(missing_ok=True)
-        used = {each.sha256 for each in self.all()}
         for path in self._files.iterdir():
-            if path.stem not in used:
+            if not self._is_named(path.stem):
                 path.unlink(missing_ok=True)
 
     def expire(self, before: float, *, keep: Container[str]) -> None:
@@ -46,16 +58,11 @@ class DatasetFiles:
             before: seconds since 1970.
             keep: SHA-256 (hex) of files that somebody works on now.
         """
-        stale = [
-            path
-            for folder in (self._partial, self._files)
-            for path in folder.iterdir()
-            if path.stem not in keep and path.stat().st_mtime < before
-        ]
-        used = {each.sha256 for each in self.all()} if stale else set()
-        for path in stale:
-            if path.parent == self._partial or path.stem not in used:
-                path.unlink(missing_ok=True)
+        for folder in (self._partial, self._files):
+            for path in folder.iterdir():
+                needed = path.stem in keep or (folder == self._files and self._is_named(path.stem))
+                if not needed and path.stat().st_mtime < before:
+                    path.unlink(missing_ok=True)
 
     def get(self, dataset_id: str) -> Dataset | None:
         """A data set by its id."""
@@ -73,14 +80,14 @@ class DatasetFiles:
         """Every data set, by id."""
         return (found for each in self.ids() if (found := self.get(each)) is not None)
 
-    def file(self, sha256: str) -> Path | None:
-        """The file of this content, if it is there whole."""
-        path = self._file(sha256)
-        return path if path.exists() else None
+    def sent(self, upload: Upload) -> Path | None:
+        """The file, if its sender has a data set of it."""
+        known = any(each == upload for each, _ in self._named.values())
+        return self._file(upload.sha256) if known else None
 
-    def received(self, sha256: str) -> int:
-        """Bytes of a file that need not be sent again."""
-        path = self.file(sha256) or self._partial / sha256
+    def received(self, upload: Upload) -> int:
+        """Bytes of a file that its sender need not send again."""
+        path = self.sent(upload) or self.partial(upload)
         try:
             return path.stat().st_size
         except FileNotFoundError:
@@ -91,29 +98,35 @@ class DatasetFiles:
         folders = (self._files, self._partial)
         return sum(path.stat().st_size for folder in folders for path in folder.iterdir())
 
-    def append(self, sha256: str, offset: int, data: bytes) -> None:
+    def taken_by(self, owner: str) -> int:
+        """Bytes of the files that a user has sent, unfinished ones too; each counts once, whoever else has it."""
+        whole = {each: size for each, size in self._named.values() if each.owner == owner}
+        parts = self._partial.glob(f"*.{_tag(owner)}")
+        return sum(whole.values()) + sum(path.stat().st_size for path in parts)
+
+    def append(self, upload: Upload, offset: int, data: bytes) -> None:
         """Put bytes at their place in an upload."""
-        path = self._partial / sha256
+        path = self.partial(upload)
         with path.open("r+b" if path.exists() else "wb") as file:
             file.seek(offset)
             file.write(data)
             file.truncate()
 
-    def discard(self, sha256: str) -> None:
+    def discard(self, upload: Upload) -> None:
         """Forget what has come of an upload."""
-        (self._partial / sha256).unlink(missing_ok=True)
+        self.partial(upload).unlink(missing_ok=True)
 
-    def partial(self, sha256: str) -> Path:
+    def partial(self, upload: Upload) -> Path:
         """Where an upload is received."""
-        return self._partial / sha256
+        return self._partial / f"{upload.sha256}.{_tag(upload.owner)}"
 
-    def adopt(self, path: Path, sha256: str) -> Path:
-        """Make a whole file that lies in `partial` one of the stored files, durably."""
+    def adopt(self, upload: Upload) -> None:
+        """Make an upload that is whole one of the stored files, durably; it takes the place of an equal one."""
+        path = self.partial(upload)
         sync(path)
-        target = self._file(sha256)
+        target = self._file(upload.sha256)
         path.replace(target)
         sync(target.parent)
-        return target
 
     def name(self, dataset: Dataset) -> None:
         """Give a stored file a name, durably."""
@@ -123,19 +136,33 @@ class DatasetFiles:
         sync(temporary)
         temporary.replace(path)
         sync(path.parent)
+        self._named[dataset.id] = _upload_of(dataset), dataset.size_bytes
 
     def unname(self, dataset_id: str) -> None:
         """Take a name away, durably."""
         self._name(dataset_id).unlink(missing_ok=True)
         sync(self._names)
+        self._named.pop(dataset_id, None)
 
     def drop_unnamed(self, sha256: str) -> None:
         """Remove a file that no name refers to."""
-        if not any(each.sha256 == sha256 for each in self.all()):
+        if not self._is_named(sha256):
             self._file(sha256).unlink(missing_ok=True)
+
+    def _is_named(self, sha256: str) -> bool:
+        return any(each.sha256 == sha256 for each, _ in self._named.values())
 
     def _name(self, dataset_id: str) -> Path:
         return self._names / f"{dataset_id}.json"
 
     def _file(self, sha256: str) -> Path:
         return self._files / f"{sha256}.safetensors"
+
+
+def _upload_of(dataset: Dataset) -> Upload:
+    return Upload(dataset.owner, dataset.sha256)
+
+
+def _tag(owner: str) -> str:
+    """A user in the name of a file, whatever characters the user's name has."""
+    return hashlib.sha256(owner.encode()).hexdigest()[:16]

@@ -12,6 +12,7 @@ from typing import Any, get_args
 from dropnorm.results import Dataset
 from dropnorm.results.evaluation import Task
 from dropnorm_service.jobs.filtering import (
+    BOOLEAN,
     COMPARE,
     EQUALITY,
     NUMBER,
@@ -42,6 +43,8 @@ FIELDS: Mapping[str, Kind] = {
     "outputs": NUMBER,
     "size_bytes": NUMBER,
     "create_time": TIME,
+    "owner": TEXT,
+    "shared": BOOLEAN,
 }
 """What a filter may compare."""
 

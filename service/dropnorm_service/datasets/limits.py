@@ -12,11 +12,15 @@ class Limits:
     Attributes:
         bytes: size of one file.
         total_bytes: size of all files together, unfinished ones too.
+        user_bytes: size of one user's files together, unfinished ones too; None: only all together are limited.
+        user_uploads: files that one user uploads at once.
         samples: samples of one data set.
         values: values of one sample.
     """
 
     bytes: int = 4 * 2**30
     total_bytes: int = 64 * 2**30
+    user_bytes: int | None = None
+    user_uploads: int = 16
     samples: int = 10**8
     values: int = 2**24

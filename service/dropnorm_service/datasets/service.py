@@ -7,7 +7,7 @@ import errno
 import re
 import shutil
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,19 +25,23 @@ from dropnorm_service.datasets.errors import (
     UploadStalled,
     UploadTooLarge,
 )
-from dropnorm_service.datasets.files import DatasetFiles
+from dropnorm_service.datasets.files import DatasetFiles, Upload
 from dropnorm_service.datasets.filtering import FIELDS, matches
 from dropnorm_service.datasets.holds import Holds
 from dropnorm_service.datasets.limits import Limits
 from dropnorm_service.durable import sha256_of
 from dropnorm_service.jobs import paging
-from dropnorm_service.jobs.errors import InvalidListRequest, InvalidRequest
+from dropnorm_service.jobs.callers import Caller
+from dropnorm_service.jobs.errors import InvalidListRequest, InvalidRequest, LimitReached
 from dropnorm_service.jobs.filtering import parse_filter
+from dropnorm_service.jobs.limits import Places, subject_of
+from dropnorm_service.jobs.owners import Owned, changes, check_changes, sees
 
 _ID = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _HEADER = "header"  # where an upload's own fields stand in its requests
 _PAGE_NAMES = 2 * 2**20  # bytes of names that end a page: gRPC's clients take 4 MiB by default
+_PAUSE = 5.0  # seconds after which an upload may be through
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -49,6 +53,7 @@ class Header:
     size_bytes: int
     sha256: str
     offset: int = 0
+    shared: bool = False
 
 
 class Inspector(Protocol):
@@ -66,10 +71,13 @@ class Inspector(Protocol):
 class DatasetService:
     """The uploaded data sets of a service.
 
+    To a caller who may not see a data set, it is not there; one who sees it and may not change it is refused by
+    NotOwner. Nobody learns from equal files being stored once that another has one.
+
     Args:
         folder: where they are kept.
         inspector: looks into what was sent.
-        jobs_using: names of the jobs that have not ended and use a data set.
+        jobs_using: the jobs that have not ended and use a data set.
         on_change: called when a name has come to mean something else than before.
         limits: what is allowed.
         import_dirs: folders of this machine that files may be imported from.
@@ -82,7 +90,7 @@ class DatasetService:
         folder: Path,
         inspector: Inspector,
         *,
-        jobs_using: Callable[[str], Awaitable[Sequence[str]]],
+        jobs_using: Callable[[str], Awaitable[Sequence[Owned]]],
         on_change: Callable[[], None],
         limits: Limits,
         import_dirs: Sequence[Path] = (),
@@ -98,7 +106,13 @@ class DatasetService:
         self._retention = retention
         self._idle_timeout = idle_timeout
         self._import_dirs = tuple(each.resolve() for each in import_dirs)
-        self._busy: dict[str, int] = {}  # sizes of the files that calls work on, by their SHA-256
+        self._busy: dict[Upload, int] = {}  # sizes of the files that calls work on
+        self._places = Places(
+            "max_uploads_per_user",
+            limits.user_uploads,
+            "You upload {limit} files, as many as a user may at once; wait until one is through.",
+            retry_after=_PAUSE,
+        )
         self._turn = asyncio.Lock()  # names and files change one after the other
         self._holds = Holds()
 
@@ -109,46 +123,56 @@ class DatasetService:
         """
         return self._holds.held(dataset_id)
 
-    async def upload(self, header: Header, chunks: AsyncIterator[bytes]) -> Dataset:
+    def hidden(self, caller: Caller, dataset_id: str) -> bool:
+        """Whether there is a data set of this name, and the caller does not see it."""
+        found = self._find(dataset_id)
+        return found is not None and not sees(caller, found)
+
+    async def upload(self, caller: Caller, header: Header, chunks: AsyncIterator[bytes]) -> Dataset:
         """Receive a file, or the rest of one, look into it and give it its name.
 
         What has come stays when the call breaks off, for the next one to go on from.
 
         Raises:
             InvalidRequest: the header is wrong, or the file is not what it says, or no data set.
-            DatasetAlreadyExists: the name belongs to another file.
+            DatasetAlreadyExists: the name belongs to another file or user.
             UploadTooLarge: there is no room for it.
-            UploadInProgress: another call sends the same file.
+            LimitReached: the caller has as many data as he may, or as many uploads.
+            UploadInProgress: another call of his sends the same file.
             UploadStalled: nothing more has come for a while.
         """
         _check(header)
         self._check_size(header.size_bytes)
-        if known := self._known(header.dataset_id, header.sha256):
+        if known := self._known(caller, header.dataset_id, header.sha256):
             return known
-        with self._sole(header.sha256, header.size_bytes), _no_room_is_told():
-            if self._files.file(header.sha256) is None:
-                await self._receive(header, chunks)
-                await self._adopt(header.sha256, _HEADER)
-            return await self._publish(header.dataset_id, header.sha256, _HEADER)
+        upload = Upload(caller.user, header.sha256)
+        with self._sole(caller, upload, header.size_bytes), _no_room_is_told():
+            if self._files.sent(upload) is None:
+                await self._receive(upload, header, chunks)
+                await self._verify(upload, _HEADER)
+            return await self._publish(caller, upload, header.dataset_id, header.shared, _HEADER)
 
-    def received(self, sha256: str) -> int:
-        """Bytes of a file that need not be sent again.
+    def received(self, caller: Caller, sha256: str) -> int:
+        """Bytes of a file that the caller need not send again.
 
         Raises:
             InvalidRequest: that is no SHA-256.
         """
         if wrong := _wrong_sha256(sha256):
             raise InvalidRequest([wrong])
-        return self._files.received(sha256)
+        return self._files.received(Upload(caller.user, sha256))
 
-    async def import_file(self, dataset_id: str, path: str) -> Dataset:
+    async def import_file(
+        self, caller: Caller, dataset_id: str, path: str, *, shared: bool = False
+    ) -> Dataset:
         """Make a data set of a file in one of the allowed folders; the file itself stays as it is.
 
         Raises:
             InvalidRequest: the id is none, or the file is no data set.
             PathNotAllowed: the file is in no allowed folder, or not there.
-            DatasetAlreadyExists: the name belongs to another file.
+            DatasetAlreadyExists: the name belongs to another file or user.
             UploadTooLarge: there is no room for it.
+            LimitReached: the caller has as many data as he may, or as many uploads.
         """
         if wrong := _wrong_id(dataset_id):
             raise InvalidRequest([wrong])
@@ -156,31 +180,33 @@ class DatasetService:
         size = source.stat().st_size
         self._check_size(size)
         sha256 = await asyncio.to_thread(sha256_of, source)
-        if known := self._known(dataset_id, sha256):
+        if known := self._known(caller, dataset_id, sha256):
             return known
-        with self._sole(sha256, size), _no_room_is_told():
-            if self._files.file(sha256) is None:
-                await asyncio.to_thread(shutil.copyfile, source, self._files.partial(sha256))
-                await self._adopt(sha256, "")
-            return await self._publish(dataset_id, sha256, "")
+        upload = Upload(caller.user, sha256)
+        with self._sole(caller, upload, size), _no_room_is_told():
+            if self._files.sent(upload) is None:
+                await asyncio.to_thread(shutil.copyfile, source, self._files.partial(upload))
+                await self._verify(upload, "")
+            return await self._publish(caller, upload, dataset_id, shared, "")
 
-    def get(self, dataset_id: str) -> Dataset:
+    def get(self, caller: Caller, dataset_id: str) -> Dataset:
         """A data set.
 
         Raises:
             DatasetNotFound: there is none.
         """
-        found = self._files.get(dataset_id) if _ID.fullmatch(dataset_id) else None
-        if found is None:
+        found = self._find(dataset_id)
+        if found is None or not sees(caller, found):
             raise DatasetNotFound(dataset_id)
         return found
 
     def list(
-        self, page_size: int, page_token: str, filter: str = ""
+        self, caller: Caller, page_size: int, page_token: str, filter: str = ""
     ) -> tuple[Sequence[Dataset], str]:
         """Data sets that pass the filter, by id from behind the token on, and the token of the next page.
 
-        A page ends early where its data sets have very many names of classes and features.
+        They are those that the caller sees. A page ends early where its data sets have very many names of classes and
+        features.
 
         Raises:
             InvalidListRequest: size, token or filter is wrong.
@@ -195,14 +221,28 @@ class DatasetService:
         found = (dataset for each in behind if (dataset := self._files.get(each)) is not None)
         page: list[Dataset] = []
         names = 0
-        for each in (each for each in found if matches(tree, each)):
+        for each in (each for each in found if sees(caller, each) and matches(tree, each)):
             names += names_size(each.class_names, each.feature_names)
             if page and (len(page) == size or names > _PAGE_NAMES):
                 return page, page[-1].id
             page.append(each)
         return page, ""
 
-    async def delete(self, dataset_id: str) -> None:
+    async def share(self, caller: Caller, dataset_id: str, shared: bool) -> Dataset:
+        """Let all users see a data set and train on it, or no longer; jobs that were accepted on it go on.
+
+        Raises:
+            DatasetNotFound: there is none.
+        """
+        async with self._turn:
+            dataset = self.get(caller, dataset_id)
+            check_changes(caller, dataset)
+            if dataset.shared != shared:
+                dataset = dataset.model_copy(update={"shared": shared})
+                await asyncio.to_thread(self._files.name, dataset)
+            return dataset
+
+    async def delete(self, caller: Caller, dataset_id: str) -> None:
         """Delete a data set; its file goes with its last name.
 
         Raises:
@@ -210,46 +250,63 @@ class DatasetService:
             DatasetInUse: jobs that have not ended use it.
         """
         async with self._holds.taken(dataset_id), self._turn:
-            dataset = self.get(dataset_id)
+            dataset = self.get(caller, dataset_id)
+            check_changes(caller, dataset)
             if jobs := await self._jobs_using(dataset_id):
-                raise DatasetInUse(dataset_id, jobs)
+                known = [job.name for job in jobs if sees(caller, job)]
+                raise DatasetInUse(dataset_id, known, len(jobs) - len(known))
             await asyncio.to_thread(self._files.unname, dataset_id)
-            if dataset.sha256 not in self._busy:  # another name is about to be given to it
-                await asyncio.to_thread(self._files.drop_unnamed, dataset.sha256)
+            await self._drop_unnamed(dataset.sha256)
             self._on_change()
 
     @contextmanager
-    def _sole(self, sha256: str, size: int) -> Iterator[None]:
-        """Be the only call that works on a file, with room for the whole of it set aside."""
-        if sha256 in self._busy:
+    def _sole(self, caller: Caller, upload: Upload, size: int) -> Iterator[None]:
+        """Be the only call that works on a user's file, with room for the whole of it set aside."""
+        if upload in self._busy:
             raise UploadInProgress(
                 "Another call uploads this very file; try again when that has ended."
             )
-        self._files.expire(time.time() - self._retention, keep=self._busy)
-        expected = {**self._busy, sha256: size}
-        missing = sum(size - self._files.received(sha256) for sha256, size in expected.items())
-        if self._files.total() + missing > self._limits.total_bytes:
+        with self._places.taken(subject_of(caller)):
+            self._files.expire(
+                time.time() - self._retention, keep={each.sha256 for each in self._busy}
+            )
+            self._check_room(caller, {**self._busy, upload: size})
+            self._busy[upload] = size
+            try:
+                yield
+            finally:
+                del self._busy[upload]
+
+    def _check_room(self, caller: Caller, expected: Mapping[Upload, int]) -> None:
+        missing = {each: size - self._files.received(each) for each, size in expected.items()}
+        if self._files.total() + sum(missing.values()) > self._limits.total_bytes:
             raise UploadTooLarge(
                 f"With this file the data sets would take more than {self._limits.total_bytes:,} bytes; delete some, "
                 "or raise max_datasets_bytes."
             )
-        self._busy[sha256] = size
-        try:
-            yield
-        finally:
-            del self._busy[sha256]
+        own = sum(size for each, size in missing.items() if each.owner == caller.user)
+        most = self._limits.user_bytes
+        if most is not None and self._files.taken_by(caller.user) + own > most:
+            raise LimitReached(
+                f"With this file your data sets would take more than {most:,} bytes, which is what a user may have; "
+                "delete some.",
+                setting="max_datasets_bytes_per_user",
+                limit=most,
+                subject=subject_of(caller),
+                retry_after=None,
+            )
 
-    async def _receive(self, header: Header, chunks: AsyncIterator[bytes]) -> None:
-        place, had = header.offset, self._files.received(header.sha256)
+    async def _receive(self, upload: Upload, header: Header, chunks: AsyncIterator[bytes]) -> None:
+        place, had = header.offset, self._files.received(upload)
         if place > had:
             text = f"{had} bytes of this file are here, and the upload begins behind byte {place}; ask QueryUpload"
             raise InvalidRequest.of(f"{_HEADER}.offset", text)
         async for data in self._patiently(chunks):
             if place + len(data) > header.size_bytes:
-                self._files.discard(header.sha256)
+                self._files.discard(upload)
                 text = f"more bytes have come than the {header.size_bytes} that were announced"
                 raise InvalidRequest.of("chunk", text)
-            await asyncio.to_thread(self._files.append, header.sha256, place, data)
+            await asyncio.to_thread(self._files.append, upload, place, data)
             place += len(data)
         if place < header.size_bytes:
             text = f"{place} of {header.size_bytes} bytes have come; send the rest from there"
@@ -269,41 +326,59 @@ class DatasetService:
                 return
             yield data
 
-    async def _adopt(self, sha256: str, within: str) -> None:
-        """Make the file that has come one of the stored files, if it is the one that was announced `within`."""
-        path = self._files.partial(sha256)
-        found = await asyncio.to_thread(sha256_of, path)
-        if found != sha256:
-            self._files.discard(sha256)
+    async def _verify(self, upload: Upload, within: str) -> None:
+        """Check that the file that has come is the one that was announced `within`."""
+        found = await asyncio.to_thread(sha256_of, self._files.partial(upload))
+        if found != upload.sha256:
+            self._files.discard(upload)
             text = f"the bytes that came have the SHA-256 {found}; they were damaged on the way, send them again"
             raise InvalidRequest([Problem("sha256", text).below(within)])
-        await asyncio.to_thread(self._files.adopt, path, sha256)
 
-    async def _publish(self, dataset_id: str, sha256: str, within: str) -> Dataset:
-        """Look into a stored file and give it the name that stands `within`; a file that is no data set goes."""
-        path = self._files.file(sha256)
-        assert path is not None  # adopted a moment ago, and nobody else may drop it
+    async def _publish(
+        self, caller: Caller, upload: Upload, dataset_id: str, shared: bool, within: str
+    ) -> Dataset:
+        """Look into a file that has come and give it the name that stands `within`; one that is no data set goes."""
+        stored = self._files.sent(upload)
         try:
-            inspected = await self._inspector.inspect(dataset_id, path)
+            inspected = await self._inspector.inspect(
+                dataset_id, stored or self._files.partial(upload)
+            )
         except InvalidRequest as error:
+            self._files.discard(upload)
             async with self._turn:
-                await asyncio.to_thread(self._files.drop_unnamed, sha256)
+                await self._drop_unnamed(upload.sha256, besides=upload)
             problems = [each.below(within) if each.field else each for each in error.problems]
             raise InvalidRequest(problems) from error
-        dataset = inspected.model_copy(update={"sha256": sha256})
+        facts = {"sha256": upload.sha256, "owner": upload.owner, "shared": shared}
+        dataset = inspected.model_copy(update=facts)
         async with self._turn:
-            known = self._files.get(dataset_id)
-            if known is not None and known.sha256 != sha256:
-                await asyncio.to_thread(self._files.drop_unnamed, sha256)
-                raise DatasetAlreadyExists(dataset_id)
+            try:
+                known = self._known(caller, dataset_id, upload.sha256)
+            except DatasetAlreadyExists:
+                self._files.discard(upload)
+                await self._drop_unnamed(upload.sha256, besides=upload)
+                raise
+            if known is not None:
+                self._files.discard(upload)
+                return known
+            if stored is None:
+                await asyncio.to_thread(self._files.adopt, upload)
             await asyncio.to_thread(self._files.name, dataset)
             self._on_change()
         return dataset
 
-    def _known(self, dataset_id: str, sha256: str) -> Dataset | None:
-        """The data set of this name, if its file is the same."""
+    async def _drop_unnamed(self, sha256: str, besides: Upload | None = None) -> None:
+        """Remove a file without a name, unless a call `besides` one works on it and may be about to give it one."""
+        if not any(each.sha256 == sha256 for each in self._busy.keys() - {besides}):
+            await asyncio.to_thread(self._files.drop_unnamed, sha256)
+
+    def _find(self, dataset_id: str) -> Dataset | None:
+        return self._files.get(dataset_id) if _ID.fullmatch(dataset_id) else None
+
+    def _known(self, caller: Caller, dataset_id: str, sha256: str) -> Dataset | None:
+        """The data set of this name, if it is the caller's and its file is the same."""
         known = self._files.get(dataset_id)
-        if known is not None and known.sha256 != sha256:
+        if known is not None and not (changes(caller, known) and known.sha256 == sha256):
             raise DatasetAlreadyExists(dataset_id)
         return known
 

@@ -6,12 +6,14 @@ import hashlib
 import json
 import re
 import secrets
+from collections.abc import Callable
 
 from pydantic import TypeAdapter, ValidationError
 
 from dropnorm.results import Plan, State, TrainingJob
 from dropnorm.spec import InvalidSpecError, Problem, Submission, TrainingSpec
 from dropnorm.spec.submission import JobId
+from dropnorm_service.jobs.callers import Caller
 from dropnorm_service.jobs.errors import CannotFit, Collector, InvalidRequest
 from dropnorm_service.jobs.ports import Clock, Executor, Planner, RequestRecord
 
@@ -26,17 +28,25 @@ class Admission:
         planner: knows what a spec comes to.
         executor: knows what can run here.
         clock: the time.
+        data_hidden: whether there is an uploaded data set of a name, and a caller may not see it.
     """
 
-    def __init__(self, planner: Planner, executor: Executor, clock: Clock) -> None:
+    def __init__(
+        self,
+        planner: Planner,
+        executor: Executor,
+        clock: Clock,
+        data_hidden: Callable[[Caller, str], bool],
+    ) -> None:
         self._planner = planner
+        self._data_hidden = data_hidden
         self._executor = executor
         self._clock = clock
 
     async def admit(
-        self, submission: Submission, job_id: str | None, request_id: str | None
+        self, caller: Caller, submission: Submission, job_id: str | None, request_id: str | None
     ) -> tuple[TrainingJob, RequestRecord | None]:
-        """The job as it will be written first, and the record of its request_id.
+        """The caller's job as it will be written first, and the record of its request_id.
 
         Raises:
             InvalidRequest: the ids are malformed, or the spec does not fit together or its data.
@@ -47,21 +57,25 @@ class Admission:
         with wrong:
             check_ids(job_id, request_id)
         with wrong:
-            plan = await self.plan(submission.spec, "training_job.spec")
+            plan = await self.plan(caller, submission.spec, "training_job.spec")
             obstacle = self._executor.obstacle(plan.spec)
             if obstacle is not None:
                 raise CannotFit.of("training_job.spec.compute.gpus", obstacle)
         wrong.settle()
-        job = self._draft(submission, plan, job_id)
+        job = self._draft(caller, submission, plan, job_id)
         if request_id is None:
             return job, None
         digest = _digest(submission, job_id)
-        return job, RequestRecord(request_id=request_id, digest=digest, job_id=job.id)
+        return job, RequestRecord(
+            request_id=request_id, digest=digest, job_id=job.id, owner=caller.user
+        )
 
-    async def plan(self, spec: TrainingSpec, field: str) -> Plan:
+    async def plan(self, caller: Caller, spec: TrainingSpec, field: str) -> Plan:
         """What a spec comes to.
 
         Args:
+            caller: to whom a data set that he may not see is none.
+            spec: what would be trained.
             field: where the spec stands in the request.
 
         Raises:
@@ -69,11 +83,14 @@ class Admission:
             PlannerUnavailable: there was no answer in time.
         """
         try:
-            return await self._planner.plan(spec)
+            hidden = self._data_hidden(caller, spec.data.dataset)
+            return await self._planner.plan(spec, uploads=not hidden)
         except InvalidSpecError as error:
             raise InvalidRequest.from_spec(error, field) from error
 
-    def _draft(self, submission: Submission, plan: Plan, job_id: str | None) -> TrainingJob:
+    def _draft(
+        self, caller: Caller, submission: Submission, plan: Plan, job_id: str | None
+    ) -> TrainingJob:
         now = self._clock()
         # The date keeps neighbours in time neighbours in the index.
         job_id = job_id or f"job-{now:%Y%m%d}-{secrets.token_hex(6)}"
@@ -88,6 +105,8 @@ class Admission:
             state=State.QUEUED,
             create_time=now,
             update_time=now,
+            owner=caller.user,
+            shared=submission.shared,
         )
 
 
@@ -114,5 +133,8 @@ def check_ids(job_id: str | None, request_id: str | None) -> None:
 
 
 def _digest(submission: Submission, job_id: str | None) -> str:
-    content = {"training_job": submission.model_dump(mode="json"), "training_job_id": job_id}
+    said = submission.model_dump(mode="json")
+    if not submission.shared:
+        del said["shared"]  # a request from before there was such a field may be repeated now
+    content = {"training_job": said, "training_job_id": job_id}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -8,9 +8,12 @@ ServiceError
 |   +-- TooManyInputs       what a model says of them does not fit into an answer
 +-- JobNotFound
 +-- JobAlreadyExists
++-- NotOwner                another user's, who shares it, and only he changes it
++-- LimitReached            the user, or the service, has as much as it may
 +-- WrongState              the job's state does not allow it
 +-- ModelUnusable           the job's model is not there, or damaged
 +-- ModelNotFound           no registered model, version or alias of that name
++-- ModelAlreadyExists      the id of a registered model is another user's
 +-- NoRegistry              the service runs without MLflow
 +-- ExportNotFound
 +-- CannotExport            the model does not go into that form
@@ -189,6 +192,37 @@ class JobAlreadyExists(ServiceError):
         )
 
 
+class NotOwner(ServiceError):
+    """What is asked for is shared by another user, and only he and admins change it."""
+
+    reason = "NOT_OWNER"
+
+    def __init__(self, name: str, owner: str) -> None:
+        super().__init__(
+            f"{name} belongs to {owner}, who shares it: you may see and use it, and only {owner} or an admin may "
+            "change it.",
+            {"resource": name, "owner": owner},
+        )
+
+
+class LimitReached(ServiceError):
+    """Somebody has as much of something as the service's settings allow.
+
+    Attributes:
+        subject: who has: `user:NAME`, or `service`, which is all users together.
+        retry_after: seconds after which it is worth trying again; None: not before something is given up.
+    """
+
+    reason = "LIMIT_REACHED"
+
+    def __init__(
+        self, message: str, *, setting: str, limit: int, subject: str, retry_after: float | None
+    ) -> None:
+        super().__init__(message, {"setting": setting, "limit": str(limit)})
+        self.subject = subject
+        self.retry_after = retry_after
+
+
 class WrongState(ServiceError):
     """The job's state does not allow what is asked."""
 
@@ -217,6 +251,18 @@ class ModelNotFound(ServiceError):
 
     def __init__(self, name: str) -> None:
         super().__init__(f"There is no registered model {name}.", {"model": name})
+
+
+class ModelAlreadyExists(ServiceError):
+    """The id of a registered model is taken by another user's."""
+
+    reason = "MODEL_ALREADY_EXISTS"
+
+    def __init__(self, model_id: str) -> None:
+        super().__init__(
+            f"The id {model_id} is taken; choose another name for the model.",
+            {"model": f"models/{model_id}"},
+        )
 
 
 class NoRegistry(ServiceError):
@@ -340,11 +386,14 @@ SERVICE_ERRORS: tuple[type[ServiceError], ...] = (
     CannotFit,
     JobNotFound,
     JobAlreadyExists,
+    NotOwner,
+    LimitReached,
     WrongState,
     RequestIdReused,
     TooManyInputs,
     ModelUnusable,
     ModelNotFound,
+    ModelAlreadyExists,
     NoRegistry,
     ExportNotFound,
     CannotExport,

@@ -27,7 +27,7 @@ MAX_COMPARISONS = 100
 MAX_NESTING = 16
 
 Operator = Literal["=", "!=", "<", "<=", ">", ">=", ":"]
-Value = str | int | datetime | State
+Value = str | int | bool | datetime | State
 
 COMPARE: Mapping[str, Callable[[Any, Any], Any]] = {
     "=": operator.eq,
@@ -144,6 +144,12 @@ def _time(text: str) -> datetime:
     return time
 
 
+def _yes_or_no(text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise ValueError("expected true or false")
+    return text.lower() == "true"
+
+
 def _job_id(text: str) -> str:
     if not text.startswith("trainingJobs/"):
         raise ValueError("a job's name is trainingJobs/{id}")
@@ -155,6 +161,7 @@ _ORDER: tuple[Operator, ...] = (*EQUALITY, "<", "<=", ">", ">=")
 TEXT = Kind((*EQUALITY, ":"), str)
 TIME = Kind((*_ORDER, ":"), _time)
 NUMBER = Kind(_ORDER, _integer)
+BOOLEAN = Kind(EQUALITY, _yes_or_no)
 
 _FIELDS: Mapping[str, Kind] = {
     "name": Kind(EQUALITY, _job_id),
@@ -165,6 +172,8 @@ _FIELDS: Mapping[str, Kind] = {
     "create_time": TIME,
     "update_time": TIME,
     "end_time": TIME,
+    "owner": TEXT,
+    "shared": BOOLEAN,
 }
 
 _SPACE = re.compile(r"\s*")

@@ -40,6 +40,9 @@ class Entry(NamedTuple):
 Decide = Callable[[TrainingJob], Sequence[Entry]]
 """What a job's journal gets next, given its row as it is then. It may refuse by raising."""
 
+Seen = Callable[[TrainingJob], bool]
+"""Whether a reader may know of a job, given its row."""
+
 Listener = Callable[[LiveJob, Sequence[Event]], None]
 """Hears of a change: the job after it, and the events of it."""
 
@@ -57,6 +60,10 @@ class Transition(NamedTuple):
 
 Observer = Callable[[Transition], None]
 """Hears of every change of every job. Called before the listeners, in the context of who changed it."""
+
+
+def _by_all(job: TrainingJob) -> bool:
+    return True
 
 
 class Journal:
@@ -130,14 +137,18 @@ class Journal:
 
         return await self._to_the_end(create())
 
-    async def get(self, job_id: str) -> TrainingJob:
+    async def get(self, job_id: str, seen: Seen = _by_all) -> TrainingJob:
         """The job as it is now.
 
+        Args:
+            job_id: which.
+            seen: whether the reader sees it.
+
         Raises:
-            JobNotFound: there is none, or it is deleted.
+            JobNotFound: there is none, it is deleted, or it is not seen.
         """
         live = self._jobs.get(job_id) or await self._load(job_id)
-        if live.deleted:
+        if live.deleted or not seen(live.job):
             raise JobNotFound(job_id)
         return live.job if live.whole else await self._whole(live)
 
@@ -184,24 +195,33 @@ class Journal:
         self._jobs.hold(live)
         return await self._to_the_end(self._change(live, decide, delete))
 
-    async def watch(self, job_id: str, after: int) -> AsyncGenerator[Event, None]:
+    async def watch(
+        self, job_id: str, after: int, seen: Seen = _by_all
+    ) -> AsyncGenerator[Event, None]:
         """The journal from sequence `after + 1` on, then what comes.
 
         It ends when the job is in a final state and its whole journal has been told.
 
+        Args:
+            job_id: whose.
+            after: number of the last event that is known.
+            seen: whether the reader sees the job; asked again before each event.
+
         Raises:
-            JobNotFound: there is none, or it is deleted.
+            JobNotFound: there is none, it is deleted, or it is not seen, perhaps no longer.
             InvalidRequest: the journal does not reach so far.
             ShuttingDown: the service stops; all events so far have been told.
         """
         async with self.holding(job_id) as live:
+            if not seen(live.job):
+                raise JobNotFound(job_id)
             newest = live.job.last_sequence
             if not 0 <= after <= newest:
                 text = f"must be 0 to {newest}, the number of the newest event, not {after}"
                 raise InvalidRequest.of("after_sequence", text)
             live.watchers += 1
             try:
-                async for event in self._follow(live, after):
+                async for event in self._follow(live, after, seen):
                     yield event
             finally:
                 live.watchers -= 1
@@ -211,7 +231,7 @@ class Journal:
         for job_id in job_ids:
             self._jobs.discard(job_id)
 
-    async def _follow(self, live: LiveJob, after: int) -> AsyncGenerator[Event, None]:
+    async def _follow(self, live: LiveJob, after: int, seen: Seen) -> AsyncGenerator[Event, None]:
         while True:
             events = live.recent(after, _PAGE)
             if events is None:
@@ -219,6 +239,8 @@ class Journal:
                 if not events:  # purged under the reader's feet
                     raise JobNotFound(live.job.id)
             for event in events:
+                if not seen(live.job):
+                    raise JobNotFound(live.job.id)
                 yield event
                 after = event.sequence
             if after < live.job.last_sequence:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 
 from dropnorm.results import ModelExport, Prediction
 from dropnorm.spec import DropoutSampling, ExportSettings, Tensor
+from dropnorm_service.jobs.callers import Caller
 from dropnorm_service.jobs.errors import ExportNotFound, InvalidRequest
+from dropnorm_service.jobs.owners import changes
 from dropnorm_service.jobs.ports import EXPORTS, MODEL, Exporter, Predictor
 from dropnorm_service.jobs.registered import Registered, RegisteredModels, trained
 from dropnorm_service.jobs.service import JobService
@@ -21,7 +24,7 @@ class ModelService:
     """Runs trained models, and gives them out in other forms.
 
     A model is given by the id of its job, or as a registered one. An export lives in its job's folder, and
-    goes with it.
+    goes with it. What a caller may not see is not there; what others share with him he may use.
 
     Args:
         jobs: what trained them.
@@ -43,7 +46,11 @@ class ModelService:
         self._exporter = exporter
 
     async def predict(
-        self, model: str | Registered, inputs: Tensor, sampling: DropoutSampling | None = None
+        self,
+        caller: Caller,
+        model: str | Registered,
+        inputs: Tensor,
+        sampling: DropoutSampling | None = None,
     ) -> Prediction:
         """What a model says of raw inputs.
 
@@ -55,15 +62,19 @@ class ModelService:
             PredictorUnavailable: no answer within the limit.
         """
         if isinstance(model, Registered):
-            version = await self.registered.find(model)
+            version = await self.registered.find(caller, model)
             name, folder = version.training_job, self.registered.folder_of(version)
         else:
-            name = (await trained(self._jobs, model)).name
+            name = (await trained(self._jobs, caller, model)).name
             folder = self._jobs.folder_of(model) / MODEL
         return await self._predictor.predict(name, folder, inputs, sampling)
 
-    async def export(self, model: str | Registered, settings: ExportSettings) -> ModelExport:
+    async def export(
+        self, caller: Caller, model: str | Registered, settings: ExportSettings
+    ) -> ModelExport:
         """Write a model in another form, with proof; the same form's last export is replaced.
+
+        Of another user's job, who shares it, an export that is at least as exact is not replaced, but returned.
 
         Raises:
             JobNotFound: the job is not there any more, and a proof needs its data.
@@ -73,10 +84,15 @@ class ModelService:
             ExporterUnavailable: no answer within the limit.
         """
         if isinstance(model, Registered):
-            job = await self.registered.job_of(model)
+            job = await self.registered.job_of(caller, model)
         else:
-            job = await trained(self._jobs, model)
+            job = await trained(self._jobs, caller, model)
         export_id = settings.format + ("-folded" if settings.fold_batch_norm else "")
+        if not changes(caller, job):
+            with suppress(ExportNotFound):
+                known = await self.get_export(caller, job.id, export_id)
+                if known.settings.tolerance <= settings.tolerance:
+                    return known
         return await self._exporter.export(
             job.name,
             self._jobs.folder_of(job.id) / MODEL,
@@ -85,14 +101,14 @@ class ModelService:
             folder=self._folder(job.id, export_id),
         )
 
-    async def get_export(self, job_id: str, export_id: str) -> ModelExport:
+    async def get_export(self, caller: Caller, job_id: str, export_id: str) -> ModelExport:
         """What is known of an export.
 
         Raises:
             JobNotFound: there is no such job.
             ExportNotFound: there is no such export.
         """
-        job = await self._jobs.get(job_id)
+        job = await self._jobs.get(caller, job_id)
         path = self._folder(job_id, export_id) / _FACTS
         try:
             text = await asyncio.to_thread(path.read_text, encoding="utf-8")
@@ -101,7 +117,7 @@ class ModelService:
         return ModelExport.model_validate_json(text)
 
     async def download(
-        self, job_id: str, export_id: str, offset: int
+        self, caller: Caller, job_id: str, export_id: str, offset: int
     ) -> AsyncIterator[tuple[int, bytes]]:
         """The bytes of an export's file from an offset on, in pieces, each with its own offset.
 
@@ -110,7 +126,7 @@ class ModelService:
             ExportNotFound: there is no such export.
             InvalidRequest: the file does not reach so far.
         """
-        export = await self.get_export(job_id, export_id)
+        export = await self.get_export(caller, job_id, export_id)
         if not 0 <= offset <= export.size_bytes:
             text = f"the file has {export.size_bytes:,} bytes; give 0 to that, not {offset}"
             raise InvalidRequest.of("offset", text)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -22,6 +22,7 @@ from dropnorm.results import (
     TrainingJob,
 )
 from dropnorm.spec import DropoutSampling, ExportSettings, Tensor, TrainingSpec
+from dropnorm_service.jobs.callers import LOCAL
 
 Clock = Callable[[], datetime]
 """The time now, in UTC."""
@@ -110,8 +111,12 @@ class Executor(Protocol):
 class Planner(Protocol):
     """Answers what a spec comes to."""
 
-    async def plan(self, spec: TrainingSpec) -> Plan:
+    async def plan(self, spec: TrainingSpec, *, uploads: bool = True) -> Plan:
         """The plan of a spec.
+
+        Args:
+            spec: what would be trained.
+            uploads: whether there are uploaded data sets; false: as if there were none.
 
         Raises:
             InvalidSpecError: the spec does not fit together or does not fit its data; it names
@@ -216,6 +221,30 @@ class Registry(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ModelRecord:
+    """Whose a registered model is, and which versions the service itself has made.
+
+    It is kept beside the registry, where others may change what they like.
+    """
+
+    model_id: str
+    owner: str
+    shared: bool
+    versions: frozenset[tuple[str, str]]
+    """The job's id and the SHA-256 of each."""
+
+
+class ModelOwners(Protocol):
+    """Durable records of registered models. Every method may raise StoreUnavailable."""
+
+    async def models(self, model_ids: Sequence[str]) -> Mapping[str, ModelRecord]:
+        """Those records of these models that there are, by id."""
+
+    async def put_model(self, record: ModelRecord) -> None:
+        """Write a model's record in place of the one that is there."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class RequestRecord:
     """An accepted request_id, and what it was accepted for."""
 
@@ -223,6 +252,8 @@ class RequestRecord:
     digest: str
     """SHA-256 of the request's content: the same id with other content is refused."""
     job_id: str
+    owner: str = LOCAL.user
+    """User who sent it; others have request ids of their own."""
 
 
 class RequestAccepted(Exception):
@@ -269,6 +300,8 @@ class JobQuery:
     """Jobs at most; 0: 50. More than 1000 is taken as 1000."""
     page_token: str = ""
     """`next_page_token` of the page before; empty: the first page."""
+    seen_by: str | None = None
+    """Only the jobs of this user, and those that are shared; None: all users'."""
 
 
 @dataclass(frozen=True)
@@ -293,7 +326,7 @@ class JobStore(Protocol):
         """Write a job and its events in one transaction.
 
         Raises:
-            RequestAccepted: `insert`, and the request_id was accepted before; goes before the next.
+            RequestAccepted: `insert`, and the user's request_id was accepted before; goes before the next.
             JobAlreadyExists: `insert`, and the id is taken.
             StoreUnavailable: the database does not answer or cannot write; nothing is written.
         """
@@ -304,8 +337,8 @@ class JobStore(Protocol):
         None when there is no such job, or it is deleted and `deleted` is false.
         """
 
-    async def request(self, request_id: str) -> RequestRecord | None:
-        """What a request_id was accepted for; None when it was not, or its job is purged."""
+    async def request(self, owner: str, request_id: str) -> RequestRecord | None:
+        """What a user's request_id was accepted for; None when it was not, or its job is purged."""
 
     async def list(self, query: JobQuery) -> JobPage:
         """A page of jobs.

@@ -11,6 +11,7 @@ from dropnorm.results import (
     Evaluation,
     Event,
     Progressed,
+    SharingChanged,
     State,
     StateChanged,
     Tracked,
@@ -39,6 +40,8 @@ def project(
                 changes["progress"] = progress
             case Evaluated():
                 evaluation = event.payload.evaluation
+            case SharingChanged(shared=shared):
+                changes["shared"] = shared
             case Tracked() as tracked:
                 changes["mlflow_experiment_id"] = tracked.mlflow_experiment_id
                 changes["mlflow_run_id"] = tracked.mlflow_run_id

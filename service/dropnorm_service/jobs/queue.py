@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -17,6 +18,7 @@ class _Place(NamedTuple):
     urgency: int
     age: float
     job_id: str
+    owner: str
 
 
 @dataclass
@@ -33,23 +35,31 @@ class JobQueue:
     def __init__(self) -> None:
         self._lines: dict[Compute, _Line] = {}
         self._places: dict[str, _Place] = {}
+        self._owners: Counter[str] = Counter()
 
     def __len__(self) -> int:
         return len(self._places)
+
+    def waiting(self, owner: str) -> int:
+        """Jobs of a user in the queue."""
+        return self._owners[owner]
 
     def push(self, job: TrainingJob) -> None:
         """Put a job into its place, unless it is in the queue already."""
         if job.id in self._places:
             return
-        place = _Place(-job.priority, job.create_time.timestamp(), job.id)
+        place = _Place(-job.priority, job.create_time.timestamp(), job.id, job.owner)
         self._places[job.id] = place
+        self._owners[job.owner] += 1
         line = self._lines.setdefault(job.spec.compute, _Line(job.spec))
         heapq.heappush(line.places, place)
 
     def discard(self, job_id: str) -> None:
         """Take a job out, if it is in."""
         # Its place stays in the line until it comes to the front: `_clean`.
-        self._places.pop(job_id, None)
+        if place := self._places.pop(job_id, None):
+            self._owners[place.owner] -= 1
+            self._owners += Counter()  # drops who has none
 
     def first(self, executor: Executor) -> str | None:
         """The first job for which the executor has room, which stays in the queue; None when it has for none.

@@ -3,6 +3,10 @@
 The registry says what there is; the files of each version are kept here under the SHA-256 of `model.json`, in
 which stand spec, data set and the sum of the weights. So a version outlives its job and is the same model whatever
 becomes of a job's id, and equal weights of other class names are another model.
+
+Whose a model is stands in neither, but in a record of the service's own, with the versions that the service made:
+whoever may write to the registry, and give a version there another's SHA-256, gets nothing by that. A model without a
+record is from before there were records, or was made by others in the registry, and is the local user's.
 """
 
 from __future__ import annotations
@@ -12,22 +16,25 @@ import os
 import re
 import shutil
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dropnorm.results import Model, ModelVersion, State, TrainingJob
 from dropnorm_service.durable import sha256_of
+from dropnorm_service.jobs.callers import LOCAL, Caller
 from dropnorm_service.jobs.errors import (
     InvalidRequest,
     JobNotFound,
+    ModelAlreadyExists,
     ModelNotFound,
     ModelUnusable,
     NoRegistry,
     RegistryUnavailable,
     WrongState,
 )
+from dropnorm_service.jobs.owners import check_changes, sees
 from dropnorm_service.jobs.paging import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
-from dropnorm_service.jobs.ports import MODEL, ModelPage, Registry
+from dropnorm_service.jobs.ports import MODEL, ModelOwners, ModelPage, ModelRecord, Registry
 from dropnorm_service.jobs.service import JobService
 
 _ID = re.compile(r"[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?")
@@ -61,37 +68,61 @@ class Registered:
 class RegisteredModels:
     """Makes versions of jobs' models, finds them, and moves aliases.
 
-    Every method may raise NoRegistry and RegistryUnavailable.
+    Every method may raise NoRegistry, RegistryUnavailable and StoreUnavailable. To a caller who may not see a model, it
+    is not there; one who sees it and may not change it is refused by NotOwner.
 
     Args:
         jobs: what made the models.
         registry: where versions and aliases are; None: there is none.
+        owners: whose the models are.
         folder: where the files of versions are kept.
     """
 
-    def __init__(self, jobs: JobService, registry: Registry | None, folder: Path) -> None:
+    def __init__(
+        self, jobs: JobService, registry: Registry | None, owners: ModelOwners, folder: Path
+    ) -> None:
         self._jobs = jobs
         self._there = registry
+        self._owners = owners
         self._folder = folder
+        self._turn = asyncio.Lock()  # models get their owners one after the other
 
-    async def register(self, model_id: str, job_id: str, alias: str = "") -> ModelVersion:
+    async def register(
+        self, caller: Caller, model_id: str, job_id: str, alias: str = "", *, shared: bool = False
+    ) -> ModelVersion:
         """Make the model of a job a version, or find that it is one, and give it an alias.
+
+        Args:
+            caller: whose the model will be, if it is made now.
+            model_id: last part of the model's name.
+            job_id: id of the job.
+            alias: means the version from then on; empty: none does.
+            shared: whether all users see the model, if it is made now.
 
         Raises:
             JobNotFound: there is no such job.
+            ModelAlreadyExists: the id is that of a model which the caller does not see.
             WrongState: it has not succeeded.
             ModelUnusable: its files are gone, or MLflow could not take its model.
             RegistryUnavailable: MLflow does not have its model yet.
         """
         registry = self._registry
-        job = await trained(self._jobs, job_id)
+        job = await trained(self._jobs, caller, job_id)
+        await self._claimed(caller, model_id, shared)  # rather than after a wait
         sha256 = await asyncio.to_thread(self._keep, job)
         try:
             async with asyncio.timeout(_PATIENCE):
                 while True:
-                    job = await self._jobs.get(job_id)
+                    job = await self._jobs.get(caller, job_id)
                     if job.mlflow_run_id is not None:
-                        version = await registry.register(model_id, job, sha256=sha256, alias=alias)
+                        async with self._turn:
+                            record = await self._claimed(caller, model_id, shared)
+                            made = record.versions | {(job_id, sha256)}
+                            # First, so that a crash in between leaves no version that nobody owns.
+                            await self._owners.put_model(replace(record, versions=made))
+                            version = await registry.register(
+                                model_id, job, sha256=sha256, alias=alias
+                            )
                         if version is not None:
                             return version
                     await asyncio.sleep(_POLL)
@@ -100,66 +131,86 @@ class RegisteredModels:
                 f"MLflow does not have the model of {job.name} yet, which takes seconds after its end; try again."
             ) from None
 
-    async def get(self, model_id: str) -> Model:
+    async def get(self, caller: Caller, model_id: str) -> Model:
         """A registered model.
 
         Raises:
             ModelNotFound: there is none.
         """
-        return await self._registry.get(model_id)
+        model = await self._owned(await self._registry.get(model_id))
+        if not sees(caller, model):
+            raise ModelNotFound(model.name)
+        return model
 
-    async def list(self, page_size: int, page_token: str) -> ModelPage:
-        """A page of registered models.
+    async def list(self, caller: Caller, page_size: int, page_token: str) -> ModelPage:
+        """A page of the registered models that the caller sees; there may be fewer on it than were asked for.
 
         Raises:
             InvalidRequest: the page's size is negative, or the token is not one of a page before.
         """
         if page_size < 0:
             raise InvalidRequest.of("page_size", f"must be 0 or more, not {page_size}")
-        return await self._registry.list(
+        page = await self._registry.list(
             min(page_size or DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE), page_token
         )
+        records = await self._owners.models([each.id for each in page.models])
+        models = (_with(records.get(each.id), each) for each in page.models)
+        seen = tuple(each for each in models if sees(caller, each))
+        return ModelPage(seen, page.next_page_token)
 
-    async def set_alias(self, asked: Registered, alias: str) -> Model:
+    async def share(self, caller: Caller, model_id: str, shared: bool) -> Model:
+        """Let all users see and use a model, or no longer; without effect when it is so already.
+
+        Raises:
+            ModelNotFound: there is none.
+        """
+        async with self._turn:
+            model = await self._changeable(caller, model_id)
+            if model.shared == shared:
+                return model
+            model = model.model_copy(update={"shared": shared})
+            await self._owners.put_model(_record_of(model))
+            return model
+
+    async def set_alias(self, caller: Caller, asked: Registered, alias: str) -> Model:
         """Let an alias mean a version.
 
         Raises:
             ModelNotFound: there is no such version.
         """
-        version = await self.find(asked)
-        return await self._registry.set_alias(asked.model_id, alias, version.version)
+        version = _version(await self._changeable(caller, asked.model_id), asked)
+        return await self._owned(
+            await self._registry.set_alias(asked.model_id, alias, version.version)
+        )
 
-    async def delete_alias(self, model_id: str, alias: str) -> Model:
+    async def delete_alias(self, caller: Caller, model_id: str, alias: str) -> Model:
         """Take an alias away.
 
         Raises:
             ModelNotFound: there is none.
         """
-        return await self._registry.delete_alias(model_id, alias)
+        await self._changeable(caller, model_id)
+        return await self._owned(await self._registry.delete_alias(model_id, alias))
 
-    async def find(self, asked: Registered) -> ModelVersion:
+    async def find(self, caller: Caller, asked: Registered) -> ModelVersion:
         """A version as the registry has it now.
 
         Raises:
             ModelNotFound: there is none.
         """
-        for each in (await self._registry.get(asked.model_id)).versions:
-            newest = asked.version is None and not asked.alias
-            if newest or each.version == asked.version or asked.alias in each.aliases:
-                return each
-        raise ModelNotFound(asked.name)
+        return _version(await self.get(caller, asked.model_id), asked)
 
-    async def job_of(self, asked: Registered) -> TrainingJob:
+    async def job_of(self, caller: Caller, asked: Registered) -> TrainingJob:
         """The job that a version is the model of.
 
         Raises:
             ModelNotFound: there is no such version.
-            ModelUnusable: the job is not there any more, or another has its id.
+            ModelUnusable: the job is not there any more, or not the caller's to see, or another has its id.
         """
-        version = await self.find(asked)
+        version = await self.find(caller, asked)
         job_id = version.training_job.rpartition("/")[2]
         try:
-            job = await trained(self._jobs, job_id)
+            job = await trained(self._jobs, caller, job_id)
             facts = self._jobs.folder_of(job_id) / MODEL / _FACTS
             if await asyncio.to_thread(sha256_of, facts) == version.sha256:
                 return job
@@ -181,6 +232,28 @@ class RegisteredModels:
             raise NoRegistry
         return self._there
 
+    async def _owned(self, model: Model) -> Model:
+        """A model of the registry, as the service's record of it has it."""
+        return _with((await self._owners.models([model.id])).get(model.id), model)
+
+    async def _changeable(self, caller: Caller, model_id: str) -> Model:
+        model = await self.get(caller, model_id)
+        check_changes(caller, model)
+        return model
+
+    async def _claimed(self, caller: Caller, model_id: str, shared: bool) -> ModelRecord:
+        """The record of a model that the caller may add to, or of one that he may make."""
+        try:
+            model = await self._owned(await self._registry.get(model_id))
+        except ModelNotFound:  # a record of what is gone from the registry is no one's any more
+            return ModelRecord(
+                model_id=model_id, owner=caller.user, shared=shared, versions=frozenset()
+            )
+        if not sees(caller, model):
+            raise ModelAlreadyExists(model_id)
+        check_changes(caller, model)
+        return _record_of(model)
+
     def _keep(self, job: TrainingJob) -> str:
         """Keep the files of a job's model; the SHA-256 that tells it from others."""
         source = self._jobs.folder_of(job.id) / MODEL
@@ -199,6 +272,36 @@ class RegisteredModels:
         return sha256
 
 
+def _with(record: ModelRecord | None, model: Model) -> Model:
+    if record is None:
+        return model.model_copy(update={"owner": LOCAL.user, "shared": False})
+    versions = tuple(each for each in model.versions if _identity(each) in record.versions)
+    return model.model_copy(
+        update={"owner": record.owner, "shared": record.shared, "versions": versions}
+    )
+
+
+def _record_of(model: Model) -> ModelRecord:
+    return ModelRecord(
+        model_id=model.id,
+        owner=model.owner,
+        shared=model.shared,
+        versions=frozenset(map(_identity, model.versions)),
+    )
+
+
+def _identity(version: ModelVersion) -> tuple[str, str]:
+    return version.training_job.rpartition("/")[2], version.sha256
+
+
+def _version(model: Model, asked: Registered) -> ModelVersion:
+    for each in model.versions:
+        newest = asked.version is None and not asked.alias
+        if newest or each.version == asked.version or asked.alias in each.aliases:
+            return each
+    raise ModelNotFound(asked.name)
+
+
 def _move(folder: Path, target: Path) -> None:
     try:
         folder.rename(target)
@@ -207,14 +310,14 @@ def _move(folder: Path, target: Path) -> None:
             raise
 
 
-async def trained(jobs: JobService, job_id: str) -> TrainingJob:
-    """A job that has a model.
+async def trained(jobs: JobService, caller: Caller, job_id: str) -> TrainingJob:
+    """A job that has a model, and that the caller sees.
 
     Raises:
         JobNotFound: there is no such job.
         WrongState: it has not succeeded, so there is no model.
     """
-    job = await jobs.get(job_id)
+    job = await jobs.get(caller, job_id)
     if job.state is not State.SUCCEEDED:
         raise WrongState(
             job.name,

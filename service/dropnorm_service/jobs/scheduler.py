@@ -63,6 +63,10 @@ class Scheduler:
         self._stopping = False
         journal.listen(self._notice)
 
+    def waiting(self, owner: str) -> int:
+        """Jobs of a user that wait in the queue."""
+        return self._queue.waiting(owner)
+
     async def start(self, store: JobStore) -> None:
         """Take over what the service before this one left, then launch what is queued."""
         async for job in store.unfinished():

@@ -5,26 +5,48 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    aclosing,
+    asynccontextmanager,
+    nullcontext,
+)
+from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import dropnorm
-from dropnorm.results import Event, LogLine, Plan, StateChanged, Tracked, TrainingJob, Worker
+from dropnorm.results import (
+    Event,
+    LogLine,
+    Plan,
+    SharingChanged,
+    Slot,
+    StateChanged,
+    Tracked,
+    TrainingJob,
+    Worker,
+)
 from dropnorm.spec import Submission, TrainingSpec
 from dropnorm_service.jobs import states
 from dropnorm_service.jobs.admission import Admission
+from dropnorm_service.jobs.callers import Caller, Role
 from dropnorm_service.jobs.errors import (
     JobAlreadyExists,
     JobNotFound,
+    LimitReached,
     RequestIdReused,
     ShuttingDown,
     StoreUnavailable,
     WrongState,
 )
 from dropnorm_service.jobs.journal import Entry, Journal, Observer
+from dropnorm_service.jobs.limits import DEFAULT_LIMITS, JobLimits, JobPlaces
 from dropnorm_service.jobs.live import LiveJob
+from dropnorm_service.jobs.owners import check_changes, sees
 from dropnorm_service.jobs.ports import (
     Clock,
     Executor,
@@ -39,6 +61,8 @@ from dropnorm_service.jobs.purging import Purger
 from dropnorm_service.jobs.retries import DEFAULT_POLICY, RetryPolicy
 from dropnorm_service.jobs.scheduler import Scheduler
 
+_SOMEBODYS_JOB = "trainingJobs/-"
+
 log = logging.getLogger(__name__)
 
 
@@ -50,7 +74,8 @@ def utc_now() -> datetime:
 class JobService:
     """Creates, shows, steers and deletes training jobs, and sees to it that they run.
 
-    Every method may raise StoreUnavailable. A job is given by its id, the last part of its name.
+    Every method may raise StoreUnavailable. A job is given by its id, the last part of its name. To a caller who may
+    not see it, it is not there; one who sees it and may not change it is refused by NotOwner.
 
     Args:
         store: where jobs and journals are; stays the caller's to close.
@@ -58,9 +83,11 @@ class JobService:
         planner: what resolves and checks specs.
         folder: where each job gets a folder of its own.
         data_held: within it the data set of a name stays what it is; jobs that are on disk keep theirs by themselves.
+        data_hidden: whether there is an uploaded data set of a name, and a caller may not see it.
         read_up_to: global position up to which the journals' other readers have come, so that
             deleted jobs are purged only behind it; None: there are no such readers.
         retry: what becomes of lost attempts.
+        limits: how much each user may ask for.
         clock: the time.
     """
 
@@ -74,8 +101,10 @@ class JobService:
         data_held: Callable[[str], AbstractAsyncContextManager[None]] = lambda dataset: (
             nullcontext()
         ),
+        data_hidden: Callable[[Caller, str], bool] = lambda caller, dataset: False,
         read_up_to: Callable[[], int | None] = lambda: None,
         retry: RetryPolicy = DEFAULT_POLICY,
+        limits: JobLimits = DEFAULT_LIMITS,
         clock: Clock = utc_now,
     ) -> None:
         self._store = store
@@ -83,7 +112,8 @@ class JobService:
         self._folder = folder
         self._data_held = data_held
         self._clock = clock
-        self._admission = Admission(planner, executor, clock)
+        self._admission = Admission(planner, executor, clock, data_hidden)
+        self._places = JobPlaces(limits)
         self._journal = Journal(store)
         self._scheduler = Scheduler(
             self._journal, executor, folder=folder, retry=retry, clock=clock
@@ -125,6 +155,7 @@ class JobService:
 
     async def create(
         self,
+        caller: Caller,
         submission: Submission,
         *,
         job_id: str | None = None,
@@ -134,9 +165,10 @@ class JobService:
         """Accept a job: when this returns, it is on disk and will be run.
 
         Args:
+            caller: whose it will be.
             submission: what to train, and as what.
             job_id: the id that the caller wants; None: the service makes one.
-            request_id: makes a repeat safe: it returns the first one's job as it is now.
+            request_id: makes a repeat safe: it returns the first one's job as it is now. Each user has his own.
             validate_only: create nothing, and answer as without it: with the job that would have been
                 created, with the first one's job for a repeat, or with the same refusal.
 
@@ -145,6 +177,7 @@ class JobService:
             CannotFit: it asks for more than the service has.
             JobAlreadyExists: the id is taken.
             RequestIdReused: the request_id was accepted for something else.
+            LimitReached: as many jobs of the caller's wait as may.
             PlannerUnavailable: the spec could not be checked in time.
             ShuttingDown: the service accepts nothing any more.
         """
@@ -154,7 +187,13 @@ class JobService:
         try:
             async with AsyncExitStack() as held:
                 await held.enter_async_context(self._data_held(submission.spec.data.dataset))
-                job, request = await self._admission.admit(submission, job_id, request_id)
+                job, request = await self._admission.admit(caller, submission, job_id, request_id)
+                try:
+                    waiting = self._scheduler.waiting(caller.user)
+                    held.enter_context(self._places.queueing(caller, waiting))
+                except LimitReached:
+                    await self._refuse_repeat(request)  # which needs no place
+                    raise
                 if validate_only:
                     return await self._rehearse(job, request)
                 return await self._journal.create(job, request, within=held.pop_all())
@@ -163,25 +202,28 @@ class JobService:
                 raise RequestIdReused(
                     accepted.record.request_id, accepted.record.job_id
                 ) from accepted
-            return await self.get(accepted.record.job_id)
+            return await self.get(caller, accepted.record.job_id)
 
-    async def get(self, job_id: str) -> TrainingJob:
+    async def get(self, caller: Caller, job_id: str) -> TrainingJob:
         """The job as it is now.
 
         Raises:
             JobNotFound: there is none, or it is deleted.
         """
-        return await self._journal.get(job_id)
+        return await self._journal.get(job_id, partial(sees, caller))
 
-    async def list(self, query: JobQuery) -> JobPage:
-        """A page of jobs, without their evaluations.
+    async def list(self, caller: Caller, query: JobQuery) -> JobPage:
+        """A page of the jobs that the caller sees, without their evaluations.
 
         Raises:
             InvalidListRequest: filter, order, page size or token cannot be understood.
         """
-        return await self._store.list(query)
+        everything = caller.role is Role.ADMIN
+        return await self._store.list(replace(query, seen_by=None if everything else caller.user))
 
-    def watch(self, job_id: str, after_sequence: int = 0) -> AsyncGenerator[Event, None]:
+    async def watch(
+        self, caller: Caller, job_id: str, after_sequence: int = 0
+    ) -> AsyncGenerator[Event, None]:
         """The job's journal from `after_sequence + 1` on, then what comes.
 
         It ends as soon as the job is in a final state and all its journal has been told. What the
@@ -189,39 +231,59 @@ class JobService:
 
         Raises:
             JobNotFound: there is none, or it is deleted.
+            LimitReached: the caller, or all together, follow as many journals as they may.
             InvalidRequest: the journal does not reach so far.
             ShuttingDown: the service stops; every event so far has been told.
         """
-        return self._journal.watch(job_id, after_sequence)
+        journal = self._journal.watch(job_id, after_sequence, partial(sees, caller))
+        with self._places.watching(caller):
+            async with aclosing(journal):
+                async for event in journal:
+                    yield event
 
-    async def cancel(self, job_id: str) -> TrainingJob:
+    async def cancel(self, caller: Caller, job_id: str) -> TrainingJob:
         """End a job for good; without effect when it is cancelled already.
 
         Raises:
             JobNotFound: there is none, or it is deleted.
             WrongState: it has succeeded or failed.
         """
-        return await self._ask(job_id, "cancel")
+        return await self._ask(caller, job_id, "cancel")
 
-    async def pause(self, job_id: str) -> TrainingJob:
+    async def pause(self, caller: Caller, job_id: str) -> TrainingJob:
         """Take a job out of its slot or the queue; without effect when it is paused already.
 
         Raises:
             JobNotFound: there is none, or it is deleted.
             WrongState: it has ended or is being cancelled.
         """
-        return await self._ask(job_id, "pause")
+        return await self._ask(caller, job_id, "pause")
 
-    async def resume(self, job_id: str) -> TrainingJob:
+    async def resume(self, caller: Caller, job_id: str) -> TrainingJob:
         """Let a paused job go on; without effect when it does already.
 
         Raises:
             JobNotFound: there is none, or it is deleted.
             WrongState: it has ended or is being cancelled.
         """
-        return await self._ask(job_id, "resume")
+        return await self._ask(caller, job_id, "resume")
 
-    async def delete(self, job_id: str, *, force: bool = False) -> None:
+    async def share(self, caller: Caller, job_id: str, shared: bool) -> TrainingJob:
+        """Let all users see and use a job, or no longer; without effect when it is so already.
+
+        Raises:
+            JobNotFound: there is none, or it is deleted.
+        """
+
+        def decide(job: TrainingJob) -> Sequence[Entry]:
+            if job.shared == shared:
+                return []
+            return [Entry(self._clock(), SharingChanged(shared=shared), job.attempt)]
+
+        async with self._changing(caller, job_id) as live:
+            return await self._journal.change(live, decide)
+
+    async def delete(self, caller: Caller, job_id: str, *, force: bool = False) -> None:
         """Hide a job at once; it is removed when its journal has been read and its worker is gone.
 
         Args:
@@ -243,23 +305,29 @@ class JobService:
                 )
             return self._steer(job, "cancel")
 
-        async with self._journal.holding(job_id) as live:
+        async with self._changing(caller, job_id) as live:
             await self._journal.change(live, decide, delete=True)
 
-    async def plan(self, spec: TrainingSpec) -> Plan:
+    async def plan(self, caller: Caller, spec: TrainingSpec) -> Plan:
         """What a spec comes to.
 
         Raises:
             InvalidRequest: it does not fit together or does not fit its data.
             PlannerUnavailable: there was no answer in time.
         """
-        return await self._admission.plan(spec, "spec")
+        return await self._admission.plan(caller, spec, "spec")
 
-    def workers(self) -> Sequence[Worker]:
-        """The machines that run jobs."""
-        host = socket.gethostname()
-        slots = tuple(self._executor.slots())
-        return [Worker(name="workers/local", host=host, slots=slots, version=dropnorm.__version__)]
+    async def workers(self, caller: Caller) -> Sequence[Worker]:
+        """The machines that run jobs; jobs that the caller does not see are not named."""
+        slots = [await self._shown(caller, slot) for slot in self._executor.slots()]
+        return [
+            Worker(
+                name="workers/local",
+                host=socket.gethostname(),
+                slots=tuple(slots),
+                version=dropnorm.__version__,
+            )
+        ]
 
     async def record_tracking(self, job_id: str, tracked: Tracked) -> None:
         """Put the ids of a job's MLflow run on it; without effect when they are there or it is gone."""
@@ -278,13 +346,25 @@ class JobService:
 
     async def _rehearse(self, job: TrainingJob, request: RequestRecord | None) -> TrainingJob:
         """Refuse what `Journal.create` would refuse, in the same order, and write nothing."""
-        if request is not None:
-            record = await self._store.request(request.request_id)
-            if record is not None:
-                raise RequestAccepted(record)
+        await self._refuse_repeat(request)
         if await self._store.get(job.id, deleted=True) is not None:
             raise JobAlreadyExists(job.id)
         return job
+
+    async def _refuse_repeat(self, request: RequestRecord | None) -> None:
+        if request is not None:
+            record = await self._store.request(request.owner, request.request_id)
+            if record is not None:
+                raise RequestAccepted(record)
+
+    async def _shown(self, caller: Caller, slot: Slot) -> Slot:
+        """A slot as the caller sees it."""
+        if slot.training_job and caller.role is not Role.ADMIN:
+            try:
+                await self.get(caller, slot.training_job.rpartition("/")[2])
+            except JobNotFound:
+                return slot.model_copy(update={"training_job": _SOMEBODYS_JOB})
+        return slot
 
     async def _bid_farewell(self, live: LiveJob, since: datetime) -> None:
         """The last event for those who watch a job that has waited all the time and so had none."""
@@ -300,8 +380,17 @@ class JobService:
         except StoreUnavailable as error:
             log.error("who watches %s is not told of the end: %s", live.job.name, error)
 
-    async def _ask(self, job_id: str, action: states.Action) -> TrainingJob:
+    @asynccontextmanager
+    async def _changing(self, caller: Caller, job_id: str) -> AsyncIterator[LiveJob]:
+        """Hold a job that the caller may change within a block."""
         async with self._journal.holding(job_id) as live:
+            if not sees(caller, live.job):
+                raise JobNotFound(job_id)
+            check_changes(caller, live.job)
+            yield live
+
+    async def _ask(self, caller: Caller, job_id: str, action: states.Action) -> TrainingJob:
+        async with self._changing(caller, job_id) as live:
             return await self._journal.change(live, lambda job: self._steer(job, action))
 
     def _steer(self, job: TrainingJob, action: states.Action) -> Sequence[Entry]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import bindparam, insert, select, update
+from sqlalchemy import bindparam, insert, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dropnorm_service.jobs.errors import JobAlreadyExists
@@ -38,23 +38,27 @@ async def _refusals(
     new = [change for change in changes if change.insert]
     ids = await _taken_ids(connection, [change.job.id for change in new])
     requests = await _taken_requests(
-        connection, [change.request.request_id for change in new if change.request]
+        connection, [change.request for change in new if change.request]
     )
     refusals: list[Exception | None] = []
     for change in changes:
         request = change.request
         if not change.insert:
             refusals.append(None)
-        elif request is not None and request.request_id in requests:
-            refusals.append(RequestAccepted(requests[request.request_id]))
+        elif request is not None and _key(request) in requests:
+            refusals.append(RequestAccepted(requests[_key(request)]))
         elif change.job.id in ids:
             refusals.append(JobAlreadyExists(change.job.id))
         else:
             refusals.append(None)
             ids.add(change.job.id)
             if request is not None:
-                requests[request.request_id] = request
+                requests[_key(request)] = request
     return refusals
+
+
+def _key(request: RequestRecord) -> tuple[str, str]:
+    return request.owner, request.request_id
 
 
 async def _taken_ids(connection: AsyncConnection, ids: Sequence[str]) -> set[str]:
@@ -65,13 +69,14 @@ async def _taken_ids(connection: AsyncConnection, ids: Sequence[str]) -> set[str
 
 
 async def _taken_requests(
-    connection: AsyncConnection, request_ids: Sequence[str]
-) -> dict[str, RequestRecord]:
-    if not request_ids:
+    connection: AsyncConnection, asked: Sequence[RequestRecord]
+) -> dict[tuple[str, str], RequestRecord]:
+    if not asked:
         return {}
-    requests = schema.requests
-    rows = await connection.execute(select(requests).where(requests.c.request_id.in_(request_ids)))
-    return {row.request_id: to_request(row) for row in rows}
+    columns = schema.requests.c
+    is_asked = tuple_(columns.owner, columns.request_id).in_(list(map(_key, asked)))
+    rows = await connection.execute(select(schema.requests).where(is_asked))
+    return {_key(record): record for record in map(to_request, rows)}
 
 
 async def _insert(connection: AsyncConnection, changes: Sequence[Change]) -> None:
@@ -94,6 +99,7 @@ async def _insert(connection: AsyncConnection, changes: Sequence[Change]) -> Non
         await connection.execute(insert(schema.job_labels), labels)
     requests = [
         {
+            "owner": change.request.owner,
             "request_id": change.request.request_id,
             "digest": change.request.digest,
             "job_id": change.job.id,

@@ -12,6 +12,7 @@ from sqlalchemy import (
     ColumnElement,
     Row,
     Select,
+    Subquery,
     and_,
     false,
     func,
@@ -21,6 +22,7 @@ from sqlalchemy import (
     select,
     true,
     type_coerce,
+    union_all,
 )
 
 from dropnorm.results import State
@@ -29,7 +31,7 @@ from dropnorm_service.jobs.errors import Collector
 from dropnorm_service.jobs.paging import Key, Order
 from dropnorm_service.jobs.ports import JobQuery
 from dropnorm_service.store.rows import to_micros
-from dropnorm_service.store.schema import job_labels, jobs, specs
+from dropnorm_service.store.schema import IS_SHARED, job_labels, jobs, specs
 
 _COLUMNS: Mapping[str, ColumnElement[Any]] = {
     "name": jobs.c.id,
@@ -40,6 +42,8 @@ _COLUMNS: Mapping[str, ColumnElement[Any]] = {
     "create_time": jobs.c.create_time,
     "update_time": jobs.c.update_time,
     "end_time": jobs.c.end_time,
+    "owner": jobs.c.owner,
+    "shared": jobs.c.shared,
 }
 
 # A job that has not ended sorts as if it ended after all others.
@@ -86,14 +90,25 @@ class Listing:
         if self._after is not None:
             page = page.where(_behind(self._orders, keys, self._after))
         page = page.order_by(*map(_directed, self._orders, keys)).limit(self.page_size + 1)
+        user = self._query.seen_by
+        shown = page.subquery("page") if user is None else self._seen(page, user)
         # Specs are joined to the finished page, so that sorting many jobs does not carry them along.
-        shown = page.subquery("page")
-        sorted_by = [shown.c[f"key_{n}"] for n in range(len(keys))]
         return (
             select(shown, specs.c.spec)
             .join(specs, specs.c.job_id == shown.c.id)
-            .order_by(*map(_directed, self._orders, sorted_by))
+            .order_by(*self._sorted(shown))
         )
+
+    def _seen(self, page: Select[Any], user: str) -> Subquery:
+        """The page of a user: of his own jobs and of others' shared ones, each of which an index has in order."""
+        own = page.where(jobs.c.owner == user).subquery("own")
+        others = page.where(IS_SHARED, jobs.c.owner != user).subquery("others")
+        both = union_all(select(own), select(others)).subquery("both")
+        page = select(both).order_by(*self._sorted(both)).limit(self.page_size + 1)
+        return page.subquery("page")
+
+    def _sorted(self, page: Subquery) -> list[ColumnElement[Any]]:
+        return [_directed(order, page.c[f"key_{n}"]) for n, order in enumerate(self._orders)]
 
     def token_after(self, row: Row[Any]) -> str:
         """The token of the page that begins behind a row of `select`."""
@@ -152,6 +167,8 @@ def _sql_value(value: filtering.Value) -> Key:
     match value:
         case State():
             return value.value
+        case bool():
+            return int(value)
         case datetime():
             return to_micros(value)
         case _:

@@ -40,6 +40,7 @@ def fixed_values(job: TrainingJob) -> dict[str, Any]:
         "spec_digest": job.spec_digest,
         "create_time": to_micros(job.create_time),
         "deleted": 0,
+        "owner": job.owner,
     }
 
 
@@ -56,6 +57,7 @@ def changing_values(job: TrainingJob) -> dict[str, Any]:
         "end_time": job.end_time and to_micros(job.end_time),
         "update_time": to_micros(job.update_time),
         "last_sequence": job.last_sequence,
+        "shared": int(job.shared),
     }
 
 
@@ -97,6 +99,8 @@ def to_job(row: Row[Any], evaluated: str | None = None) -> TrainingJob:
         end_time=_optional_time(row.end_time),
         update_time=from_micros(row.update_time),
         last_sequence=row.last_sequence,
+        owner=row.owner,
+        shared=bool(row.shared),
     )
 
 
@@ -113,7 +117,9 @@ def to_event(row: Row[Any]) -> Event:
 
 def to_request(row: Row[Any]) -> RequestRecord:
     """The record of a row of `requests`."""
-    return RequestRecord(request_id=row.request_id, digest=row.digest, job_id=row.job_id)
+    return RequestRecord(
+        request_id=row.request_id, digest=row.digest, job_id=row.job_id, owner=row.owner
+    )
 
 
 def _optional_time(micros: int | None) -> datetime | None:

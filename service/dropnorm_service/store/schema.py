@@ -13,6 +13,7 @@ from sqlalchemy import (
     Index,
     Integer,
     MetaData,
+    PrimaryKeyConstraint,
     String,
     Table,
     Text,
@@ -39,10 +40,11 @@ def _text(length: int) -> String:
 # Literal, not parameters: a database must see at once that a partial index covers a query.
 IS_DELETED = text("deleted = 1")
 IS_EVALUATION = text("kind = 'evaluation'")
+IS_SHARED = text("shared = 1")
 
 
-def _partial_index(name: str, column: str, *, where: TextClause) -> Index:
-    return Index(name, column, sqlite_where=where, postgresql_where=where)
+def _partial_index(name: str, *columns: str, where: TextClause) -> Index:
+    return Index(name, *columns, sqlite_where=where, postgresql_where=where)
 
 
 jobs = Table(
@@ -66,9 +68,13 @@ jobs = Table(
     Column("update_time", BigInteger, nullable=False),
     Column("last_sequence", BigInteger, nullable=False),
     Column("deleted", Integer, nullable=False),  # 1: hidden
+    Column("owner", _text(64), nullable=False, server_default="local"),
+    Column("shared", Integer, nullable=False, server_default="0"),  # 1: seen by all users
     Index("ix_jobs_create_time", "create_time", "id"),
     Index("ix_jobs_state", "state", "create_time", "id"),
+    Index("ix_jobs_owner", "owner", "create_time", "id"),
     _partial_index("ix_jobs_deleted", "id", where=IS_DELETED),
+    _partial_index("ix_jobs_shared", "create_time", "id", where=IS_SHARED),
 )
 
 specs = Table(
@@ -111,11 +117,34 @@ events = Table(
 requests = Table(
     "requests",
     metadata,
-    Column("request_id", _text(128), primary_key=True),
+    Column("request_id", _text(128), nullable=False),
     Column("digest", _text(64), nullable=False),
     Column(
         "job_id", _text(63), ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False, index=True
     ),
+    Column("owner", _text(64), nullable=False, server_default="local"),
+    PrimaryKeyConstraint("owner", "request_id"),
+)
+
+registered_models = Table(
+    "registered_models",
+    metadata,
+    Column("id", _text(63), primary_key=True),
+    Column("owner", _text(64), nullable=False),
+    Column("shared", Integer, nullable=False),  # 1: seen by all users
+)
+
+registered_versions = Table(
+    "registered_versions",
+    metadata,
+    Column(
+        "model_id",
+        _text(63),
+        ForeignKey("registered_models.id", ondelete="CASCADE"),
+        primary_key=True,
+    ),
+    Column("job_id", _text(63), primary_key=True),  # the job may be gone
+    Column("sha256", _text(64), primary_key=True),
 )
 
 cursors = Table(

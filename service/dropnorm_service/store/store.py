@@ -21,6 +21,7 @@ from dropnorm_service.store.engines import create_engines
 from dropnorm_service.store.errors import translated
 from dropnorm_service.store.listing import Listing
 from dropnorm_service.store.migrate import is_current, upgrade
+from dropnorm_service.store.models import SqlModelOwners
 from dropnorm_service.store.outage import Outage
 from dropnorm_service.store.reader import Reader
 from dropnorm_service.store.rows import to_event, to_job, to_request
@@ -48,6 +49,9 @@ class SqlJobStore:
     """Jobs and journals in a database, as `jobs.ports.JobStore` asks. Made by `open`.
 
     One connection writes, so that concurrent changes share transactions; others read.
+
+    Attributes:
+        models: whose the registered models are, in the same database.
     """
 
     def __init__(
@@ -64,6 +68,7 @@ class SqlJobStore:
         self._writer = Writer(engines[0], commits, outage, on_commit)
         self._reader = Reader(engines[1], outage)
         self.tokens = SqlTokenStore(self._writer, self._reader)
+        self.models = SqlModelOwners(self._writer, self._reader)
 
     @classmethod
     async def open(cls, url: str, on_commit: OnCommit = ignore, *, beside: bool = False) -> Self:
@@ -153,9 +158,11 @@ class SqlJobStore:
         rows = await self._reader.read(query)
         return to_job(rows[0], rows[0].evaluated) if rows else None
 
-    async def request(self, request_id: str) -> RequestRecord | None:
+    async def request(self, owner: str, request_id: str) -> RequestRecord | None:
         """See `JobStore.request`."""
-        rows = await self._reader.read(select(requests).where(requests.c.request_id == request_id))
+        rows = await self._reader.read(
+            select(requests).where(requests.c.owner == owner, requests.c.request_id == request_id)
+        )
         return to_request(rows[0]) if rows else None
 
     async def list(self, query: JobQuery) -> JobPage:

@@ -66,8 +66,12 @@ class ProcessPlanner:
         """Forget all plans: a data set's name may mean another one now."""
         self._plans = OrderedDict()  # what is being planned now goes into the one before
 
-    async def plan(self, spec: TrainingSpec) -> Plan:
+    async def plan(self, spec: TrainingSpec, *, uploads: bool = True) -> Plan:
         """The plan of a spec.
+
+        Args:
+            spec: what would be trained.
+            uploads: whether there are uploaded data sets; false: as if there were none.
 
         Raises:
             InvalidSpecError: the spec does not fit together or does not fit its data; it names
@@ -77,11 +81,11 @@ class ProcessPlanner:
         """
         # The seed is all of a spec that its plan does not depend on.
         key = spec.model_copy(update={"seed": 0}).digest()
-        if (known := self._plans.get(key)) is not None:
+        if uploads and (known := self._plans.get(key)) is not None:
             self._plans.move_to_end(key)
             return known.model_copy(update={"spec": spec, "spec_digest": spec.digest()})
         plans = self._plans
-        reply = await self._ask(spec)
+        reply = await self._ask(spec, uploads)
         if reply.trace:
             log.error("the planner met an unexpected error", extra={"trace": reply.trace})
             raise PlanningFailed("a spec could not be planned")
@@ -94,12 +98,14 @@ class ProcessPlanner:
                 plans.popitem(last=False)
         return reply.plan
 
-    async def _ask(self, spec: TrainingSpec) -> PlanReply:
+    async def _ask(self, spec: TrainingSpec, uploads: bool) -> PlanReply:
+        data = self._data if uploads else self._data.model_copy(update={"uploads": None})
+
         def request(number: int) -> PlanRequest:
             return PlanRequest(
                 number=number,
                 spec=spec,
-                data=self._data,
+                data=data,
                 memory_limit_bytes=self._memory_limit(spec),
             )
 

@@ -23,12 +23,12 @@ __all__ = ["bench", "channel", "models", "store", "stub"]
 async def channel(bench: Bench, tmp_path: Path) -> AsyncIterator[grpc.aio.Channel]:
     """A connection to the service."""
     models = ModelService(
-        bench.service,
+        bench.jobs,
         BenchPredictor(),
         BenchExporter(),
-        RegisteredModels(bench.service, None, tmp_path / "models"),
+        RegisteredModels(bench.jobs, None, bench.store.models, tmp_path / "models"),
     )
-    server = ApiServer(bench.service, Folder(tmp_path / "uploads").service, models)
+    server = ApiServer(bench.jobs, Folder(tmp_path / "uploads").datasets, models)
     address = await server.start("127.0.0.1", 0)
     async with grpc.aio.insecure_channel(address) as channel:
         yield channel

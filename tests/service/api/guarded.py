@@ -94,14 +94,14 @@ async def guarded(
     bench: Bench, store: SqlJobStore, folder: Path, clock: Callable[[], datetime] = utc_now
 ) -> AsyncIterator[Guarded]:
     models = ModelService(
-        bench.service,
+        bench.jobs,
         BenchPredictor(),
         BenchExporter(),
-        RegisteredModels(bench.service, None, folder / "models"),
+        RegisteredModels(bench.jobs, None, bench.store.models, folder / "models"),
     )
     authenticator = Authenticator(store.tokens, clock)
-    datasets = Folder(folder / "uploads").service
-    server = ApiServer(bench.service, datasets, models, authenticator)
+    datasets = Folder(folder / "uploads").datasets
+    server = ApiServer(bench.jobs, datasets, models, authenticator)
     address = await server.start("127.0.0.1", 0)
     async with grpc.aio.insecure_channel(address) as channel:
         yield Guarded(channel, Tokens(store.tokens, clock), folder / "jobs.db")

@@ -14,6 +14,7 @@ from dropnorm import wire
 from dropnorm.spec import InvalidSpecError, Problem, Submission
 from dropnorm.v1 import training_job_pb2
 from dropnorm.v1 import training_service_pb2 as pb
+from dropnorm_service.jobs.callers import Caller
 from dropnorm_service.jobs.ports import JobPage, JobQuery
 
 UNKNOWN_VIEW: Any = 77
@@ -111,14 +112,14 @@ async def test_a_job_deleted_while_a_page_is_made_is_left_out(
     stub: Any, bench: Bench, monkeypatch: pytest.MonkeyPatch
 ):
     stays, goes = await bench.create(), await bench.create()
-    read = bench.service.list
+    read = bench.jobs.list
 
-    async def read_and_delete(query: JobQuery) -> JobPage:
-        page = await read(query)
-        await bench.service.delete(goes.id, force=True)
+    async def read_and_delete(caller: Caller, query: JobQuery) -> JobPage:
+        page = await read(caller, query)
+        await bench.jobs.delete(caller, goes.id, force=True)
         return page
 
-    monkeypatch.setattr(bench.service, "list", read_and_delete)
+    monkeypatch.setattr(bench.jobs, "list", read_and_delete)
     request = pb.ListTrainingJobsRequest(view=pb.TRAINING_JOB_VIEW_FULL)
     reply = await stub.ListTrainingJobs(request)
 

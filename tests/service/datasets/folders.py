@@ -7,9 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from dropnorm.results import Dataset
+from tests.service.callers import AsCaller
+
+from dropnorm.results import Dataset, TrainingJob
 from dropnorm_service.datasets.limits import Limits
 from dropnorm_service.datasets.service import DatasetService
+from dropnorm_service.jobs.callers import LOCAL, Caller
 from dropnorm_service.jobs.errors import InvalidRequest
 from dropnorm_service.workers.child.inspector import answer
 from dropnorm_service.workers.messages import Inspect
@@ -40,9 +43,9 @@ class Folder:
 
     def __init__(self, folder: Path, limits: Limits | None = None, **more: Any) -> None:
         self.folder, self.limits = folder, limits or Limits()
-        self.jobs: dict[str, Sequence[str]] = {}
+        self.jobs: dict[str, Sequence[TrainingJob]] = {}
         self.changes = 0
-        self.service = DatasetService(
+        self.datasets = DatasetService(
             folder,
             DirectInspector(self.limits),
             jobs_using=self._using,
@@ -50,8 +53,13 @@ class Folder:
             limits=self.limits,
             **more,
         )
+        self.service = self.as_(LOCAL)
 
-    async def _using(self, dataset_id: str) -> Sequence[str]:
+    def as_(self, caller: Caller) -> Any:
+        """The service as a caller meets it."""
+        return AsCaller(self.datasets, caller)
+
+    async def _using(self, dataset_id: str) -> Sequence[TrainingJob]:
         return self.jobs.get(dataset_id, ())
 
     def _changed(self) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from tests.service.datasets.folders import Folder
+from tests.service.store.rows import draft
 
 from dropnorm.datasets import Bundle, write_bundle
 from dropnorm.datasets.arrays import from_arrays
@@ -29,6 +30,7 @@ from dropnorm_service.datasets.errors import (
 )
 from dropnorm_service.datasets.limits import Limits
 from dropnorm_service.datasets.service import Header
+from dropnorm_service.jobs.callers import LOCAL
 from dropnorm_service.jobs.errors import InvalidListRequest, InvalidRequest
 
 X = np.arange(60, dtype=np.float32).reshape(20, 3)
@@ -51,7 +53,7 @@ async def chunks(data: bytes, size: int = 100) -> AsyncIterator[bytes]:
 
 
 async def sent(folder: Folder, data: bytes, name: str = "mine") -> Dataset:
-    return await folder.service.upload(header(data, name), chunks(data))
+    return await folder.datasets.upload(LOCAL, header(data, name), chunks(data))
 
 
 def files(folder: Folder) -> list[str]:
@@ -280,7 +282,7 @@ async def test_uploads_that_nobody_goes_on_with_expire(tmp_path: Path, data: byt
     for each in (data, other):
         with pytest.raises(InvalidRequest, match="send the rest"):
             await folder.service.upload(header(each), chunks(each[:300]))
-    old = folder.folder / "partial" / header(data).sha256
+    [old] = (folder.folder / "partial").glob(f"{header(data).sha256}.*")
     os.utime(old, (0, 0))
     assert (await folder.service.upload(header(other, offset=300), chunks(other[300:]))).samples
     assert not old.exists()
@@ -307,7 +309,7 @@ async def test_a_full_disk_is_told(folder: Folder, data: bytes):
 
 async def test_a_data_set_in_use_stays(folder: Folder, data: bytes):
     await sent(folder, data)
-    folder.jobs["mine"] = ("trainingJobs/a", "trainingJobs/b")
+    folder.jobs["mine"] = [draft("a"), draft("b")]
     with pytest.raises(DatasetInUse, match="used by trainingJobs/a, trainingJobs/b"):
         await folder.service.delete("mine")
     assert folder.service.get("mine").samples == 20
@@ -325,7 +327,7 @@ async def test_who_deletes_waits_for_those_who_rely_on_it_and_they_for_him(
         arriving = asyncio.create_task(folder.service.held("mine").__aenter__())
         async with folder.service.held("other"), folder.service.held("digits"):
             pass
-        folder.jobs["mine"] = ("trainingJobs/a",)
+        folder.jobs["mine"] = [draft("a")]
     with pytest.raises(DatasetInUse):
         await deleting
     async with asyncio.timeout(10):

@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from tests.service.callers import AsCaller
+
 from dropnorm.results import (
     CheckpointWritten,
     DatasetSummary,
@@ -39,6 +41,7 @@ from dropnorm.spec import (
     Tensor,
     TrainingSpec,
 )
+from dropnorm_service.jobs.callers import LOCAL, Caller
 from dropnorm_service.jobs.ports import Finished, Launch, Lost, Order, Outcome, Stopped
 from dropnorm_service.jobs.retries import RetryPolicy
 from dropnorm_service.jobs.service import JobService
@@ -203,7 +206,7 @@ class BenchPlanner:
     def __init__(self) -> None:
         self.error: Exception | None = None
 
-    async def plan(self, spec: TrainingSpec) -> Plan:
+    async def plan(self, spec: TrainingSpec, *, uploads: bool = True) -> Plan:
         if self.error is not None:
             raise self.error
         return Plan(
@@ -223,7 +226,12 @@ class BenchPlanner:
 
 
 class Bench:
-    """A service on a real store, with its executor and planner."""
+    """A service on a real store, with its executor and planner.
+
+    Attributes:
+        jobs: the service.
+        service: the same, as the local user meets it.
+    """
 
     def __init__(
         self, store: SqlJobStore, folder: Path, *, cpus: int = 2, gpus: int = 0, **more: Any
@@ -232,12 +240,17 @@ class Bench:
         self.folder = folder
         self.executor = BenchExecutor(cpus, gpus)
         self.planner = BenchPlanner()
-        self.service = JobService(
+        self.jobs = JobService(
             store, self.executor, self.planner, folder=folder, retry=PROMPT, **more
         )
+        self.service = self.as_(LOCAL)
+
+    def as_(self, caller: Caller) -> Any:
+        """The service as a caller meets it."""
+        return AsCaller(self.jobs, caller)
 
     async def create(self, spec: TrainingSpec = SPEC, priority: int = 0) -> TrainingJob:
-        return await self.service.create(Submission(spec=spec, priority=priority))
+        return await self.jobs.create(LOCAL, Submission(spec=spec, priority=priority))
 
     async def launched(self) -> Attempt:
         """The next attempt that the scheduler starts."""
@@ -248,7 +261,7 @@ class Bench:
         """The job once it is in a state."""
         async with asyncio.timeout(10):
             after = 0
-            while (now := await self.service.get(job.id)).state is not state:
+            while (now := await self.jobs.get(LOCAL, job.id)).state is not state:
                 after = await self._next_event(job.id, max(after, now.last_sequence))
         return now
 
@@ -261,7 +274,7 @@ class Bench:
         return [payload.state for payload in payloads if payload.kind == "state"]
 
     async def _next_event(self, job_id: str, after: int) -> int:
-        async for event in self.service.watch(job_id, after):
+        async for event in self.jobs.watch(LOCAL, job_id, after):
             return event.sequence
         return after
 

@@ -12,7 +12,6 @@ from dropnorm.spec import Submission
 from dropnorm_service.jobs import purging
 from dropnorm_service.jobs.errors import JobAlreadyExists, JobNotFound, WrongState
 from dropnorm_service.jobs.ports import CHECKPOINTS
-from dropnorm_service.jobs.service import JobService
 from dropnorm_service.store import SqlJobStore
 
 
@@ -32,14 +31,7 @@ async def bench(
     store: SqlJobStore, tmp_path: Path, reader: Reader, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Bench]:
     monkeypatch.setattr(purging, "_INTERVAL", 0.01)
-    bench = Bench(store, tmp_path / "jobs")
-    bench.service = JobService(
-        store,
-        bench.executor,
-        bench.planner,
-        folder=bench.folder,
-        read_up_to=lambda: reader.position,
-    )
+    bench = Bench(store, tmp_path / "jobs", read_up_to=lambda: reader.position)
     await bench.service.start()
     yield bench
     await bench.service.stop(grace=0.0)

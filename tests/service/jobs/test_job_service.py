@@ -287,7 +287,7 @@ async def test_who_wants_to_know_hears_of_every_growth(bench: Bench):
 
 
 async def test_the_workers_are_the_executors_slots(bench: Bench):
-    [worker] = bench.service.workers()
+    [worker] = await bench.service.workers()
     assert (worker.name, worker.host) == ("workers/local", socket.gethostname())
     assert [slot.id for slot in worker.slots] == ["cpu-0", "cpu-1"]
 

@@ -22,6 +22,7 @@ from dropnorm.results import (
     TrainingJob,
 )
 from dropnorm_service.jobs import attempts
+from dropnorm_service.jobs.callers import LOCAL
 from dropnorm_service.jobs.errors import StoreUnavailable
 from dropnorm_service.jobs.ports import Broken, Change, Finished, Launch, Stopped
 from dropnorm_service.jobs.projection import project
@@ -425,6 +426,6 @@ async def _die_with(
     await store.commit(Change(job=project(found, events)[0], events=events))
     bench = Bench(store, folder / "jobs")
     await bench.service.start()
-    taken_up = await bench.service.get(job.id)
+    taken_up = await bench.jobs.get(LOCAL, job.id)
     await bench.service.stop(grace=0.0)
     return taken_up

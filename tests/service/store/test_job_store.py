@@ -105,8 +105,19 @@ class TestJobStore:
                 await store.commit(change(draft(job_id), LOG, insert=True, request=other))
             assert raised.value.record == record
         assert await store.get("b") is None
-        assert await store.request("r") == record
-        assert await store.request("s") is None
+        assert await store.request("local", "r") == record
+        assert await store.request("local", "s") is None
+        assert await store.request("ada", "r") is None
+
+    async def test_each_user_has_request_ids_of_his_own(self, store: SqlJobStore):
+        records = [
+            RequestRecord(request_id="r", digest=user, job_id=user, owner=user)
+            for user in ("ada", "bob")
+        ]
+        for record in records:
+            job = draft(record.job_id, owner=record.owner)
+            await store.commit(change(job, LOG, insert=True, request=record))
+        assert [await store.request(each.owner, "r") for each in records] == records
 
     async def test_of_many_at_once_one_gets_the_id_and_the_others_are_refused(
         self, store: SqlJobStore

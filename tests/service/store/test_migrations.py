@@ -46,9 +46,10 @@ async def test_a_database_of_the_first_version_keeps_what_is_in_it(url: str):
         job = await store.get("a")
         assert job is not None
         assert (job.spec, job.state, job.labels) == (SPEC, State.RUNNING, {"team": "vision"})
+        assert (job.owner, job.shared) == ("local", False)
         assert [event.sequence for event in await store.events("a", after=0, limit=9)] == [1, 2]
         assert await store.cursor("mlflow") == 2
-        request = await store.request("r")
+        request = await store.request("local", "r")
         assert request is not None
         assert request.job_id == "a"
         assert [each.id async for each in store.unfinished()] == ["a"]
