@@ -6,7 +6,6 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Self
 
@@ -15,8 +14,9 @@ from dropnorm.spec import TrainingSpec
 from dropnorm_service.jobs.ports import Launch, Lost, Order, Outcome
 from dropnorm_service.workers.attempt import Patience, follow
 from dropnorm_service.workers.forks import ForkServer, StartFailed
-from dropnorm_service.workers.messages import DataSettings, Gpu, Inventory, Ordered, Start
+from dropnorm_service.workers.messages import DataSettings, Gpu, Inventory, Start
 from dropnorm_service.workers.process import Child
+from dropnorm_service.workers.running import Running
 from dropnorm_service.workers.slots import Device, Seat, SlotTable
 
 _CHILD = "dropnorm_service.workers.child"
@@ -31,28 +31,6 @@ _BUSY_FACTOR = 10.0
 _UNAVAILABLE = 14
 
 log = logging.getLogger(__name__)
-
-
-@dataclass
-class _Running:
-    """An attempt: the worker is absent until it has been told what to do."""
-
-    launch: Launch
-    seats: Sequence[Seat]
-    worker: Child | None = None
-    orders: list[Order] = field(default_factory=list)
-
-    def order(self, order: Order) -> None:
-        if self.worker is None:
-            self.orders.append(order)
-        else:
-            self.worker.send(Ordered(order=order))
-
-    def start(self, worker: Child, start: Start) -> None:
-        self.worker = worker
-        worker.send(start)
-        for order in self.orders:
-            worker.send(Ordered(order=order))
 
 
 class LocalExecutor:
@@ -93,7 +71,7 @@ class LocalExecutor:
         self._checkpoint_interval = checkpoint_interval
         self._table = SlotTable(())
         self._standbys: dict[str, asyncio.Task[Child]] = {}
-        self._running: dict[str, _Running] = {}
+        self._running: dict[str, Running] = {}
         self._idle = asyncio.Event()
         self._idle.set()
         self._stopping = False
@@ -141,22 +119,25 @@ class LocalExecutor:
         Raises:
             RuntimeError: no slot is free; ask `fits` first.
         """
-        running = _Running(launch, self._table.take(launch))
+        running = Running(launch, self._table.take(launch))
         self._running[launch.job_id] = running
         self._idle.clear()
         ended = False
         try:
             try:
                 async with asyncio.timeout(_START_TIME):
-                    worker = await self._worker(running.seats)
+                    worker = await self._worker_unless_stopped(running)
             except TimeoutError:
                 yield Lost(_not_started())
+                return
+            if worker is None:
+                yield running.without_worker()
                 return
             running.start(worker, self._start(launch))
             async with aclosing(follow(worker, launch, self._patience(launch))) as items:
                 async for item in items:
                     ended = isinstance(item, Outcome)
-                    yield item
+                    yield running.heard(item)
         finally:
             await self._release(running, _EXIT_TIME if ended else 0.0)
 
@@ -204,6 +185,19 @@ class LocalExecutor:
             )
         return answer.gpus[: self._gpus]
 
+    async def _worker_unless_stopped(self, running: Running) -> Child | None:
+        """The worker of an attempt; None when it was told to stop before there was one."""
+        worker = asyncio.create_task(self._worker(running.seats))
+        stopped = asyncio.create_task(running.stopped.wait())
+        try:
+            await asyncio.wait({worker, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopped.cancel()
+            if not worker.done():
+                worker.cancel()
+                await asyncio.wait({worker})
+        return None if worker.cancelled() else worker.result()
+
     async def _worker(self, seats: Sequence[Seat]) -> Child:
         if len(seats) > 1:
             # A standby sees its own GPU alone, and CUDA looks but once.
@@ -239,7 +233,8 @@ class LocalExecutor:
             busy=_BUSY_FACTOR * self._heartbeat_timeout + compiling,
         )
 
-    async def _release(self, running: _Running, patience: float) -> None:
+    async def _release(self, running: Running, patience: float) -> None:
+        running.close()
         try:
             if running.worker is not None:
                 await running.worker.end(patience)

@@ -20,6 +20,8 @@ class Child:
     def __init__(self, pid: int, channel: Channel) -> None:
         self.pid = pid
         self._channel = channel
+        self.heard = asyncio.get_running_loop().time()
+        """When it last said something, by the loop's clock."""
         self._exited: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
 
     @property
@@ -34,7 +36,9 @@ class Child:
 
     async def receive(self) -> AnyMessage | None:
         """Its next message; None when there will be none."""
-        return await self._channel.receive()
+        message = await self._channel.receive()
+        self.heard = asyncio.get_running_loop().time()
+        return message
 
     async def exit_status(self, within: float = _EXIT_TIME) -> int | None:
         """Wait for its end: the exit status, or minus a signal's number; None when nobody knows.
