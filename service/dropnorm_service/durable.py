@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from pathlib import Path
 
 _BLOCK = 1 << 20
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+
+
+def no_room(error: OSError) -> bool:
+    """Whether a file could not be written because the disk, or a quota on it, is full."""
+    return error.errno in _NO_ROOM
 
 
 def sync(path: Path) -> None:

@@ -8,12 +8,20 @@ from dropnorm_service.training.checkpoint import Checkpoints
 from dropnorm_service.training.checks import check
 from dropnorm_service.training.data import DatasetCache, DataUnavailable, SplitData
 from dropnorm_service.training.device import choose_device
-from dropnorm_service.training.errors import BadData, Diverged, OutOfMemory, TrainingError
+from dropnorm_service.training.errors import (
+    BadData,
+    DeviceError,
+    Diverged,
+    OutOfMemory,
+    TimeLimit,
+    TrainingError,
+    device_reported,
+)
 from dropnorm_service.training.export_formats import CannotExport, read_portable
 from dropnorm_service.training.exporting import Deviates, export_model
+from dropnorm_service.training.fitting import fit
 from dropnorm_service.training.judging import FitResult
 from dropnorm_service.training.loading import load_data
-from dropnorm_service.training.loop import fit
 from dropnorm_service.training.model import build_model
 from dropnorm_service.training.network import Network
 from dropnorm_service.training.optimizers import build_optimizer
@@ -37,6 +45,7 @@ __all__ = [
     "DataUnavailable",
     "DatasetCache",
     "Deviates",
+    "DeviceError",
     "Diverged",
     "FitResult",
     "Interrupted",
@@ -47,12 +56,14 @@ __all__ = [
     "Predictor",
     "ServedModel",
     "SplitData",
+    "TimeLimit",
     "TooManyInputs",
     "TrainingError",
     "build_model",
     "build_optimizer",
     "check",
     "choose_device",
+    "device_reported",
     "export_model",
     "fit",
     "learning_rates",

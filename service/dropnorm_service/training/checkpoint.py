@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
 import stat
@@ -87,6 +88,10 @@ class Checkpoints:
         self.folder = folder
         self.interval_seconds = interval_seconds
         self._newest: int | None = None
+
+    def only_read(self) -> Checkpoints:
+        """The same folder, for a training that writes no periodic ones."""
+        return Checkpoints(self.folder, interval_seconds=math.inf)
 
     def write(self, snapshot: Snapshot) -> None:
         """Write a checkpoint durably, then remove all but it and the last one that was written or read.

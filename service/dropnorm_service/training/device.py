@@ -15,6 +15,7 @@ import torch
 from dropnorm.spec import Compute, InvalidSpecError, Problem
 
 _CPU_INFO = Path("/proc/cpuinfo")
+_STATM = Path("/proc/self/statm")
 
 
 def choose_device(compute: Compute) -> torch.device:
@@ -98,6 +99,21 @@ def peak_memory_bytes(device: torch.device) -> int:
         return torch.cuda.max_memory_allocated(device)
     unit = 1 if platform.system() == "Darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def used_memory_bytes(device: torch.device) -> int:
+    """Memory in use now: of the allocator on a GPU, of the whole process on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.memory_allocated(device)
+    return resident_bytes()
+
+
+def resident_bytes() -> int:
+    """Resident memory of this process; its peak where the system tells no more."""
+    try:
+        return int(_STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except FileNotFoundError:
+        return peak_memory_bytes(torch.device("cpu"))
 
 
 def wait_for(device: torch.device) -> None:

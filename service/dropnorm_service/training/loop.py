@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -17,14 +18,14 @@ from dropnorm.results import (
 )
 from dropnorm.spec import TrainingSpec
 from dropnorm_service.training.augmentation import augmentation_of
-from dropnorm_service.training.auto import automatic, settled, tune, with_batch_size
+from dropnorm_service.training.auto import automatic, settled, tune
 from dropnorm_service.training.batching import Batching, epoch_order
 from dropnorm_service.training.checkpoint import Checkpoints
 from dropnorm_service.training.data import SplitData
 from dropnorm_service.training.design import Design
-from dropnorm_service.training.device import arithmetic, memory_bytes, wait_for
+from dropnorm_service.training.device import wait_for
 from dropnorm_service.training.epochwise import Epochwise
-from dropnorm_service.training.errors import Diverged, memory_reported
+from dropnorm_service.training.errors import Diverged, TimeLimit
 from dropnorm_service.training.evaluation import report_step
 from dropnorm_service.training.judging import FitResult, Judge
 from dropnorm_service.training.objectives import objective_of
@@ -34,63 +35,30 @@ from dropnorm_service.training.reporting import (
     Order,
     Orders,
     ProgressReport,
-    go_on,
     heeding,
-    ignore,
 )
 from dropnorm_service.training.resumption import Resumption
 from dropnorm_service.training.schedules import learning_rates
 from dropnorm_service.training.selection import merit
 from dropnorm_service.training.state import fresh_state
-from dropnorm_service.training.step import Stepper, compilation
+from dropnorm_service.training.step import Stepper
 from dropnorm_service.training.stopwatch import Stopwatch
 from dropnorm_service.training.timetable import Timetable
 
 
-def fit(
-    spec: TrainingSpec,
-    data: SplitData,
-    *,
-    on_event: EventSink = ignore,
-    orders: Orders = go_on,
-    checkpoint: Checkpoints | None = None,
-    memory_limit_bytes: int | None = None,
-) -> FitResult:
-    """Train a network and evaluate it.
-
-    A training that finds a checkpoint goes on from there, and ends with the very numbers, bit for
-    bit, that it would have had without the stop (times aside; on the same kind of device).
+class Training:
+    """One attempt at a training.
 
     Args:
-        spec: what to train. Initial weights and dropout are drawn from torch's global generators,
-            seeded with the spec's seed and left afterwards as they were before.
-        data: its data, on the device to train on.
-        on_event: takes progress, epochs, checkpoints and warnings as they happen.
-        orders: asked between steps, in training and evaluation alike.
-        checkpoint: where to write checkpoints, and to look for one first; None: nowhere.
-        memory_limit_bytes: memory that an automatic batch size counts on; None: the device's.
-
-    Raises:
-        InvalidSpecError: the spec does not fit its data, or asks for what the device cannot do.
-        Interrupted: `orders` said pause or cancel; a checkpoint is written, if there is a place.
-        Diverged: a loss is no longer finite.
-        OutOfMemory: the device has no memory left.
-        BadData: the checkpoint belongs to other data.
+        spec: what to train.
+        data: its data.
+        paper: its network.
+        batch_size: the one that was found for it; None: the spec says it.
+        on_event: as in `fit`, like the rest.
+        orders: see there.
+        checkpoint: see there.
+        time_limit: see there.
     """
-    device = data.device
-    fitted, paper = with_batch_size(spec, data.summary, memory_limit_bytes or memory_bytes(device))
-    size = fitted.optimization.batch_size if spec.optimization.auto_batch_size else None
-    with (
-        torch.random.fork_rng([device] if device.type == "cuda" else []),
-        arithmetic(spec.compute),
-        compilation(spec.compute),
-        memory_reported(device),
-    ):
-        return _Training(spec, data, paper, size, on_event, orders, checkpoint).run()
-
-
-class _Training:
-    """One attempt at a training."""
 
     def __init__(
         self,
@@ -100,7 +68,8 @@ class _Training:
         batch_size: int | None,
         on_event: EventSink,
         orders: Orders,
-        checkpoint: Checkpoints | None,
+        checkpoint: Checkpoints | None = None,
+        time_limit: float | None = None,
     ) -> None:
         self._data, self._paper = data, paper
         self._on_event, self._orders = on_event, orders
@@ -110,38 +79,40 @@ class _Training:
         )
         self._report.enter("building", epoch=0, step=0)
         self._objective = objective_of(spec, data)
-        self._state = fresh_state(spec, data, paper, heeding(orders))
-        self._trained = Epochwise(self._state.model, paper, spec)
+        self.state = fresh_state(spec, data, paper, heeding(orders))
+        self._trained = Epochwise(self.state.model, paper, spec)
         self._resumption = (
             None if checkpoint is None else Resumption(checkpoint, spec, data, on_event)
         )
         if self._resumption is not None:
-            self._resumption.resume(self._state)
-        if self._state.auto is None and automatic(spec.optimization):
+            self._resumption.resume(self.state)
+        self._time_limit = math.inf if time_limit is None else time_limit
+        self._deadline = time.perf_counter() + self._time_limit - self.state.watch.seconds
+        if self.state.auto is None and automatic(spec.optimization):
             self._enter("tuning")
             self._trained.rates.enter(1)
-            self._state.auto = tune(
+            self.state.auto = tune(
                 self._spec,
                 data,
-                self._state,
+                self.state,
                 self._objective,
                 batch_size=batch_size,
                 on_event=on_event,
                 between_steps=self._between_steps,
             )
-        self._settle(spec, self._state.auto)
+        self._settle(spec, self.state.auto)
         self._report.steps = self._timetable.steps  # the checkpoint may know another batch size
         self._judge = Judge(
             self._spec,
             data,
             paper,
-            self._state,
+            self.state,
             self._objective,
             self._timetable,
             self._between_steps,
         )
         augment = augmentation_of(self._spec, data)
-        self._step = Stepper(self._state, self._objective, self._spec, augment)
+        self._step = Stepper(self.state, self._objective, self._spec, augment)
 
     def _settle(self, spec: TrainingSpec, outcome: AutoOutcome | None) -> None:
         """From here on automatic values are what they came to."""
@@ -157,7 +128,7 @@ class _Training:
                 self._resumption.finish(while_waiting=self._orders)
 
     def _run(self) -> FitResult:
-        spec, state = self._spec, self._state
+        spec, state = self._spec, self.state
         self._between_steps()
         while state.epoch <= spec.optimization.epochs and not state.selection.exhausted(spec):
             self._train_epoch()
@@ -165,9 +136,13 @@ class _Training:
         self._enter("testing")
         return self._judge.conclude()
 
+    def uncompile(self) -> None:
+        """Run the network module by module from now on, so that hooks are heard."""
+        self._step.uncompile()
+
     def _train_epoch(self) -> None:
         """The steps of the current epoch that are not done yet."""
-        spec, state, train = self._spec, self._state, self._data.train
+        spec, state, train = self._spec, self.state, self._data.train
         self._enter("training")
         self._trained.train(state.epoch)
         state.expect(self._batching(state.epoch).steps_per_epoch)
@@ -191,7 +166,7 @@ class _Training:
 
     def _finish_epoch(self) -> None:
         """Measure the current epoch, take note of it, and go to the next."""
-        spec, state = self._spec, self._state
+        spec, state = self._spec, self.state
         self._enter("validating")
         watch = Stopwatch()
         watch.start()
@@ -213,13 +188,13 @@ class _Training:
 
     def _report_layers(self) -> tuple[LayerReport, ...]:
         """What goes on in the layers of the network in training, if the current epoch is to tell."""
-        spec, epoch = self._spec, self._state.epoch
+        spec, epoch = self._spec, self.state.epoch
         every = spec.evaluation.layer_report_epochs
         if every is None or epoch % every:
             return ()
         self._trained.train(epoch)
         batching, train = self._batching(epoch), self._data.train
-        return report_step(self._state, self._objective, spec, train, batching)
+        return report_step(self.state, self._objective, spec, train, batching)
 
     def _epoch_metrics(
         self,
@@ -229,7 +204,7 @@ class _Training:
         evaluation_seconds: float,
     ) -> EpochMetrics:
         """An epoch's entry; `values` are the scores of train, if it was measured, and validation."""
-        state = self._state
+        state = self.state
         seconds = state.epoch_watch.seconds
         return EpochMetrics(
             epoch=state.epoch,
@@ -250,14 +225,14 @@ class _Training:
 
     def _learning_rates(self) -> list[float]:
         """The rate of each step of the current epoch."""
-        state = self._state
+        state = self.state
         return learning_rates(
             self._spec.optimization, self._timetable, state.epoch, factor=state.plateau.factor
         )
 
     def _mean_loss(self) -> Tensor:
         """Mean over the samples of the current epoch as trained: float64 `[1]`, on the device."""
-        losses, batching = self._state.losses.double(), self._batching(self._state.epoch)
+        losses, batching = self.state.losses.double(), self._batching(self.state.epoch)
         total = losses.sum() * batching.batch_size
         surplus = losses[-1:] * (batching.batch_size - batching.last_batch_size)
         return (total - surplus) / batching.samples_per_epoch
@@ -268,7 +243,7 @@ class _Training:
         Raises:
             Diverged: a loss of the current epoch is not finite; the first such step is named.
         """
-        state = self._state
+        state = self.state
         losses = state.losses[: state.step]
         wrong = losses.isfinite().logical_not().nonzero()
         if len(wrong):
@@ -284,9 +259,14 @@ class _Training:
         now = time.perf_counter()
         if self._report.due(now):
             self._require_finite_losses()
-            self._report.tell(epoch=len(self._state.history), step=self._state.steps_done)
+            self._report.tell(epoch=len(self.state.history), step=self.state.steps_done)
+        if now >= self._deadline:
+            self._write_last_checkpoint(self._orders)
+            raise TimeLimit(self._time_limit, step=self.state.steps_done)
         if self._resumption is not None:
-            self._resumption.attend(self._state, now)
+            if self._resumption.due(now):
+                self._require_finite_losses()  # nobody could go on from it
+            self._resumption.attend(self.state, now)
 
     def _obey(self, order: Order) -> None:
         """Write a checkpoint, beside the training if it goes on.
@@ -299,9 +279,13 @@ class _Training:
                 self._resumption.hurry()
             return
         heard = {Order(order)}
-        if self._resumption is not None:
-            self._resumption.write(self._state, lambda: heard.add(self._orders()))
+        self._write_last_checkpoint(lambda: heard.add(self._orders()))
         raise Interrupted(Order.CANCEL if Order.CANCEL in heard else Order.PAUSE)
 
+    def _write_last_checkpoint(self, while_waiting: Callable[[], object]) -> None:
+        self._require_finite_losses()
+        if self._resumption is not None:
+            self._resumption.write(self.state, while_waiting)
+
     def _enter(self, phase: Phase) -> None:
-        self._report.enter(phase, epoch=len(self._state.history), step=self._state.steps_done)
+        self._report.enter(phase, epoch=len(self.state.history), step=self.state.steps_done)

@@ -45,6 +45,10 @@ class Resumption:
         self._on_event = on_event
         self._failing = False
 
+    def due(self, now: float) -> bool:
+        """Whether it is time for a periodic one; `now` is `time.perf_counter()`."""
+        return self._writer.due(now)
+
     def hurry(self) -> None:
         """A checkpoint is asked for, out of turn."""
         self._writer.hurry()

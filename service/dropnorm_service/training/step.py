@@ -46,6 +46,7 @@ class Stepper:
         compute = spec.compute
         # By static shapes, of which there are few: otherwise the code that a batch meets, and with it the last
         # digits of its numbers, depends on which sizes this process saw before.
+        self._model = state.model
         self._forward = (
             torch.compile(state.model, dynamic=False) if compute.compile else state.model
         )
@@ -85,6 +86,10 @@ class Stepper:
         for parameter in self._parameters:
             parameter.grad = None
         return loss
+
+    def uncompile(self) -> None:
+        """Run the network module by module from now on."""
+        self._forward, self._compiles = self._model, False
 
     def _accumulate(self, x: Tensor, y: Tensor) -> Tensor:
         """The gradient of a batch's mean loss, from that of its parts, each by what its own loss is a mean over."""

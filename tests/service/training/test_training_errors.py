@@ -3,7 +3,14 @@
 import pytest
 import torch
 
-from dropnorm_service.training import BadData, Diverged, OutOfMemory, TrainingError
+from dropnorm_service.training import (
+    BadData,
+    DeviceError,
+    Diverged,
+    OutOfMemory,
+    TrainingError,
+    device_reported,
+)
 from dropnorm_service.training.errors import memory_reported
 
 CPU = torch.device("cpu")
@@ -11,7 +18,7 @@ CPU = torch.device("cpu")
 
 def test_every_error_has_its_reason_and_a_code_of_its_own_fault() -> None:
     reasons = {kind.reason: kind.code for kind in TrainingError.__subclasses__()}
-    assert reasons == {"DIVERGED": 9, "OUT_OF_MEMORY": 8, "BAD_DATA": 9}
+    assert reasons == {"DIVERGED": 9, "OUT_OF_MEMORY": 8, "BAD_DATA": 9, "TIME_LIMIT": 4}
 
 
 def test_message_and_metadata() -> None:
@@ -30,7 +37,50 @@ def test_the_cpus_allocator_is_understood() -> None:
     with pytest.raises(OutOfMemory, match="cpu has no memory left") as raised, memory_reported(CPU):
         torch.empty(2**50)
     assert isinstance(raised.value.__cause__, RuntimeError)
-    assert raised.value.metadata == {"device": "cpu", "asked_for": f"{2**52} bytes"}
+    used = int(raised.value.metadata["used_bytes"])
+    assert raised.value.metadata == {
+        "device": "cpu",
+        "asked_for": f"{2**52} bytes",
+        "used_bytes": str(used),
+    }
+    assert used > 2**25
+
+
+@pytest.mark.parametrize(
+    ("error", "is_the_device"),
+    [
+        (
+            torch.AcceleratorError("CUDA error: uncorrectable ECC error encountered\nCompile with"),
+            True,
+        ),
+        (torch.AcceleratorError("CUDA error: unspecified launch failure"), True),
+        (
+            RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasSgemm`"),
+            True,
+        ),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR"), True),
+        (torch.AcceleratorError("CUDA error: device-side assert triggered"), False),
+        (torch.AcceleratorError("CUDA error: invalid configuration argument"), False),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_BAD_PARAM"), False),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
+    ],
+)
+def test_a_device_that_fails_is_told_from_a_mistake_of_ours(
+    error: RuntimeError, is_the_device: bool
+) -> None:
+    with pytest.raises(DeviceError if is_the_device else RuntimeError) as raised, device_reported():
+        raise error
+    assert isinstance(raised.value, DeviceError) == is_the_device
+    assert "\n" not in str(raised.value) or not is_the_device
+
+
+def test_memory_of_a_gpu_that_runs_out_anywhere_is_understood() -> None:
+    for error in (
+        torch.AcceleratorError("CUDA error: out of memory"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate`"),
+    ):
+        with pytest.raises(OutOfMemory), memory_reported(CPU):
+            raise error
 
 
 def test_other_errors_pass() -> None:

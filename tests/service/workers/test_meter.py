@@ -2,7 +2,8 @@ import time
 
 import torch
 
-from dropnorm_service.workers.child.meter import LoadMeter, resident_bytes
+from dropnorm_service.training.device import resident_bytes
+from dropnorm_service.workers.child.meter import LoadMeter
 
 
 def test_a_busy_process_uses_a_core_and_an_idle_one_none() -> None:

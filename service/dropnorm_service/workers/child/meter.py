@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import resource
 import time
-from pathlib import Path
 
 import torch
 
 from dropnorm.results import SystemMetrics
-
-_STATM = Path("/proc/self/statm")
+from dropnorm_service.training.device import resident_bytes
 
 
 class LoadMeter:
@@ -35,14 +31,6 @@ class LoadMeter:
             gpu_percent=float(torch.cuda.utilization(gpu)) if self._has_nvml else None,
             gpu_memory_bytes=None if gpu is None else torch.cuda.memory_allocated(gpu),
         )
-
-
-def resident_bytes() -> int:
-    """Resident memory of this process; its peak where the system tells no more."""
-    try:
-        return int(_STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except FileNotFoundError:
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def _nvml_answers(gpu: torch.device) -> bool:
