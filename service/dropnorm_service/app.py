@@ -165,8 +165,11 @@ async def _open_jobs(
             gpus=settings.gpus,
             heartbeat_timeout=settings.heartbeat_timeout,
             checkpoint_interval=settings.checkpoint_interval,
+            max_job_seconds=settings.max_job_seconds,
+            worker_memory_limit=settings.worker_memory_limit,
         )
     )
+    forks.memory_limit = executor.worker_memory
     planner = await stack.enter_async_context(
         ProcessPlanner(
             forks, data=data, memory_limit=executor.memory_limit, timeout=settings.plan_timeout
@@ -187,6 +190,7 @@ async def _open_jobs(
             queued=settings.max_queued_jobs_per_user,
             watches=settings.max_watches_per_user,
             all_watches=settings.max_watches,
+            seconds=settings.max_job_seconds,
         ),
     )
     if settings.tracking:

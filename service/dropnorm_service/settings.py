@@ -115,6 +115,12 @@ class Settings(BaseSettings):
     """Journals that one user may follow at once."""
     max_watches: Annotated[int, Field(ge=1)] = 5_000
     """Journals that all users together may follow at once."""
+    max_job_seconds: Annotated[float, Field(ge=1.0, le=1e7)] | None = None
+    """Seconds that a job may train, all attempts together; absent: any time. A spec's `compute.time_limit` may ask for
+    less."""
+    worker_memory_limit: Annotated[int, Field(ge=2**29)] | None = None
+    """Bytes of the machine's memory that each worker may use, half a GiB at least; absent: nine tenths of the
+    machine's, or the container's, shared out among the slots. Who needs more ends with OUT_OF_MEMORY."""
     plan_timeout: Seconds = 30.0
     """Seconds a plan may take."""
     predict_timeout: Seconds = 60.0

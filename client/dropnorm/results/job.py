@@ -70,7 +70,8 @@ class JobError(ResultModel):
     code: int
     """Canonical gRPC code: 3 INVALID_ARGUMENT, 8 RESOURCE_EXHAUSTED, 10 ABORTED, 13 INTERNAL and so on."""
     reason: str
-    """What kind of failure, UPPER_SNAKE: DIVERGED, OUT_OF_MEMORY, BAD_DATA, WORKER_LOST, INTERNAL."""
+    """What kind of failure, UPPER_SNAKE. The job's own: DIVERGED, OUT_OF_MEMORY, BAD_DATA, INVALID_SPEC, TIME_LIMIT,
+    INTERNAL. The world's: WORKER_LOST, WORKER_HUNG, DEVICE_ERROR, DATA_UNAVAILABLE, IO_ERROR, DISK_FULL."""
     message: str
     """What happened and what to do, one or two sentences."""
     metadata: dict[str, str] = {}

@@ -127,7 +127,7 @@ class Slot(ResultModel):
     threads: int
     """CPU threads the slot's worker may use."""
     memory_bytes: int
-    """Memory of the GPU, or of the machine."""
+    """Memory of the GPU, or what a job on the CPU may use of the machine's."""
     training_job: str = ""
     """Resource name of the job it runs; empty: it is free."""
     attempt: int = 0

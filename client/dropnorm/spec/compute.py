@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from dropnorm.spec._base import Bool, Int, Problem, SpecModel
+from dropnorm.spec._base import Bool, Float, Int, Problem, SpecModel
 
 
 class Compute(SpecModel):
@@ -26,6 +26,12 @@ class Compute(SpecModel):
     numbers, so a compiled training is not the numbers of one that is not."""
     deterministic: Bool = True
     """Use deterministic algorithms only, so that spec and seed give identical numbers on the same device."""
+    time_limit: Annotated[Float, Field(ge=1.0, le=1e7)] | None = None
+    """Seconds that the training may take, 1 to 10,000,000: all attempts together, without the time in the queue;
+    absent: as long as the service allows. At the limit it ends with TIME_LIMIT; its checkpoint and history are kept."""
+    idle_limit: Annotated[Float, Field(ge=1.0, le=1e6)] | None = None
+    """Seconds in which the training must come further, by a step, an epoch or a phase, 1 to 1,000,000; absent: any
+    time, as long as it shows signs of life. Beyond it the worker counts as hung, and another goes on."""
 
     def _rules(self) -> Iterator[Problem]:
         if self.device == "cpu" and self.gpus:

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x64ropnorm/v1/compute.proto\x12\x0b\x64ropnorm.v1\x1a\x1fgoogle/api/field_behavior.proto\"\xd8\x03\n\x07\x43ompute\x12\x36\n\x06\x64\x65vice\x18\x01 \x01(\x0e\x32\x1b.dropnorm.v1.Compute.DeviceB\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12\x17\n\x04gpus\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x01H\x01\x88\x01\x01\x12<\n\tprecision\x18\x03 \x01(\x0e\x32\x1e.dropnorm.v1.Compute.PrecisionB\x04\xe2\x41\x01\x01H\x02\x88\x01\x01\x12\x1a\n\x07\x63ompile\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01H\x03\x88\x01\x01\x12 \n\rdeterministic\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x01H\x04\x88\x01\x01\"R\n\x06\x44\x65vice\x12\x16\n\x12\x44\x45VICE_UNSPECIFIED\x10\x00\x12\x0f\n\x0b\x44\x45VICE_AUTO\x10\x01\x12\x0e\n\nDEVICE_CPU\x10\x02\x12\x0f\n\x0b\x44\x45VICE_CUDA\x10\x03\"l\n\tPrecision\x12\x19\n\x15PRECISION_UNSPECIFIED\x10\x00\x12\x15\n\x11PRECISION_FLOAT32\x10\x01\x12\x16\n\x12PRECISION_BFLOAT16\x10\x02\x12\x15\n\x11PRECISION_FLOAT16\x10\x03\x42\t\n\x07_deviceB\x07\n\x05_gpusB\x0c\n\n_precisionB\n\n\x08_compileB\x10\n\x0e_deterministic\"\x9d\x07\n\x12\x45valuationSettings\x12G\n\tselection\x18\x01 \x01(\x0e\x32).dropnorm.v1.EvaluationSettings.SelectionB\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12 \n\rtrain_metrics\x18\x02 \x01(\x08\x42\x04\xe2\x41\x01\x01H\x01\x88\x01\x01\x12#\n\x10\x63\x61libration_bins\x18\x03 \x01(\x03\x42\x04\xe2\x41\x01\x01H\x02\x88\x01\x01\x12_\n\x16recalibrate_batch_norm\x18\x04 \x01(\x0e\x32\x34.dropnorm.v1.EvaluationSettings.RecalibrateBatchNormB\x04\xe2\x41\x01\x01H\x03\x88\x01\x01\x12$\n\x11mc_dropout_passes\x18\x05 \x01(\x03\x42\x04\xe2\x41\x01\x01H\x04\x88\x01\x01\x12&\n\x13temperature_scaling\x18\x06 \x01(\x08\x42\x04\xe2\x41\x01\x01H\x05\x88\x01\x01\x12!\n\x0evariance_shift\x18\x07 \x01(\x08\x42\x04\xe2\x41\x01\x01H\x06\x88\x01\x01\x12\x1d\n\nrobustness\x18\x08 \x01(\x08\x42\x04\xe2\x41\x01\x01H\x07\x88\x01\x01\x12&\n\x13layer_report_epochs\x18\t \x01(\x03\x42\x04\xe2\x41\x01\x01H\x08\x88\x01\x01\x12\x1d\n\nbeam_width\x18\n \x01(\x03\x42\x04\xe2\x41\x01\x01H\t\x88\x01\x01\"h\n\tSelection\x12\x19\n\x15SELECTION_UNSPECIFIED\x10\x00\x12\x1d\n\x19SELECTION_VALIDATION_LOSS\x10\x01\x12!\n\x1dSELECTION_VALIDATION_ACCURACY\x10\x02\"\x8d\x01\n\x14RecalibrateBatchNorm\x12&\n\"RECALIBRATE_BATCH_NORM_UNSPECIFIED\x10\x00\x12&\n\"RECALIBRATE_BATCH_NORM_DROPOUT_OFF\x10\x01\x12%\n!RECALIBRATE_BATCH_NORM_DROPOUT_ON\x10\x02\x42\x0c\n\n_selectionB\x10\n\x0e_train_metricsB\x13\n\x11_calibration_binsB\x19\n\x17_recalibrate_batch_normB\x14\n\x12_mc_dropout_passesB\x16\n\x14_temperature_scalingB\x11\n\x0f_variance_shiftB\r\n\x0b_robustnessB\x16\n\x14_layer_report_epochsB\r\n\x0b_beam_widthb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x64ropnorm/v1/compute.proto\x12\x0b\x64ropnorm.v1\x1a\x1fgoogle/api/field_behavior.proto\"\xb4\x04\n\x07\x43ompute\x12\x36\n\x06\x64\x65vice\x18\x01 \x01(\x0e\x32\x1b.dropnorm.v1.Compute.DeviceB\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12\x17\n\x04gpus\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x01H\x01\x88\x01\x01\x12<\n\tprecision\x18\x03 \x01(\x0e\x32\x1e.dropnorm.v1.Compute.PrecisionB\x04\xe2\x41\x01\x01H\x02\x88\x01\x01\x12\x1a\n\x07\x63ompile\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01H\x03\x88\x01\x01\x12 \n\rdeterministic\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x01H\x04\x88\x01\x01\x12\x1d\n\ntime_limit\x18\x06 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x05\x88\x01\x01\x12\x1d\n\nidle_limit\x18\x07 \x01(\x01\x42\x04\xe2\x41\x01\x01H\x06\x88\x01\x01\"R\n\x06\x44\x65vice\x12\x16\n\x12\x44\x45VICE_UNSPECIFIED\x10\x00\x12\x0f\n\x0b\x44\x45VICE_AUTO\x10\x01\x12\x0e\n\nDEVICE_CPU\x10\x02\x12\x0f\n\x0b\x44\x45VICE_CUDA\x10\x03\"l\n\tPrecision\x12\x19\n\x15PRECISION_UNSPECIFIED\x10\x00\x12\x15\n\x11PRECISION_FLOAT32\x10\x01\x12\x16\n\x12PRECISION_BFLOAT16\x10\x02\x12\x15\n\x11PRECISION_FLOAT16\x10\x03\x42\t\n\x07_deviceB\x07\n\x05_gpusB\x0c\n\n_precisionB\n\n\x08_compileB\x10\n\x0e_deterministicB\r\n\x0b_time_limitB\r\n\x0b_idle_limit\"\x9d\x07\n\x12\x45valuationSettings\x12G\n\tselection\x18\x01 \x01(\x0e\x32).dropnorm.v1.EvaluationSettings.SelectionB\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12 \n\rtrain_metrics\x18\x02 \x01(\x08\x42\x04\xe2\x41\x01\x01H\x01\x88\x01\x01\x12#\n\x10\x63\x61libration_bins\x18\x03 \x01(\x03\x42\x04\xe2\x41\x01\x01H\x02\x88\x01\x01\x12_\n\x16recalibrate_batch_norm\x18\x04 \x01(\x0e\x32\x34.dropnorm.v1.EvaluationSettings.RecalibrateBatchNormB\x04\xe2\x41\x01\x01H\x03\x88\x01\x01\x12$\n\x11mc_dropout_passes\x18\x05 \x01(\x03\x42\x04\xe2\x41\x01\x01H\x04\x88\x01\x01\x12&\n\x13temperature_scaling\x18\x06 \x01(\x08\x42\x04\xe2\x41\x01\x01H\x05\x88\x01\x01\x12!\n\x0evariance_shift\x18\x07 \x01(\x08\x42\x04\xe2\x41\x01\x01H\x06\x88\x01\x01\x12\x1d\n\nrobustness\x18\x08 \x01(\x08\x42\x04\xe2\x41\x01\x01H\x07\x88\x01\x01\x12&\n\x13layer_report_epochs\x18\t \x01(\x03\x42\x04\xe2\x41\x01\x01H\x08\x88\x01\x01\x12\x1d\n\nbeam_width\x18\n \x01(\x03\x42\x04\xe2\x41\x01\x01H\t\x88\x01\x01\"h\n\tSelection\x12\x19\n\x15SELECTION_UNSPECIFIED\x10\x00\x12\x1d\n\x19SELECTION_VALIDATION_LOSS\x10\x01\x12!\n\x1dSELECTION_VALIDATION_ACCURACY\x10\x02\"\x8d\x01\n\x14RecalibrateBatchNorm\x12&\n\"RECALIBRATE_BATCH_NORM_UNSPECIFIED\x10\x00\x12&\n\"RECALIBRATE_BATCH_NORM_DROPOUT_OFF\x10\x01\x12%\n!RECALIBRATE_BATCH_NORM_DROPOUT_ON\x10\x02\x42\x0c\n\n_selectionB\x10\n\x0e_train_metricsB\x13\n\x11_calibration_binsB\x19\n\x17_recalibrate_batch_normB\x14\n\x12_mc_dropout_passesB\x16\n\x14_temperature_scalingB\x11\n\x0f_variance_shiftB\r\n\x0b_robustnessB\x16\n\x14_layer_report_epochsB\r\n\x0b_beam_widthb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,6 +42,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_COMPUTE'].fields_by_name['compile']._serialized_options = b'\342A\001\001'
   _globals['_COMPUTE'].fields_by_name['deterministic']._loaded_options = None
   _globals['_COMPUTE'].fields_by_name['deterministic']._serialized_options = b'\342A\001\001'
+  _globals['_COMPUTE'].fields_by_name['time_limit']._loaded_options = None
+  _globals['_COMPUTE'].fields_by_name['time_limit']._serialized_options = b'\342A\001\001'
+  _globals['_COMPUTE'].fields_by_name['idle_limit']._loaded_options = None
+  _globals['_COMPUTE'].fields_by_name['idle_limit']._serialized_options = b'\342A\001\001'
   _globals['_EVALUATIONSETTINGS'].fields_by_name['selection']._loaded_options = None
   _globals['_EVALUATIONSETTINGS'].fields_by_name['selection']._serialized_options = b'\342A\001\001'
   _globals['_EVALUATIONSETTINGS'].fields_by_name['train_metrics']._loaded_options = None
@@ -63,15 +67,15 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EVALUATIONSETTINGS'].fields_by_name['beam_width']._loaded_options = None
   _globals['_EVALUATIONSETTINGS'].fields_by_name['beam_width']._serialized_options = b'\342A\001\001'
   _globals['_COMPUTE']._serialized_start=76
-  _globals['_COMPUTE']._serialized_end=548
-  _globals['_COMPUTE_DEVICE']._serialized_start=292
-  _globals['_COMPUTE_DEVICE']._serialized_end=374
-  _globals['_COMPUTE_PRECISION']._serialized_start=376
-  _globals['_COMPUTE_PRECISION']._serialized_end=484
-  _globals['_EVALUATIONSETTINGS']._serialized_start=551
-  _globals['_EVALUATIONSETTINGS']._serialized_end=1476
-  _globals['_EVALUATIONSETTINGS_SELECTION']._serialized_start=1029
-  _globals['_EVALUATIONSETTINGS_SELECTION']._serialized_end=1133
-  _globals['_EVALUATIONSETTINGS_RECALIBRATEBATCHNORM']._serialized_start=1136
-  _globals['_EVALUATIONSETTINGS_RECALIBRATEBATCHNORM']._serialized_end=1277
+  _globals['_COMPUTE']._serialized_end=640
+  _globals['_COMPUTE_DEVICE']._serialized_start=354
+  _globals['_COMPUTE_DEVICE']._serialized_end=436
+  _globals['_COMPUTE_PRECISION']._serialized_start=438
+  _globals['_COMPUTE_PRECISION']._serialized_end=546
+  _globals['_EVALUATIONSETTINGS']._serialized_start=643
+  _globals['_EVALUATIONSETTINGS']._serialized_end=1568
+  _globals['_EVALUATIONSETTINGS_SELECTION']._serialized_start=1121
+  _globals['_EVALUATIONSETTINGS_SELECTION']._serialized_end=1225
+  _globals['_EVALUATIONSETTINGS_RECALIBRATEBATCHNORM']._serialized_start=1228
+  _globals['_EVALUATIONSETTINGS_RECALIBRATEBATCHNORM']._serialized_end=1369
 # @@protoc_insertion_point(module_scope)

@@ -82,6 +82,8 @@ class Compute(google.protobuf.message.Message):
     PRECISION_FIELD_NUMBER: builtins.int
     COMPILE_FIELD_NUMBER: builtins.int
     DETERMINISTIC_FIELD_NUMBER: builtins.int
+    TIME_LIMIT_FIELD_NUMBER: builtins.int
+    IDLE_LIMIT_FIELD_NUMBER: builtins.int
     device: Global___Compute.Device.ValueType
     """What the job runs on. Default: DEVICE_AUTO."""
     gpus: builtins.int
@@ -98,6 +100,16 @@ class Compute(google.protobuf.message.Message):
     """Use deterministic algorithms only, so that spec and seed give identical numbers on the same
     device. Default: true.
     """
+    time_limit: builtins.float
+    """Seconds that the training may take: all attempts together, without the time in the queue. At the
+    limit it ends with TIME_LIMIT, and its checkpoint and history are kept. More than the service
+    allows is refused. Limits: 1 to 10,000,000. Default: as long as the service allows.
+    """
+    idle_limit: builtins.float
+    """Seconds in which the training must come further, by a step, an epoch or a phase. Beyond it the
+    worker counts as hung, and another goes on. Limits: 1 to 1,000,000. Default: any time, as long as
+    it shows signs of life.
+    """
     def __init__(
         self,
         *,
@@ -106,9 +118,11 @@ class Compute(google.protobuf.message.Message):
         precision: Global___Compute.Precision.ValueType | None = ...,
         compile: builtins.bool | None = ...,
         deterministic: builtins.bool | None = ...,
+        time_limit: builtins.float | None = ...,
+        idle_limit: builtins.float | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_compile", b"_compile", "_deterministic", b"_deterministic", "_device", b"_device", "_gpus", b"_gpus", "_precision", b"_precision", "compile", b"compile", "deterministic", b"deterministic", "device", b"device", "gpus", b"gpus", "precision", b"precision"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_compile", b"_compile", "_deterministic", b"_deterministic", "_device", b"_device", "_gpus", b"_gpus", "_precision", b"_precision", "compile", b"compile", "deterministic", b"deterministic", "device", b"device", "gpus", b"gpus", "precision", b"precision"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_compile", b"_compile", "_deterministic", b"_deterministic", "_device", b"_device", "_gpus", b"_gpus", "_idle_limit", b"_idle_limit", "_precision", b"_precision", "_time_limit", b"_time_limit", "compile", b"compile", "deterministic", b"deterministic", "device", b"device", "gpus", b"gpus", "idle_limit", b"idle_limit", "precision", b"precision", "time_limit", b"time_limit"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_compile", b"_compile", "_deterministic", b"_deterministic", "_device", b"_device", "_gpus", b"_gpus", "_idle_limit", b"_idle_limit", "_precision", b"_precision", "_time_limit", b"_time_limit", "compile", b"compile", "deterministic", b"deterministic", "device", b"device", "gpus", b"gpus", "idle_limit", b"idle_limit", "precision", b"precision", "time_limit", b"time_limit"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_compile", b"_compile"]) -> typing.Literal["compile"] | None: ...
     @typing.overload
@@ -118,7 +132,11 @@ class Compute(google.protobuf.message.Message):
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_gpus", b"_gpus"]) -> typing.Literal["gpus"] | None: ...
     @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_idle_limit", b"_idle_limit"]) -> typing.Literal["idle_limit"] | None: ...
+    @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_precision", b"_precision"]) -> typing.Literal["precision"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_time_limit", b"_time_limit"]) -> typing.Literal["time_limit"] | None: ...
 
 Global___Compute: typing_extensions.TypeAlias = Compute
 

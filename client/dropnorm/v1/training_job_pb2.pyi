@@ -164,7 +164,12 @@ class TrainingJob(google.protobuf.message.Message):
     @property
     def error(self) -> google.rpc.status_pb2.Status:
         """Why it failed; only in FAILED. Its one detail is a google.rpc.ErrorInfo, whose `reason` says
-        what kind of failure: DIVERGED, OUT_OF_MEMORY, BAD_DATA, WORKER_LOST, INTERNAL.
+        what kind of failure. The job's own, which end it at once: DIVERGED (metadata: step, metric,
+        value; layer, layer_value, layer_step where they are known), OUT_OF_MEMORY (estimated_bytes,
+        limit_bytes, used_bytes, and under the field's name the batch size that would fit), BAD_DATA,
+        INVALID_SPEC, TIME_LIMIT (time_limit, step), INTERNAL. The world's, after which another attempt
+        goes on, up to a limit: WORKER_LOST (signal or exit_status), WORKER_HUNG (seconds),
+        DEVICE_ERROR, DATA_UNAVAILABLE, IO_ERROR; DISK_FULL is waited for without a limit.
         """
 
     @property

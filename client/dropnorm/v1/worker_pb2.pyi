@@ -96,7 +96,7 @@ class Slot(google.protobuf.message.Message):
     threads: builtins.int
     """CPU threads the slot's worker may use."""
     memory_bytes: builtins.int
-    """Memory of the GPU, or of the machine, in bytes."""
+    """Memory of the GPU, or what a job on the CPU may use of the machine's, in bytes."""
     training_job: builtins.str
     """Resource name of the job it runs, `trainingJobs/-` where that is not the caller's to see; empty: it is free."""
     attempt: builtins.int

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 import secrets
 from collections.abc import Callable
@@ -29,6 +30,7 @@ class Admission:
         executor: knows what can run here.
         clock: the time.
         data_hidden: whether there is an uploaded data set of a name, and a caller may not see it.
+        max_job_seconds: seconds that a job may train; None: any time.
     """
 
     def __init__(
@@ -37,11 +39,13 @@ class Admission:
         executor: Executor,
         clock: Clock,
         data_hidden: Callable[[Caller, str], bool],
+        max_job_seconds: float | None = None,
     ) -> None:
         self._planner = planner
         self._data_hidden = data_hidden
         self._executor = executor
         self._clock = clock
+        self._max_job_seconds = max_job_seconds or math.inf
 
     async def admit(
         self, caller: Caller, submission: Submission, job_id: str | None, request_id: str | None
@@ -61,6 +65,8 @@ class Admission:
             obstacle = self._executor.obstacle(plan.spec)
             if obstacle is not None:
                 raise CannotFit.of("training_job.spec.compute.gpus", obstacle)
+        with wrong:
+            self._check_time(submission.spec)
         wrong.settle()
         job = self._draft(caller, submission, plan, job_id)
         if request_id is None:
@@ -87,6 +93,12 @@ class Admission:
             return await self._planner.plan(spec, uploads=not hidden)
         except InvalidSpecError as error:
             raise InvalidRequest.from_spec(error, field) from error
+
+    def _check_time(self, spec: TrainingSpec) -> None:
+        asked, most = spec.compute.time_limit, self._max_job_seconds
+        if asked is not None and asked > most:
+            text = f"a job of this service may train for {most:g} seconds at most; ask for no more, or for no limit"
+            raise InvalidRequest.of("training_job.spec.compute.time_limit", text)
 
     def _draft(
         self, caller: Caller, submission: Submission, plan: Plan, job_id: str | None

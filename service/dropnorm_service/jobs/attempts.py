@@ -85,7 +85,7 @@ class Attempts:
     async def _give_up(self, live: LiveJob, launch: Launch) -> None:
         """End an attempt that the service itself cannot go on with: its job must not run for ever."""
         error = _internal("The service met an unexpected error over this attempt; see its log.")
-        may_retry = self._retries.lost(launch.job_id, checkpoint_step=0)
+        may_retry = self._retries.lost(launch.job_id, 0, error.reason)
         with contextlib.suppress(Superseded):  # it has not begun, or has ended
             await self._write(live, self._append(launch, [], Lost(error), may_retry))
 
@@ -118,7 +118,7 @@ class Attempts:
                 case Finished() if not evaluated:
                     outcome = Broken(_internal("The worker ended without an evaluation."))
                 case Lost(error):
-                    may_retry = self._retries.lost(launch.job_id, checkpoint_step)
+                    may_retry = self._retries.lost(launch.job_id, checkpoint_step, error.reason)
                     why = {"reason": error.reason, "error": error.message}
                     log.warning("an attempt was lost", extra=why)
             await self._write(live, self._append(launch, said, outcome, may_retry))

@@ -22,11 +22,13 @@ class JobLimits:
         queued: jobs of one user that wait in the queue.
         watches: journals that one user follows.
         all_watches: journals that all users together follow.
+        seconds: time that a job may train, all attempts together; None: any.
     """
 
     queued: int = 10_000
     watches: int = 1_000
     all_watches: int = 5_000
+    seconds: float | None = None
 
 
 DEFAULT_LIMITS = JobLimits()

@@ -73,7 +73,7 @@ class Broken:
 
 @dataclass(frozen=True)
 class Lost:
-    """The world's fault: the worker was killed, hung, or its host went away. Try again."""
+    """The world's fault: the worker was killed, hung, or its device broke. Try again."""
 
     error: JobError
 
@@ -95,6 +95,9 @@ class Executor(Protocol):
 
     def device(self, spec: TrainingSpec) -> Literal["cpu", "cuda"]:
         """The kind of slot that the spec takes; it looks at `spec.compute` alone."""
+
+    def rest(self) -> float | None:
+        """Seconds until a slot is used again that is passed over since its device broke; None: there is none."""
 
     def run(self, launch: Launch) -> AsyncGenerator[tuple[datetime, Payload] | Outcome, None]:
         """Run one attempt: its payloads, each with its time, and one Outcome as the last item.

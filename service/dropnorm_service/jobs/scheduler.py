@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -100,7 +101,7 @@ class Scheduler:
 
     async def _run(self) -> None:
         while True:
-            await self._wake.wait()
+            await self._work()
             self._wake.clear()
             while (job_id := self._queue.first(self._executor)) is not None:
                 try:
@@ -108,6 +109,12 @@ class Scheduler:
                 except Exception:
                     log.exception("%s cannot be launched before the next start", job_id)
                     self._queue.discard(job_id)
+
+    async def _work(self) -> None:
+        """Wait until something has happened, or a slot that rested can be used again."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._executor.rest() if len(self._queue) else None):
+                await self._wake.wait()
 
     async def _launch(self, job_id: str) -> None:
         try:

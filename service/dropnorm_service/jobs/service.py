@@ -112,7 +112,7 @@ class JobService:
         self._folder = folder
         self._data_held = data_held
         self._clock = clock
-        self._admission = Admission(planner, executor, clock, data_hidden)
+        self._admission = Admission(planner, executor, clock, data_hidden, limits.seconds)
         self._places = JobPlaces(limits)
         self._journal = Journal(store)
         self._scheduler = Scheduler(

@@ -108,10 +108,14 @@ def after(state: State, outcome: Outcome, *, stopping: bool, may_retry: bool) ->
                 "The worker was lost while it paused; the job goes on from its last checkpoint.",
                 outcome.error,
             )
-        case Lost() if may_retry:
-            return Move(State.QUEUED, "The worker was lost; another will go on.", outcome.error)
+        case Lost() if may_retry or stopping:
+            return Move(
+                State.QUEUED, "The attempt was lost; another will go on in a moment.", outcome.error
+            )
         case Lost():
-            return Move(State.FAILED, "The worker was lost too often.", outcome.error)
+            return Move(
+                State.FAILED, "Too many attempts in a row were lost, none further.", outcome.error
+            )
         case Stopped():
             return _stopped(state, stopping=stopping)
 

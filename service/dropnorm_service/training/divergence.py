@@ -18,7 +18,7 @@ from torch.utils.hooks import RemovableHandle
 
 from dropnorm_service.training.design import Design
 from dropnorm_service.training.errors import Diverged, Origin, TrainingError
-from dropnorm_service.training.reporting import Order, Orders
+from dropnorm_service.training.reporting import Interrupted, Order, Orders
 from dropnorm_service.training.state import TrainingState
 
 _PATIENCE = 120.0
@@ -83,7 +83,7 @@ def origin_of(
     except Diverged:
         if witness is not None:
             witness.blame_output()
-    except (_Halt, TrainingError, RuntimeError, MemoryError):
+    except (_Halt, Interrupted, TrainingError, RuntimeError, MemoryError):
         pass  # whatever happens now, it is the divergence that is to be told
     finally:
         if witness is not None:

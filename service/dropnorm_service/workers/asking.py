@@ -28,19 +28,29 @@ class AskedProcess:
         forks: where processes come from; running.
         entry: what the process runs, `package.module:function`.
         environment: variables to set before that.
+        memory_limit: bytes of memory that it can get.
     """
 
-    def __init__(self, forks: ForkServer, entry: str, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        forks: ForkServer,
+        entry: str,
+        environment: Mapping[str, str],
+        memory_limit: int | None = None,
+    ) -> None:
         self._forks = forks
         self._entry = entry
         self._environment = dict(environment)
+        self._memory_limit = memory_limit
         self._numbers = itertools.count(1)
         self._turn = asyncio.Lock()
         self._process: Child | None = None
 
     async def start(self) -> None:
         """Start the process, which the first request would do otherwise."""
-        self._process = await self._forks.fork(self._entry, self._environment)
+        self._process = await self._forks.fork(
+            self._entry, self._environment, memory_limit=self._memory_limit
+        )
 
     async def end(self) -> None:
         """End the process; the next request would start another."""

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import signal
+import time
 from collections.abc import AsyncGenerator
 from datetime import datetime
 from typing import NamedTuple
 
-from dropnorm.results import JobError, Payload
+from dropnorm.results import JobError, LogLine, Payload, Progress, Progressed, Warned
 from dropnorm_service.jobs.ports import Broken, Finished, Launch, Lost, Outcome, Stopped
 from dropnorm_service.workers import machine
+from dropnorm_service.workers.memory import MemoryWatch
 from dropnorm_service.workers.messages import End, Heartbeat, Logged, Ready, Report, Trace
 from dropnorm_service.workers.process import Child
 
@@ -29,6 +32,8 @@ class Patience(NamedTuple):
     """While it does nothing."""
     busy: float
     """While it uses the CPU."""
+    standstill: float | None = None
+    """While it says that it lives, but comes no further; None: any time."""
 
 
 class _Silence:
@@ -70,8 +75,37 @@ class _Silence:
         return not self.busy or self.seconds >= self._patience.busy
 
 
+class _Standstill:
+    """Judges a worker that shows signs of life, by what it says of how far it is.
+
+    Progress that repeats itself, as in a long evaluation, is none; an epoch, a checkpoint or a data set is. Only the
+    time counts in which the worker is listened to.
+    """
+
+    def __init__(self, limit: float | None) -> None:
+        self._limit = math.inf if limit is None else limit
+        self._known: Progress | None = None
+        self.seconds = 0.0
+        """How long it has come no further."""
+
+    @property
+    def left(self) -> float:
+        """Seconds until it has stood still for too long."""
+        return max(0.0, self._limit - self.seconds)
+
+    def note(self, payload: Payload) -> None:
+        """It has said this."""
+        if isinstance(payload, LogLine | Warned):
+            return
+        if isinstance(payload, Progressed):
+            if payload.progress == self._known:
+                return
+            self._known = payload.progress
+        self.seconds = 0.0
+
+
 async def follow(
-    worker: Child, launch: Launch, patience: Patience
+    worker: Child, launch: Launch, patience: Patience, memory: MemoryWatch
 ) -> AsyncGenerator[tuple[datetime, Payload] | Outcome, None]:
     """What a started worker says. A worker that says nothing for too long is killed.
 
@@ -79,22 +113,27 @@ async def follow(
         worker: the process.
         launch: the attempt it runs.
         patience: time in which nobody asks for the next item does not count.
+        memory: tells of a worker that ended whether its memory was why.
     """
-    silence = _Silence(worker, patience)
+    silence, standstill = _Silence(worker, patience), _Standstill(patience.standstill)
     about = {"job": launch.job_id, "attempt": launch.attempt}
     while True:
+        started = time.monotonic()
         try:
-            async with asyncio.timeout(silence.window):
+            async with asyncio.timeout(min(silence.window, standstill.left)):
                 message = await worker.receive()
         except TimeoutError:
-            if silence.too_long():
+            standstill.seconds += time.monotonic() - started
+            if standstill.left == 0.0 or silence.too_long():
                 worker.kill()
-                yield Lost(_hung(silence))
+                yield Lost(_hung(silence) if standstill.left else _stood_still(standstill))
                 return
             continue
+        standstill.seconds += time.monotonic() - started
         silence.broken()
         match message:
             case Report():
+                standstill.note(message.payload)
                 yield message.time, message.payload
             case Heartbeat() | Ready():
                 pass
@@ -108,7 +147,8 @@ async def follow(
                 yield _outcome(message)
                 return
             case None:
-                yield Lost(_lost(await worker.exit_status()))
+                status = await worker.exit_status()
+                yield Broken(memory.error()) if memory.exceeded else Lost(_lost(status, memory))
                 return
             case _:
                 raise TypeError(f"a worker cannot say {message.kind}")
@@ -133,8 +173,19 @@ def _hung(silence: _Silence) -> JobError:
     )
 
 
-def _lost(status: int | None) -> JobError:
-    metadata = {}
+def _stood_still(standstill: _Standstill) -> JobError:
+    seconds = f"{standstill.seconds:.3g}"
+    text = (
+        f"The worker came no step further for {seconds} seconds and was killed; if it needs so long for one, give a "
+        "larger compute.idle_limit."
+    )
+    return JobError(
+        code=_ABORTED, reason="WORKER_HUNG", message=text, metadata={"seconds": seconds}
+    )
+
+
+def _lost(status: int | None, memory: MemoryWatch) -> JobError:
+    metadata = {"used_bytes": str(memory.used)} if memory.used else {}
     if status is None:
         text = "The worker ended before its job did; how is not known."
     elif status >= 0:
@@ -144,8 +195,15 @@ def _lost(status: int | None) -> JobError:
         metadata["signal"] = name = signal.Signals(-status).name
         text = f"The worker was ended by the signal {name}."
         if name == "SIGKILL":
-            text += (
-                " Unless somebody killed it, the machine ran out of memory: "
-                "ask for a smaller network or batch, or run fewer jobs at once."
-            )
+            text += _why_killed(memory)
     return JobError(code=_ABORTED, reason="WORKER_LOST", message=text, metadata=metadata)
+
+
+def _why_killed(memory: MemoryWatch) -> str:
+    used = f"it used {memory.used >> 20} MiB"
+    advice = "ask for a smaller network or batch, or run fewer jobs at once"
+    if memory.kernel_killed:
+        return f" The machine ran out of memory and {used}: {advice}."
+    if memory.used >= memory.limit // 2:
+        return f" Unless somebody killed it, the machine ran out of memory, for {used}: {advice}."
+    return f" Somebody killed it; {used}, and the machine had memory left."

@@ -13,11 +13,12 @@ from dropnorm.results import JobError, Payload, Slot
 from dropnorm.spec import TrainingSpec
 from dropnorm_service.jobs.ports import Launch, Lost, Order, Outcome
 from dropnorm_service.workers.attempt import Patience, follow
-from dropnorm_service.workers.forks import ForkServer, StartFailed
+from dropnorm_service.workers.forks import UNLIMITED, ForkServer, StartFailed
+from dropnorm_service.workers.memory import MemoryWatch
 from dropnorm_service.workers.messages import DataSettings, Gpu, Inventory, Start
 from dropnorm_service.workers.process import Child
 from dropnorm_service.workers.running import Running
-from dropnorm_service.workers.slots import Device, Seat, SlotTable
+from dropnorm_service.workers.slots import Device, Seat, SlotTable, note
 
 _CHILD = "dropnorm_service.workers.child"
 _WORKER = f"{_CHILD}.worker:main"
@@ -50,6 +51,8 @@ class LocalExecutor:
         gpus: int | None = None,
         heartbeat_timeout: float = 60.0,
         checkpoint_interval: float = 30.0,
+        max_job_seconds: float | None = None,
+        worker_memory_limit: int | None = None,
     ) -> None:
         """
         Args:
@@ -61,6 +64,8 @@ class LocalExecutor:
             heartbeat_timeout: seconds without a sign of life after which a worker is killed; ten
                 times as many while it uses the CPU.
             checkpoint_interval: seconds between two checkpoints of an attempt.
+            max_job_seconds: seconds that a job may train, over all attempts; None: any time.
+            worker_memory_limit: bytes that a worker may use of the machine's memory; None: its share.
         """
         self._forks = forks
         self._data = data
@@ -69,6 +74,8 @@ class LocalExecutor:
         self._gpus = gpus
         self._heartbeat_timeout = heartbeat_timeout
         self._checkpoint_interval = checkpoint_interval
+        self._max_job_seconds = max_job_seconds
+        self._memory = worker_memory_limit
         self._table = SlotTable(())
         self._standbys: dict[str, asyncio.Task[Child]] = {}
         self._running: dict[str, Running] = {}
@@ -85,7 +92,12 @@ class LocalExecutor:
             StartFailed: there are fewer GPUs than the settings name, or nobody can tell.
         """
         gpus = await self._inventory()
-        self._table = SlotTable.of_machine(gpus, cpu_slots=self._cpu_slots, threads=self._threads)
+        self._table = SlotTable.of_machine(
+            gpus,
+            cpu_slots=self._cpu_slots,
+            threads=self._threads,
+            worker_memory=self._memory,
+        )
         for seat in self._table.seats:
             self._stand_by(seat)
         return self
@@ -105,9 +117,18 @@ class LocalExecutor:
         """Why the spec can never run here, a sentence; None when it can."""
         return self._table.obstacle(spec)
 
+    @property
+    def worker_memory(self) -> int:
+        """Bytes of the machine's memory that a worker may use."""
+        return self._table.worker_memory
+
     def device(self, spec: TrainingSpec) -> Device:
         """The kind of slot that the spec takes."""
         return self._table.need(spec).device
+
+    def rest(self) -> float | None:
+        """Seconds until a slot is used again that is passed over since its device broke; None: there is none."""
+        return self._table.rest()
 
     def memory_limit(self, spec: TrainingSpec) -> int | None:
         """Memory in bytes of the device the spec would run on; None when it cannot run here."""
@@ -134,9 +155,13 @@ class LocalExecutor:
                 yield running.without_worker()
                 return
             running.start(worker, self._start(launch))
-            async with aclosing(follow(worker, launch, self._patience(launch))) as items:
+            memory = MemoryWatch(worker, self._table.worker_memory)
+            said = follow(worker, launch, self._patience(launch), memory)
+            async with memory.watching(), aclosing(said) as items:
                 async for item in items:
-                    ended = isinstance(item, Outcome)
+                    if isinstance(item, Outcome):
+                        ended = True
+                        note(item, running.seats)
                     yield running.heard(item)
         finally:
             await self._release(running, _EXIT_TIME if ended else 0.0)
@@ -203,7 +228,7 @@ class LocalExecutor:
             # A standby sees its own GPU alone, and CUDA looks but once.
             for seat in seats:
                 await self._dismiss(seat)
-            return await self._forks.fork(_WORKER, _environment(seats))
+            return await self._fork(seats)
         seat = seats[0]
         while True:
             task = self._standbys[seat.id]
@@ -224,13 +249,19 @@ class LocalExecutor:
             data=self._data,
             checkpoint_interval=self._checkpoint_interval,
             memory_limit_bytes=self._table.memory_limit(launch.spec),
+            time_limit=self._time_limit(launch.spec),
         )
+
+    def _time_limit(self, spec: TrainingSpec) -> float | None:
+        limits = (spec.compute.time_limit, self._max_job_seconds)
+        return min((limit for limit in limits if limit is not None), default=None)
 
     def _patience(self, launch: Launch) -> Patience:
         compiling = _COMPILE_TIME if launch.spec.compute.compile else 0.0
         return Patience(
             idle=self._heartbeat_timeout + compiling,
             busy=_BUSY_FACTOR * self._heartbeat_timeout + compiling,
+            standstill=launch.spec.compute.idle_limit,
         )
 
     async def _release(self, running: Running, patience: float) -> None:
@@ -247,9 +278,16 @@ class LocalExecutor:
             if not self._running:
                 self._idle.set()
 
+    async def _fork(self, seats: Sequence[Seat]) -> Child:
+        # CUDA reserves more than it uses, so there the watch alone has to do.
+        on_cpu = all(seat.device == "cpu" for seat in seats)
+        limit = self._table.worker_memory if on_cpu else UNLIMITED
+        return await self._forks.fork(_WORKER, _environment(seats), memory_limit=limit)
+
     def _stand_by(self, seat: Seat) -> None:
-        fork = self._forks.fork(_WORKER, _environment([seat]))
-        self._standbys[seat.id] = asyncio.create_task(fork, name=f"standby of {seat.id}")
+        self._standbys[seat.id] = asyncio.create_task(
+            self._fork([seat]), name=f"standby of {seat.id}"
+        )
 
     async def _dismiss(self, seat: Seat) -> None:
         task = self._standbys.pop(seat.id, None)

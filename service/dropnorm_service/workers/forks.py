@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import logging
 import os
+import resource
 import socket
 import sys
 from collections.abc import Mapping, Sequence
@@ -33,6 +34,8 @@ _PRELOADED = ("dropnorm_service.workers.child.preload",)
 # leaves the computing to torch, whose threads are counted per slot.
 _ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1"}
 _FIRST_PAUSE = 0.5
+UNLIMITED = resource.RLIM_INFINITY
+"""No limit on a process's memory but the system's own."""
 _LONGEST_PAUSE = 10.0
 _EXIT_TIME = 5.0
 
@@ -66,6 +69,8 @@ class ForkServer:
     def __init__(self, preload: Sequence[str] = _PRELOADED) -> None:
         """`preload` names modules to import before anything is forked."""
         self._preload = tuple(preload)
+        self.memory_limit = UNLIMITED
+        """Bytes of memory that each process can get for which no other limit is given."""
         self._up = asyncio.Event()
         self._process: asyncio.subprocess.Process | None = None
         self._control: socket.socket | None = None
@@ -123,27 +128,42 @@ class ForkServer:
         await asyncio.wait({pong}, timeout=within)
         return pong.done() and not pong.cancelled()
 
-    async def fork(self, entry: str, environment: Mapping[str, str]) -> Child:
+    async def fork(
+        self, entry: str, environment: Mapping[str, str], *, memory_limit: int | None = None
+    ) -> Child:
         """Fork a process that calls `entry`, `package.module:function`, with its connection.
 
         Waits for as long as there is no fork server, or nothing to make a process of.
+
+        Args:
+            entry: what it runs.
+            environment: variables to set before that.
+            memory_limit: bytes of memory that it can get of the system, or UNLIMITED; None: those of all.
         """
         pauses = _Pauses()
         while True:
             await self._up.wait()
             try:
-                return await self._fork(entry, environment)
+                return await self._fork(entry, environment, memory_limit)
             except ConnectionError:
                 pass  # the fork server died; the next one will do it
             except OSError as error:
                 log.warning("no process can be forked now, will try again: %s", error)
                 await pauses.sleep()
 
-    async def _fork(self, entry: str, environment: Mapping[str, str]) -> Child:
+    async def _fork(
+        self, entry: str, environment: Mapping[str, str], memory_limit: int | None
+    ) -> Child:
         ours, theirs = socket.socketpair()
         with theirs:
             channel = await Channel.over(ours)
-            answer = self._request(channel, entry, environment, theirs)
+            command = Fork(
+                number=next(self._numbers),
+                entry=entry,
+                environment=dict(environment),
+                memory_limit=self.memory_limit if memory_limit is None else memory_limit,
+            )
+            answer = self._request(channel, command, theirs)
         try:
             return await answer
         except BaseException:
@@ -153,12 +173,10 @@ class ForkServer:
     def _request(
         self,
         channel: Channel,
-        entry: str,
-        environment: Mapping[str, str],
+        command: Fork,
         connection: socket.socket,
     ) -> asyncio.Future[Child]:
         answer: asyncio.Future[Child] = asyncio.get_running_loop().create_future()
-        command = Fork(number=next(self._numbers), entry=entry, environment=dict(environment))
         try:
             if self._control is None:
                 raise ConnectionError("there is no fork server")

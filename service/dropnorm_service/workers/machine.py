@@ -5,11 +5,20 @@ from __future__ import annotations
 import math
 import os
 import platform
+import re
 from pathlib import Path
 
 _CPU_INFO = Path("/proc/cpuinfo")
 _CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 _PROCESSES = Path("/proc")
+# A container's limit on memory: of control groups, version 2 and 1.
+_MEMORY_LIMITS = (
+    Path("/sys/fs/cgroup/memory.max"),
+    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
+)
+_EVENTS = Path("/proc/vmstat")
+_ANONYMOUS = re.compile(r"^RssAnon:\s+(\d+) kB$", re.MULTILINE)
+_KILLS = re.compile(r"^oom_kill (\d+)$", re.MULTILINE)
 
 
 def usable_cores() -> int:
@@ -43,8 +52,34 @@ def processor_name() -> str:
 
 
 def memory_bytes() -> int:
-    """Memory of the machine."""
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    """Memory that this process's machine or container has."""
+    whole = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return min([whole, *filter(None, map(_limit_of, _MEMORY_LIMITS))])
+
+
+def _limit_of(file: Path) -> int | None:
+    try:
+        return int(file.read_text())
+    except (OSError, ValueError):  # there is none, or it is "max"
+        return None
+
+
+def anonymous_bytes(pid: int) -> int | None:
+    """Memory of a process that is its own, not files'; None when it has ended, or nobody can tell."""
+    try:
+        found = _ANONYMOUS.search((_PROCESSES / str(pid) / "status").read_text())
+    except OSError:
+        return None
+    return None if found is None else int(found[1]) * 1024
+
+
+def memory_kills() -> int | None:
+    """How many processes of this machine the kernel has ended for want of memory; None where nobody can tell."""
+    try:
+        found = _KILLS.search(_EVENTS.read_text())
+    except OSError:
+        return None
+    return None if found is None else int(found[1])
 
 
 def cpu_seconds(group: int) -> float | None:

@@ -46,6 +46,8 @@ class Fork(Message):
     """What the process runs, `package.module:function`, given its connection."""
     environment: dict[str, str]
     """Variables to set before that."""
+    memory_limit: int
+    """Bytes of memory that the process can get of the system, as setrlimit(2) takes them."""
 
 
 class Up(Message):
@@ -118,7 +120,9 @@ class Start(Message):
     checkpoint_interval: float
     """Seconds between two checkpoints."""
     memory_limit_bytes: int | None = None
-    """Memory that an automatic batch size counts on, the planner's; None: the device's."""
+    """Memory that the training counts on, as the planner does; None: the device's."""
+    time_limit: float | None = None
+    """Seconds that the training may take, over all attempts; None: any time."""
 
 
 class Ordered(Message):
@@ -162,6 +166,10 @@ class Logged(Message):
     level: int
     logger: str
     text: str
+
+
+DEVICE_ERROR = "DEVICE_ERROR"
+"""The reason of an error for which a worker's device is to blame."""
 
 
 class End(Message):

@@ -16,6 +16,8 @@ from dropnorm_service.workers.messages import DataSettings, PlanReply, PlanReque
 
 _ENTRY = "dropnorm_service.workers.child.planner:main"
 _ENVIRONMENT = {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+# Planning allocates next to nothing; a spec made to exhaust memory meets this before the machine does.
+_MEMORY = 4 * 2**30
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +49,7 @@ class ProcessPlanner:
             timeout: seconds a plan may take, with its time in the queue.
             remembered: plans kept.
         """
-        self._process = AskedProcess(forks, _ENTRY, _ENVIRONMENT)
+        self._process = AskedProcess(forks, _ENTRY, _ENVIRONMENT, _MEMORY)
         self._data = data
         self._memory_limit = memory_limit
         self._timeout = timeout

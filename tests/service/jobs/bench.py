@@ -109,6 +109,7 @@ class BenchExecutor:
     def __init__(self, cpus: int = 2, gpus: int = 0) -> None:
         self.free = {"cpu": cpus, "cuda": gpus}
         self.total = dict(self.free)
+        self.resting: float | None = None
         self.attempts: dict[str, Attempt] = {}
         self.started: asyncio.Queue[Attempt] = asyncio.Queue()
 
@@ -128,6 +129,9 @@ class BenchExecutor:
 
     def device(self, spec: TrainingSpec) -> Literal["cpu", "cuda"]:
         return "cuda" if spec.compute.device == "cuda" else "cpu"
+
+    def rest(self) -> float | None:
+        return self.resting
 
     async def run(self, launch: Launch) -> AsyncGenerator[Item, None]:
         kind, slots = self.device(launch.spec), _slots(launch.spec)

@@ -2,13 +2,11 @@
 
 from datetime import UTC, datetime, timedelta
 
-import pytest
 from tests.service.jobs.bench import GPU_SPEC, SPEC, BenchExecutor, on_gpus
 
 from dropnorm.results import State, TrainingJob
 from dropnorm.spec import TrainingSpec
 from dropnorm_service.jobs.queue import JobQueue
-from dropnorm_service.jobs.retries import Retries, RetryPolicy
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -108,19 +106,3 @@ def test_a_job_stands_in_the_queue_once_and_can_leave_and_return():
     queue.push(job("b", age=1))
     assert len(queue) == 2
     assert drain(queue) == ["b", "a"]
-
-
-def test_lost_attempts_in_a_row_wait_longer_and_then_end():
-    retries = Retries(RetryPolicy(limit=4, first_delay=1.0, max_delay=3.0))
-    assert retries.delay("a") == 0.0
-    seen = [(retries.lost("a", 0), retries.delay("a")) for _ in range(4)]
-    assert seen == [(True, 1.0), (True, 2.0), (True, 3.0), (False, 3.0)]
-    assert retries.delay("b") == 0.0
-    retries.forget("a")
-    assert retries.delay("a") == 0.0
-
-
-@pytest.mark.parametrize(("steps", "allowed"), [((1, 2, 3, 4), True), ((1, 1, 1), False)])
-def test_only_a_checkpoint_further_on_is_progress(steps: tuple[int, ...], allowed: bool):
-    retries = Retries(RetryPolicy(limit=2))
-    assert [retries.lost("a", step) for step in steps][-1] is allowed

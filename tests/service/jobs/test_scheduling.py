@@ -1,6 +1,7 @@
 """From the queue into a slot, and what becomes of each attempt."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncGenerator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,7 +25,7 @@ from dropnorm.results import (
 from dropnorm_service.jobs import attempts
 from dropnorm_service.jobs.callers import LOCAL
 from dropnorm_service.jobs.errors import StoreUnavailable
-from dropnorm_service.jobs.ports import Broken, Change, Finished, Launch, Stopped
+from dropnorm_service.jobs.ports import Broken, Change, Finished, Launch, Lost, Stopped
 from dropnorm_service.jobs.projection import project
 from dropnorm_service.store import SqlJobStore
 
@@ -162,6 +163,46 @@ async def test_lost_workers_are_followed_by_others_up_to_a_limit(bench: Bench):
         if isinstance(event.payload, StateChanged) and event.payload.state is State.QUEUED
     ]
     assert [payload.error for payload in requeued] == [None, lost().error, lost().error]
+
+
+async def test_what_is_nobodys_fault_is_waited_for_as_long_as_it_takes(bench: Bench):
+    full = JobError(code=8, reason="DISK_FULL", message="The disk is full.")
+    job = await bench.create()
+    for _ in range(3 * PROMPT.limit):
+        (await bench.launched()).end(Lost(full))
+    (await bench.launched()).succeed()
+    assert (await bench.reached(job, State.SUCCEEDED)).attempt == 3 * PROMPT.limit + 1
+
+
+async def test_poison_is_given_up_on_and_blocks_nobody(bench: Bench):
+    poison = {(await bench.create(priority=9)).id for _ in range(4)}
+    good = {(await bench.create()).id for _ in range(4)}
+    lives = Counter[str]()
+    while lives.total() < len(poison) * PROMPT.limit + len(good):
+        attempt = await bench.launched()
+        lives[attempt.launch.job_id] += 1
+        if attempt.launch.job_id in poison:
+            attempt.end(lost())
+        else:
+            attempt.succeed()
+    for job_id in poison:
+        failed = await bench.reached(await bench.service.get(job_id), State.FAILED)
+        assert failed.error == lost().error
+    for job_id in good:
+        await bench.reached(await bench.service.get(job_id), State.SUCCEEDED)
+    assert {lives[each] for each in poison} == {PROMPT.limit}
+
+
+async def test_a_slot_that_has_rested_is_used_without_anything_else_happening(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+):
+    bench.executor.resting = 0.05
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.executor, "fits", lambda spec: False)
+        job = await bench.create()
+        await asyncio.sleep(0)
+    (await bench.launched()).succeed()
+    await bench.reached(job, State.SUCCEEDED)
 
 
 async def test_lost_workers_that_got_further_do_not_count(bench: Bench):

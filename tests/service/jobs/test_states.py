@@ -113,7 +113,13 @@ def test_who_wins_when_an_outcome_crosses_a_request(
 
 def test_a_job_whose_workers_are_lost_too_often_fails_with_the_last_reason():
     move = states.after(State.RUNNING, Lost(ERROR), stopping=False, may_retry=False)
-    assert move == (State.FAILED, "The worker was lost too often.", ERROR)
+    assert (move.state, move.error) == (State.FAILED, ERROR)
+    assert "Too many attempts in a row" in move.message
+
+
+def test_a_service_that_stops_fails_no_job_for_a_worker_that_it_lost():
+    move = states.after(State.RUNNING, Lost(ERROR), stopping=True, may_retry=False)
+    assert move.state is State.QUEUED
 
 
 @pytest.mark.parametrize("state", ACTIVE)

@@ -104,3 +104,11 @@ def print_much(connection: socket.socket) -> None:
     print("one line", flush=True)
     print('{"level": "error", "message": "forged"}', file=sys.stderr, flush=True)
     os.write(2, b"\xff not UTF-8\r\n\n" + b"long" * 10_000)
+
+
+def grow(connection: socket.socket) -> None:
+    """Take more and more memory, as something does that no limit of the process stops."""
+    held = []
+    while True:
+        held.append(bytearray(b"x") * 2**23)
+        time.sleep(0.005)

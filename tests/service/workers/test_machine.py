@@ -39,6 +39,42 @@ def test_this_machine_has_a_processor_and_memory() -> None:
     assert machine.memory_bytes() > 2**28
 
 
+@pytest.mark.parametrize(
+    ("limits", "least"),
+    [
+        (("max", None), None),
+        ((str(2**20), None), 2**20),
+        ((None, str(2**62)), None),
+        ((None, str(3 * 2**20)), 3 * 2**20),
+        (("nonsense", ""), None),
+    ],
+)
+def test_memory_is_limited_by_the_container(
+    limits: tuple[str | None, ...],
+    least: int | None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    whole = machine.memory_bytes()
+    files = tuple(tmp_path / f"limit-{number}" for number in range(len(limits)))
+    for file, text in zip(files, limits, strict=True):
+        if text is not None:
+            file.write_text(text)
+    monkeypatch.setattr(machine, "_MEMORY_LIMITS", files)
+    assert machine.memory_bytes() == (whole if least is None else least)
+
+
+def test_memory_of_a_process_grows_with_what_it_holds() -> None:
+    before = machine.anonymous_bytes(os.getpid())
+    held = bytearray(b"x") * 2**24
+    after = machine.anonymous_bytes(os.getpid())
+    assert before is not None
+    assert after is not None
+    assert after - before > 0.9 * len(held)
+    assert machine.anonymous_bytes(2**30) is None
+    assert machine.memory_kills() is not None
+
+
 def test_cpu_time_of_a_group_grows_with_its_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,6 +8,7 @@ from tests.service.workers.conftest import gone
 from dropnorm_service.jobs.ports import Finished, Launch, Lost, Outcome
 from dropnorm_service.workers import ForkServer, machine
 from dropnorm_service.workers.attempt import Patience, follow
+from dropnorm_service.workers.memory import MemoryWatch
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -17,7 +18,8 @@ FOR_EVER = 3600.0
 
 async def outcome_of(habit: str, forks: ForkServer, launch: Launch, patience: Patience) -> Outcome:
     child = await forks.fork(f"{CHILDREN}:{habit}", {})
-    [outcome] = [item async for item in follow(child, launch, patience)]
+    memory = MemoryWatch(child, 2**40)
+    [outcome] = [item async for item in follow(child, launch, patience, memory)]
     await child.end()
     assert await gone(child.pid)
     assert isinstance(outcome, Outcome)

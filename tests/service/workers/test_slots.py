@@ -1,13 +1,15 @@
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pytest
 from tests.service.workers.conftest import training
 
+from dropnorm.results import JobError
 from dropnorm.spec import TrainingSpec
-from dropnorm_service.jobs.ports import Launch
+from dropnorm_service.jobs.ports import Finished, Launch, Lost, Outcome, Stopped
 from dropnorm_service.workers import machine
 from dropnorm_service.workers.messages import Gpu
-from dropnorm_service.workers.slots import Need, SlotTable
+from dropnorm_service.workers.slots import Need, Seat, SlotTable, note
 
 
 def table(gpus: int, cpu_slots: int | None = 1, threads: int | None = 2) -> SlotTable:
@@ -81,7 +83,10 @@ def test_slots_are_taken_and_shown(launch: Callable[..., Launch]) -> None:
 def test_the_memory_that_counts_is_that_of_the_smallest_device_of_its_kind() -> None:
     slots = table(gpus=2)
     assert slots.memory_limit(computing()) == 2**30
-    assert slots.memory_limit(computing(device="cpu")) == machine.memory_bytes()
+    # Three slots share nine tenths of the machine's, and torch itself takes some.
+    limit = slots.memory_limit(computing(device="cpu"))
+    assert slots.worker_memory == int(0.9 * machine.memory_bytes() / 3)
+    assert limit == slots.worker_memory - 300 * 2**20
     assert table(gpus=0).memory_limit(computing(device="cuda")) is None
 
 
@@ -105,3 +110,59 @@ def test_the_cores_are_shared_out(
 ) -> None:
     monkeypatch.setattr(machine, "usable_cores", lambda: cores)
     assert [seat.threads for seat in table(0, cpu_slots, threads).seats] == expected
+
+
+BROKEN = Lost(JobError(code=14, reason="DEVICE_ERROR", message="The device failed: ECC."))
+
+
+def launched(job_id: str, **compute: object) -> Launch:
+    return Launch(job_id=job_id, attempt=1, spec=computing(**compute), folder=Path("/none"))
+
+
+def leave(seats: Sequence[Seat], outcome: Outcome) -> None:
+    note(outcome, seats)
+    for seat in seats:
+        seat.launch = None
+
+
+def test_after_a_device_error_the_next_attempt_takes_another_slot_also_when_it_has_to_wait() -> (
+    None
+):
+    slots = table(2)
+    first = slots.take(launched("a"))
+    leave(first, BROKEN)
+    assert slots.rest() == pytest.approx(60.0, abs=5.0)
+    second = slots.take(launched("a"))
+    assert second[0].id != first[0].id
+    assert not slots.fits(computing()), "the one that broke rests"
+    leave(second, Finished())
+    assert slots.fits(computing())
+
+
+def test_where_all_devices_broke_the_soundest_has_to_do() -> None:
+    slots = table(2)
+    for outcome in (BROKEN, BROKEN, BROKEN):
+        leave(slots.take(launched("a")), outcome)
+    faults = {seat.id: seat.faults for seat in slots.seats}
+    assert sorted(faults.values()) == [0, 1, 2]
+    (seat,) = slots.take(launched("a"))
+    assert seat.faults == 1
+    leave((seat,), Stopped("pause"))
+    assert seat.faults == 0
+
+
+def test_several_gpus_are_had_of_those_that_broke_if_there_are_too_few_others() -> None:
+    slots = table(2)
+    leave(slots.take(launched("a")), BROKEN)
+    assert slots.fits(computing(gpus=2))
+    assert len(slots.take(launched("b", gpus=2))) == 2
+
+
+def test_each_time_it_rests_longer() -> None:
+    (seat,) = table(0).seats
+    rests = []
+    for _ in range(9):
+        seat.broke()
+        rests.append(round(seat.rest, -1))
+    assert rests[:3] == [60.0, 120.0, 240.0]
+    assert rests[-1] == 3600.0

@@ -12,6 +12,7 @@ import faulthandler
 import gc
 import importlib
 import os
+import resource
 import select
 import signal
 import socket
@@ -53,7 +54,10 @@ class ForkServer:
 
     def serve(self) -> None:
         """Fork and reap until the server goes away; what was forked notices that by itself."""
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's ctrl-c is for the server
+        # A terminal's ctrl-c, and what an init system sends to all of a service, are for the server, which lets
+        # workers write their checkpoints. The forked inherit it.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(self._wake)
         self._send(Up())
@@ -101,6 +105,7 @@ class ForkServer:
             for inherited in (self._control.detach(), self._woken, self._wake, *self._descriptors):
                 os.close(inherited)
             _volunteer_for_oom()
+            _limit_memory(command.memory_limit)
             os.environ.update(command.environment)
             resolve(command.entry)(socket.socket(fileno=descriptor))
             status = 0
@@ -142,6 +147,13 @@ def _volunteer_for_oom() -> None:
         descriptor = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
         os.write(descriptor, _OOM_SCORE)
         os.close(descriptor)
+
+
+def _limit_memory(limit: int) -> None:
+    # Of data, not of addresses: what is reserved and never used counts for the latter.
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    if limit != resource.RLIM_INFINITY and (hard == resource.RLIM_INFINITY or limit < hard):
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
 
 
 def main() -> None:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import resource
 import socket
 import traceback
-from pathlib import Path
 
 from dropnorm.spec import InvalidSpecError, Problem
 from dropnorm_service.training import plan
@@ -14,14 +11,9 @@ from dropnorm_service.workers.child.data import dataset_cache
 from dropnorm_service.workers.child.link import Link
 from dropnorm_service.workers.messages import PlanReply, PlanRequest
 
-# Planning allocates next to nothing; a spec made to exhaust memory meets this before the machine does.
-_SPARE_BYTES = 4 * 2**30
-_STATM = Path("/proc/self/statm")
-
 
 def main(connection: socket.socket) -> None:
     """Answer requests until the server goes away."""
-    _limit_memory()
     link = Link(connection)
     while request := link.receive():
         if not isinstance(request, PlanRequest):
@@ -42,13 +34,3 @@ def _answer(request: PlanRequest) -> PlanReply:
         return PlanReply(number=request.number, problems=(Problem("architecture", text),))
     except Exception:
         return PlanReply(number=request.number, trace=traceback.format_exc())
-
-
-def _limit_memory() -> None:
-    try:
-        now = int(_STATM.read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
-    except FileNotFoundError:
-        return
-    _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    if hard == resource.RLIM_INFINITY or now + _SPARE_BYTES < hard:
-        resource.setrlimit(resource.RLIMIT_AS, (now + _SPARE_BYTES, hard))

@@ -17,15 +17,18 @@ import torch
 
 from dropnorm.results import EpochCompleted, Evaluated, JobError, Payload
 from dropnorm.spec import InvalidSpecError
+from dropnorm_service.durable import no_room
 from dropnorm_service.jobs.ports import CHECKPOINTS, MODEL
 from dropnorm_service.training import (
     Checkpoints,
     DataUnavailable,
+    DeviceError,
     Interrupted,
     Order,
     OutOfMemory,
     TrainingError,
     choose_device,
+    device_reported,
     fit,
     load_data,
     save_model,
@@ -36,7 +39,7 @@ from dropnorm_service.workers.child.data import dataset_cache
 from dropnorm_service.workers.child.link import Link, LinkHandler
 from dropnorm_service.workers.child.meter import LoadMeter
 from dropnorm_service.workers.child.warmup import warm_up
-from dropnorm_service.workers.messages import End, Ready, Start, Trace
+from dropnorm_service.workers.messages import DEVICE_ERROR, End, Ready, Start, Trace
 
 _LOCK_POLL_SECONDS = 0.02
 _POLL_SECONDS = 0.1
@@ -46,6 +49,7 @@ _POLL_SECONDS = 0.1
 _FLOPS_WORTH_THREADS = 30e6
 
 _INVALID_ARGUMENT = 3
+_RESOURCE_EXHAUSTED = 8
 _INTERNAL = 13
 _UNAVAILABLE = 14
 
@@ -75,7 +79,7 @@ def _log_to(link: Link) -> None:
 def _work(start: Start, link: Link) -> End:
     """Run the attempt; whatever happens becomes an End."""
     try:
-        with _sole_attempt(start.folder, link.heed):
+        with _sole_attempt(start.folder, link.heed), device_reported():
             _train(start, link)
     except Interrupted as stop:
         return End(order="cancel" if stop.order is Order.CANCEL else "pause")
@@ -84,16 +88,20 @@ def _work(start: Start, link: Link) -> End:
     except InvalidSpecError as error:
         return _failed(_INVALID_ARGUMENT, "INVALID_SPEC", f"The spec does not fit: {error}.")
     except MemoryError:
-        text = "The machine has no memory left. Give a smaller batch_size or a smaller network."
-        return _failed(OutOfMemory.code, OutOfMemory.reason, text)
+        return _failed(
+            OutOfMemory.code,
+            OutOfMemory.reason,
+            OutOfMemory("The machine has no memory left.").message,
+        )
+    except DeviceError as error:
+        link.send(Trace(text=traceback.format_exc()))
+        text = f"The device failed: {error}."
+        return _failed(_UNAVAILABLE, DEVICE_ERROR, text, retry=True)
     except DataUnavailable as error:
         return _failed(_UNAVAILABLE, "DATA_UNAVAILABLE", f"{error}.", retry=True)
     except OSError as error:
         link.send(Trace(text=traceback.format_exc()))
-        text = (
-            f"The worker could not read or write a file: {error.strerror or type(error).__name__}."
-        )
-        return _failed(_UNAVAILABLE, "IO_ERROR", text, retry=True)
+        return _not_stored(error)
     except Exception:
         link.send(Trace(text=traceback.format_exc()))
         text = "The worker met an unexpected error; the server's log has its trace."
@@ -128,6 +136,7 @@ def _train(start: Start, link: Link) -> None:
         orders=link.order,
         checkpoint=checkpoints,
         memory_limit_bytes=limit,
+        time_limit=start.time_limit,
     )
 
     def save() -> None:
@@ -160,6 +169,16 @@ def _threads(forward: int) -> int:
     and the slot alone."""
     enough = 3 * forward >= _FLOPS_WORTH_THREADS  # a backward pass is twice a forward pass
     return int(os.environ["OMP_NUM_THREADS"]) if enough else 1
+
+
+def _not_stored(error: OSError) -> End:
+    """A file could not be read or written. A full disk is nobody's fault, and is waited for."""
+    why = error.strerror or type(error).__name__
+    if no_room(error):
+        text = f"The disk of the data folder has no room ({why}); free some, and the job goes on."
+        return _failed(_RESOURCE_EXHAUSTED, "DISK_FULL", text, retry=True)
+    text = f"The worker could not read or write a file: {why}."
+    return _failed(_UNAVAILABLE, "IO_ERROR", text, retry=True)
 
 
 def _failed(

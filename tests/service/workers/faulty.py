@@ -1,0 +1,73 @@
+"""Trainings that go wrong, each in its way, in real workers: loaded by the fork server, chosen by the spec's seed."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import time
+from collections.abc import Callable
+from enum import IntEnum
+from typing import Any, NoReturn
+
+import torch
+
+from dropnorm_service.training import FitResult, Order
+from dropnorm_service.training import fit as really_fit
+from dropnorm_service.workers.child import worker
+
+
+class Fault(IntEnum):
+    """Seeds of specs that go wrong."""
+
+    KILLED = 9_001
+    SEGMENTATION = 9_002
+    BUS_ERROR = 9_003
+    ECC = 9_004
+    DEVICE_ASSERT = 9_005
+    BUG = 9_006
+    ENDLESS = 9_007
+    NO_ROOM_FOR_THE_MODEL = 9_008
+
+
+def _killed_by(number: signal.Signals) -> Callable[..., None]:
+    return lambda **_: os.kill(os.getpid(), number)
+
+
+def _raising(error: Exception) -> Callable[..., NoReturn]:
+    def fail(**_: Any) -> NoReturn:
+        raise error
+
+    return fail
+
+
+def _endless(orders: Callable[[], Order], **_: Any) -> None:
+    """Show signs of life, and come no further."""
+    while orders() is Order.GO_ON:
+        time.sleep(0.01)
+
+
+_FAULTS: dict[int, Callable[..., None]] = {
+    Fault.KILLED: _killed_by(signal.SIGKILL),
+    Fault.SEGMENTATION: _killed_by(signal.SIGSEGV),
+    Fault.BUS_ERROR: _killed_by(signal.SIGBUS),
+    Fault.ECC: _raising(
+        torch.AcceleratorError("CUDA error: uncorrectable ECC error encountered\nCompile with ...")
+    ),
+    Fault.DEVICE_ASSERT: _raising(
+        torch.AcceleratorError("CUDA error: device-side assert triggered")
+    ),
+    Fault.BUG: _raising(KeyError("a bug")),
+    Fault.ENDLESS: _endless,
+    Fault.NO_ROOM_FOR_THE_MODEL: _raising(OSError(errno.ENOSPC, "No space left on device")),
+}
+
+
+def fit(spec: Any, data: Any, **options: Any) -> FitResult:
+    """What a worker calls, unless the seed says otherwise."""
+    if fault := _FAULTS.get(spec.seed):
+        fault(**options)
+    return really_fit(spec, data, **options)
+
+
+worker.fit = fit  # type: ignore[attr-defined]
