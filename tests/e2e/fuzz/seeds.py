@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
 from tests.e2e.servers import Server, eventually, spec
 
@@ -14,10 +15,13 @@ from dropnorm import wire
 from dropnorm.datasets import write_bundle
 from dropnorm.datasets.arrays import from_arrays
 from dropnorm.v1 import dataset_service_pb2, model_service_pb2, training_service_pb2
-from dropnorm.v1.model_pb2 import DropoutSampling, ExportSettings, Tensor
+from dropnorm.v1.dataset_pb2 import Dataset
+from dropnorm.v1.model_pb2 import DropoutSampling, ExportSettings, Model, Tensor
+from dropnorm.v1.training_job_pb2 import TrainingJob
 
 SAMPLES = np.linspace(0, 1, 480, dtype=np.float32).reshape(60, 8)
 LABELS = np.arange(60) % 3
+MASK = FieldMask(paths=["shared"])
 
 
 def seeds(server: Server, folder: Path) -> Mapping[str, Sequence[Message]]:
@@ -45,6 +49,7 @@ def _of_jobs(name: str) -> dict[str, Sequence[Message]]:
     )
     create.training_job.labels["key"] = "value"
     create.training_job.spec.CopyFrom(wire.to_message(spec(), type(create.training_job.spec)))
+    shared = TrainingJob(name=name, shared=True)
     return {
         "CreateTrainingJob": [create],
         "PlanTrainingJob": [pb.PlanTrainingJobRequest(spec=create.training_job.spec)],
@@ -60,6 +65,7 @@ def _of_jobs(name: str) -> dict[str, Sequence[Message]]:
         "CancelTrainingJob": [pb.CancelTrainingJobRequest(name=name)],
         "PauseTrainingJob": [pb.PauseTrainingJobRequest(name=name)],
         "ResumeTrainingJob": [pb.ResumeTrainingJobRequest(name=name)],
+        "UpdateTrainingJob": [pb.UpdateTrainingJobRequest(training_job=shared, update_mask=MASK)],
         "DeleteTrainingJob": [pb.DeleteTrainingJobRequest(name="trainingJobs/none", force=True)],
         "ListWorkers": [pb.ListWorkersRequest(page_size=3)],
     }
@@ -81,6 +87,9 @@ def _of_datasets(name: str, path: Path) -> dict[str, Sequence[Message]]:
         "ImportDataset": [pb.ImportDatasetRequest(dataset_id="imported", path=str(path))],
         "GetDataset": [pb.GetDatasetRequest(name=name)],
         "ListDatasets": [pb.ListDatasetsRequest(page_size=3, filter="samples >= 1")],
+        "UpdateDataset": [
+            pb.UpdateDatasetRequest(dataset=Dataset(name=name, shared=True), update_mask=MASK)
+        ],
         "DeleteDataset": [pb.DeleteDatasetRequest(name="datasets/none")],
     }
 
@@ -102,6 +111,9 @@ def _of_models(name: str, job: str) -> dict[str, Sequence[Message]]:
         ],
         "GetModel": [pb.GetModelRequest(name=name)],
         "ListModels": [pb.ListModelsRequest(page_size=3)],
+        "UpdateModel": [
+            pb.UpdateModelRequest(model=Model(name=name, shared=True), update_mask=MASK)
+        ],
         "SetModelAlias": [pb.SetModelAliasRequest(name=f"{name}@1", alias="good")],
         "DeleteModelAlias": [pb.DeleteModelAliasRequest(name=f"{name}@best")],
     }
