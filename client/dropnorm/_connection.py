@@ -57,6 +57,15 @@ class TLS:
     key: str | Path | None = None
 
 
+class _Hidden(str):
+    """A text that debuggers and traces of whatever holds it do not show."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'***'"
+
+
 @dataclass(frozen=True)
 class Connection:
     """How a client speaks to its service. Made by `resolve`.
@@ -97,7 +106,7 @@ class Connection:
                 f"it would go to {address} in plain text, for everybody on the way to read; speak TLS "
                 "(tls=True, or dropnorm.TLS), or say insecure=True if the network itself keeps others out",
             )
-        metadata = (("authorization", f"Bearer {bearer}"),) if bearer else ()
+        metadata = (("authorization", _Hidden(f"Bearer {bearer}")),) if bearer else ()
         credentials = _credentials(TLS() if files is True else files) if files else None
         return cls(address, metadata, credentials)
 

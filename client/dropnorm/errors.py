@@ -253,7 +253,7 @@ _BY_CODE: Mapping[grpc.StatusCode, type[DropnormError]] = {
 _HANDSHAKES: Mapping[str, str] = MappingProxyType(
     {
         "WRONG_VERSION_NUMBER": "does not speak TLS: check the address, or do without `tls` and `--tls`.",
-        "CERTIFICATE_VERIFY_FAILED": "has a certificate that is not trusted here, or one of another host: name the "
+        "handshake failed": "has a certificate that is not trusted here, or one of another host: name the "
         "authority that signed it, by `dropnorm.TLS(ca=...)` or `--tls-ca`, and call the service by a name that is in "
         "the certificate.",
         "last error: UNAVAILABLE": "closed the connection at once: it may speak TLS alone, by `tls=True` or `--tls`, "
@@ -343,7 +343,8 @@ def _transport_text(code: grpc.StatusCode, error: grpc.RpcError, address: str) -
                 return f"The service at {address} {text} ({details})"
         return (
             f"No dropnorm service answers at {address}. Start one with `dropnorm serve`, or in Python with "
-            f"`dropnorm.local()`; or check the address. ({details})"
+            f"`dropnorm.local()`; or check the address, and whether the service speaks TLS, as its clients must then "
+            f"too (`tls=True`, `--tls`). ({details})"
         )
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return (

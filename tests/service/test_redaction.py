@@ -78,7 +78,8 @@ def test_an_audit_log_that_cannot_be_written_is_named():
 def test_children_know_only_the_secrets_they_need(monkeypatch: pytest.MonkeyPatch):
     for name in ("DROPNORM_DATABASE_URL", "DROPNORM_TOKEN", "PGPASSWORD", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "planted")
-    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "planted")
+    for name in ("MLFLOW_TRACKING_PASSWORD", "HF_TOKEN"):
+        monkeypatch.setenv(name, "planted")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
 
     assert "planted" not in worker_environment().values()

@@ -27,20 +27,23 @@ class Exit(IntEnum):
     JOB_CANCELLED = 5
     CONFLICT = 6
     SERVICE_ERROR = 7
+    NOT_ALLOWED = 8
     INTERRUPTED = 130
 
 
 EXIT_HELP = (
-    "Exit status: 0 done · 1 the job failed · 2 wrong usage, invalid spec, or a path that the service may not "
-    "import · 3 no such job · 4 the service cannot be reached · 5 the job was cancelled · 6 the job's state does "
-    "not allow it, or its id is taken · 7 the service's own error · 130 interrupted"
+    "Exit status: 0 done · 1 the job failed · 2 wrong usage or invalid spec · 3 no such job · 4 the service cannot be "
+    "reached · 5 the job was cancelled · 6 the job's state does not allow it, or its id is taken · 7 the service's own "
+    "error · 8 no valid token, a role that does not allow it, or a path that the service may not import · "
+    "130 interrupted"
 )
 
 _BY_ERROR: dict[type[Exception], Exit] = {
     errors.JobFailed: Exit.JOB_FAILED,
     errors.JobCancelled: Exit.JOB_CANCELLED,
     errors.InvalidRequest: Exit.INVALID,
-    errors.PermissionDenied: Exit.INVALID,
+    errors.PermissionDenied: Exit.NOT_ALLOWED,
+    errors.Unauthenticated: Exit.NOT_ALLOWED,
     errors.NotFound: Exit.NOT_FOUND,
     errors.Unavailable: Exit.UNREACHABLE,
     errors.DeadlineExceeded: Exit.UNREACHABLE,

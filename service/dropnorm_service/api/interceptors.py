@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from typing import Any
 
 import grpc
@@ -118,14 +118,18 @@ class _Edge:
 
     async def stream(self, request: bytes, context: Context) -> None:
         async with self._served(context) as account, self._guard.leash(self._visitor):
-            replies = self._handler.unary_stream(self._read(request, account), context)
-            async for reply in replies:
-                await self._turns.mine()
-                await context.write(reply)
+            await self._tell(
+                self._handler.unary_stream(self._read(request, account), context), context
+            )
 
     async def converse(self, requests: AsyncIterator[bytes], context: Context) -> None:
         async with self._served(context) as account, self._guard.leash(self._visitor):
-            replies = self._handler.stream_stream(self._each(requests, account), context)
+            await self._tell(
+                self._handler.stream_stream(self._each(requests, account), context), context
+            )
+
+    async def _tell(self, replies: AsyncGenerator[Any, None], context: Context) -> None:
+        async with aclosing(replies):
             async for reply in replies:
                 await self._turns.mine()
                 await context.write(reply)

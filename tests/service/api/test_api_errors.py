@@ -170,3 +170,10 @@ async def test_the_callers_request_id_comes_back_where_it_is_a_plain_token(given
 
     assert (returned == given) is adopted
     assert returned
+
+
+def test_a_password_that_a_driver_tells_goes_no_further():
+    error = errors.RegistryUnavailable("cannot reach http://mirror:planted@host: refused")
+
+    assert "planted" not in str(to_status(error, "call"))
+    assert "mirror:***@host" in to_status(error, "call").message

@@ -1,0 +1,244 @@
+"""A service as a team runs it: TLS, tokens and an audit log, used by SDK and command; and no secret anywhere."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from tests.certificates import Authority
+from tests.e2e.conftest import SMALL
+from tests.e2e.servers import Server, eventually, long, spec, states
+
+import dropnorm as dn
+
+PLANTED = "planted-secret"
+FOR_THE_SERVER = ("DROPNORM_TOKEN", "PGPASSWORD", "HF_TOKEN")
+
+
+@dataclass
+class Secured:
+    """A server, and what its clients have."""
+
+    server: Server
+    folder: Path
+    authority: Authority
+    audit_log: Path
+    told: list[str] = field(default_factory=list)
+    """Every token that was made."""
+
+    @property
+    def address(self) -> str:
+        return self.server.address.replace("127.0.0.1", "localhost")
+
+    @property
+    def tls(self) -> dn.TLS:
+        return dn.TLS(ca=self.authority.ca)
+
+    def run(self, *arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+        """The `dropnorm` command."""
+        command = [sys.executable, "-m", "dropnorm.cli", *map(str, arguments)]
+        return subprocess.run(
+            command, capture_output=True, text=True, env=os.environ | environment, timeout=110
+        )
+
+    def tokens(self, *arguments: object) -> Any:
+        """`dropnorm tokens` with --json, beside the running service; what it says."""
+        flags = ("--json", "--data-dir", self.server.data_dir, "--audit-log", self.audit_log)
+        done = self.run("tokens", *arguments, *flags)
+        assert done.returncode == 0, done.stderr
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    def token(self, user: str, role: str) -> tuple[str, str]:
+        """A new token's id and text."""
+        [made] = self.tokens("create", "--user", user, "--role", role)
+        self.told.append(made["token"])
+        return made["id"], made["token"]
+
+
+@pytest.fixture(scope="module")
+def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
+    folder = tmp_path_factory.mktemp("secured")
+    authority = Authority(folder)
+    pair, audit_log = authority.issue("server"), folder / "audit.jsonl"
+    files = {"tls-certificate": pair.certificate, "tls-key": pair.key, "audit-log": audit_log}
+    flags = [part for name, path in files.items() for part in (f"--{name}", str(path))]
+    with pytest.MonkeyPatch.context() as patch:
+        for name in FOR_THE_SERVER:
+            patch.setenv(name, PLANTED)
+        server = Server(folder / "data", *SMALL, "--authentication", "tokens", *flags).start()
+    yield Secured(server, folder, authority, audit_log)
+    server.end()
+
+
+@pytest.fixture(scope="module")
+def ada(secured: Secured) -> str:
+    """Ada's token."""
+    return secured.token("ada", "user")[1]
+
+
+async def test_both_clients_train_with_a_token_over_tls(secured: Secured, ada: str):
+    with dn.Client(secured.address, token=ada, tls=secured.tls) as client:
+        job = client.train(spec(epochs=1), job_id="by-ada")
+        assert job.result(timeout=100).test.accuracy is not None
+    async with dn.AsyncClient(secured.address, token=ada, tls=secured.tls) as other:
+        assert (await other.job("by-ada")).state is dn.State.SUCCEEDED
+
+
+def test_the_command_finds_token_and_authorities(secured: Secured, ada: str):
+    file = secured.folder / "token"
+    file.write_text(f"{ada}\n")
+    options = ("--token-file", file, "--tls-ca", secured.authority.ca)
+    by_options = secured.run(*options, "workers", "--address", secured.address, "--json")
+    assert json.loads(by_options.stdout)["name"] == "workers/local", by_options.stderr
+
+    environment = {
+        "DROPNORM_ADDRESS": secured.address,
+        "DROPNORM_TLS_CA": str(secured.authority.ca),
+    }
+    by_environment = secured.run("workers", "--json", DROPNORM_TOKEN=ada, **environment)
+    assert by_environment.stdout == by_options.stdout
+    unknown = secured.run("workers", "--json", **environment)
+    assert (unknown.returncode, "dropnorm tokens create" in unknown.stderr) == (8, True)
+
+
+def test_who_cannot_be_let_in_is_told_why(secured: Secured, ada: str, tmp_path: Path):
+    address = (
+        secured.server.address
+    )  # a name may have several, and gRPC tells of the last one alone
+    doubting = dn.TLS(ca=Authority(tmp_path).ca)
+    _, viewer = secured.token("eve", "viewer")
+    with (
+        dn.Client(address, tls=secured.tls) as client,
+        pytest.raises(dn.Unauthenticated, match="needs a valid token"),
+    ):
+        client.workers()
+    with (
+        dn.Client(address, token=ada) as client,
+        pytest.raises(dn.Unavailable, match="may speak TLS alone"),
+    ):
+        client.workers()
+    with (
+        dn.Client(address, token=ada, tls=doubting) as client,
+        pytest.raises(dn.Unavailable, match="certificate that is not trusted here"),
+    ):
+        client.workers()
+    with (
+        dn.Client(address, token=viewer, tls=secured.tls) as client,
+        pytest.raises(dn.PermissionDenied, match="CreateTrainingJob needs the role user"),
+    ):
+        client.train(spec())
+
+
+def test_a_watch_is_cut_when_the_command_revokes_its_token(secured: Secured, ada: str):
+    token_id, bearer = secured.token("ada", "user")
+    with (
+        dn.Client(secured.address, token=ada, tls=secured.tls) as client,
+        dn.Client(secured.address, token=bearer, tls=secured.tls) as revoked,
+    ):
+        job = client.train(long())
+        events = revoked.job(job.id).watch()
+        next(events)
+        [shown] = secured.tokens("revoke", token_id)
+        assert shown["state"] == "revoked"
+        with pytest.raises(dn.Unauthenticated):
+            list(events)
+        job.cancel()
+        with pytest.raises(dn.JobCancelled):
+            job.result(timeout=60)
+    listed = {each["id"]: each for each in secured.tokens("list")}
+    assert listed[token_id]["state"] == "revoked"
+    assert "token" not in listed[token_id]
+
+
+def test_a_new_certificate_is_served_without_a_restart(secured: Secured, ada: str):
+    with dn.Client(secured.address, token=ada, tls=secured.tls) as old:
+        job = old.train(long())
+        events = job.watch()
+        next(events)
+        new = Authority(secured.folder, "new")
+        new.issue("server")
+        with dn.Client(secured.address, token=ada, tls=dn.TLS(ca=new.ca)) as fresh:
+            assert fresh.workers()
+        job.cancel()
+        assert states(list(events))[-1] is dn.State.CANCELLED
+    secured.authority.issue("server")
+
+
+def test_every_change_is_in_the_audit_log(secured: Secured, ada: str):
+    with dn.Client(secured.address, token=ada, tls=secured.tls) as client:
+        job = client.train(long(), job_id="audited")
+        job.cancel()
+    entries = [json.loads(line) for line in secured.audit_log.read_text().splitlines()]
+    mine = [each for each in entries if each["resource"] == "trainingJobs/audited"]
+
+    assert [(each["action"], each["outcome"], each["user"]) for each in mine] == [
+        ("CreateTrainingJob", "OK", "ada"),
+        ("CancelTrainingJob", "OK", "ada"),
+    ]
+    assert all(each["token"] == ada.split("_")[1] and each["request_id"] for each in mine)
+    made = [each for each in entries if each["action"] == "CreateToken"]
+    assert [each["resource"].removeprefix("tokens/") for each in made] == [
+        token.split("_")[1] for token in secured.told
+    ]
+
+
+def test_no_token_is_in_any_file_or_process(secured: Secured, ada: str):
+    """Last, once all of them were used: the store, MLflow's store, logs, processes and their environments."""
+    with dn.Client(secured.address, token=ada, tls=secured.tls) as client:
+        eventually(lambda: client.job("by-ada").snapshot.mlflow_run_id, "MLflow has the run")
+        assert ada not in f"{client!r} {vars(client)}"
+    secrets = [token.encode() for token in secured.told] + [PLANTED.encode()]
+    files = [path for path in secured.server.data_dir.rglob("*") if path.is_file()]
+    assert any(path.name == "mlflow.db" for path in files)
+    for path in [*files, secured.audit_log]:
+        content = path.read_bytes()
+        assert not any(secret in content for secret in secrets), path
+    below = psutil.Process(secured.server.process.pid).children(recursive=True)
+    assert len(below) >= 3  # the fork server, a worker, a mirror
+    for process in below:
+        assert_clean(process, secrets, "PGPASSWORD")
+    assert not any(secret in command_line(secured.server.process.pid) for secret in secrets)
+
+
+def test_passwords_of_databases_stay_with_the_server(tmp_path: Path, postgres_url: str):
+    """In the settings: a database with a password, and an MLflow server with one that cannot be reached."""
+    secrets = tmp_path / "secrets"
+    secrets.mkdir()
+    (secrets / "database_url").write_text(postgres_url.replace("@", f":{PLANTED}@"))
+    (secrets / "mlflow_tracking_uri").write_text(f"http://mirror:{PLANTED}@127.0.0.1:9")
+    server = Server(tmp_path / "data", *SMALL, "--secrets-dir", str(secrets)).start()
+    try:
+        with server.client() as client:
+            client.train(spec(epochs=1)).result(timeout=100)
+        eventually(lambda: "MLflow" in server.log, "the mirror has met its server")
+        served = psutil.Process(server.process.pid)
+        for process in (served, *served.children(recursive=True)):
+            assert_clean(process, [PLANTED.encode()])
+    finally:
+        server.end()
+    files = [path for path in server.data_dir.rglob("*") if path.is_file()]
+    assert not [path for path in files if PLANTED.encode() in path.read_bytes()]
+
+
+def command_line(pid: int) -> bytes:
+    return Path(f"/proc/{pid}/cmdline").read_bytes()
+
+
+def assert_clean(process: psutil.Process, secrets: list[bytes], *allowed: str) -> None:
+    """No secret is in a process's command line or environment, but in variables that its libraries need."""
+    try:
+        pieces = Path(f"/proc/{process.pid}/environ").read_bytes().split(b"\0")
+        pieces.append(command_line(process.pid))
+    except (FileNotFoundError, ProcessLookupError):  # it has ended
+        return
+    for piece in pieces:
+        if piece.partition(b"=")[0].decode(errors="replace") not in allowed:
+            assert not any(secret in piece for secret in secrets), piece
