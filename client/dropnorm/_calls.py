@@ -130,6 +130,7 @@ def create(
     labels: Mapping[str, str] | None,
     priority: int | None,
     shared: bool | None = None,
+    ttl: int | None = None,
     job_id: str | None = None,
     request_id: str | None = None,
     validate_only: bool = False,
@@ -145,6 +146,7 @@ def create(
         "labels": labels,
         "priority": priority,
         "shared": shared,
+        "ttl": ttl,
     }
     given = {key: value for key, value in said.items() if value is not None}
     rest = {

@@ -82,6 +82,7 @@ class AsyncClient:
         labels: Mapping[str, str] | None = None,
         priority: int | None = None,
         shared: bool = False,
+        ttl: int | None = None,
         job_id: str | None = None,
         request_id: str | None = None,
         timeout: float | None = None,
@@ -94,6 +95,7 @@ class AsyncClient:
             labels=labels,
             priority=priority,
             shared=shared or None,
+            ttl=ttl,
             job_id=job_id,
             request_id=request_id,
         )
@@ -108,6 +110,7 @@ class AsyncClient:
         labels: Mapping[str, str] | None = None,
         priority: int | None = None,
         shared: bool = False,
+        ttl: int | None = None,
         job_id: str | None = None,
         timeout: float | None = None,
     ) -> TrainingJob:
@@ -119,6 +122,7 @@ class AsyncClient:
             labels=labels,
             priority=priority,
             shared=shared or None,
+            ttl=ttl,
             job_id=job_id,
             validate_only=True,
         )

@@ -95,6 +95,7 @@ class Client:
         labels: Mapping[str, str] | None = None,
         priority: int | None = None,
         shared: bool = False,
+        ttl: int | None = None,
         job_id: str | None = None,
         request_id: str | None = None,
         timeout: float | None = None,
@@ -108,6 +109,7 @@ class Client:
             labels: for filtering.
             priority: -1000 to 1000, higher first; absent: 0.
             shared: whether the project's other users may see and use the job, but not change it.
+            ttl: seconds for which it is kept after its end; absent: as long as the service keeps jobs.
             job_id: the last part of the resource name, `[a-z]([a-z0-9-]{0,61}[a-z0-9])?`; absent: one is made.
             request_id: the same id with the same content gives the same job, however often it is sent; absent: a new
                 one, under which a lost connection is retried.
@@ -125,6 +127,7 @@ class Client:
             labels=labels,
             priority=priority,
             shared=shared or None,
+            ttl=ttl,
             job_id=job_id,
             request_id=request_id,
         )
@@ -139,6 +142,7 @@ class Client:
         labels: Mapping[str, str] | None = None,
         priority: int | None = None,
         shared: bool = False,
+        ttl: int | None = None,
         job_id: str | None = None,
         timeout: float | None = None,
     ) -> TrainingJob:
@@ -158,6 +162,7 @@ class Client:
             labels=labels,
             priority=priority,
             shared=shared or None,
+            ttl=ttl,
             job_id=job_id,
             validate_only=True,
         )

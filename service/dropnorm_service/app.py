@@ -18,6 +18,7 @@ from grpc import ServerCredentials
 from dropnorm.results import TrainingJob
 from dropnorm_service.api.server import ApiServer, CannotListen
 from dropnorm_service.api.tls import Certificates, TlsFiles, UnusableCertificate
+from dropnorm_service.datasets.collector import Collector
 from dropnorm_service.datasets.limits import Limits
 from dropnorm_service.datasets.service import DatasetService
 from dropnorm_service.exposure import check_exposure
@@ -29,7 +30,13 @@ from dropnorm_service.jobs.models import ModelService
 from dropnorm_service.jobs.registered import RegisteredModels
 from dropnorm_service.jobs.retries import RetryPolicy
 from dropnorm_service.jobs.service import JobService, utc_now
-from dropnorm_service.lock import FolderInUse, FolderUnusable, exclusive
+from dropnorm_service.lock import (
+    FolderInUse,
+    FolderOfAnotherStore,
+    FolderUnusable,
+    bind,
+    exclusive,
+)
 from dropnorm_service.observability.endpoint import CannotServeMetrics, MetricsEndpoint
 from dropnorm_service.observability.metrics import Metrics
 from dropnorm_service.observability.readings import Sources
@@ -56,6 +63,7 @@ STARTUP_ERRORS = (
     CannotListen,
     CannotServeMetrics,
     FolderInUse,
+    FolderOfAnotherStore,
     FolderUnusable,
     StartFailed,
     StoreInUse,
@@ -94,7 +102,11 @@ async def serve(settings: Settings) -> None:
             authenticator = await _authenticator(settings, store, stack)
             server = ApiServer(jobs, datasets, models, authenticator, observers=[metrics.rpcs])
             metrics.jobs.begin(await store.count_states())
+            if bind(settings.data_dir, store.identity):
+                await jobs.sweep()
             await jobs.start()
+            collector = Collector(datasets, store.datasets, settings.dataset_retention)
+            stack.push_async_callback(_ended, asyncio.create_task(collector.run()))
             if tracker is not None:
                 tracker.start()
             try:
@@ -186,6 +198,7 @@ async def _open_jobs(
         data_hidden=datasets.hidden,
         read_up_to=lambda: tracker.position if tracker is not None else None,
         retry=RetryPolicy(limit=settings.max_attempts),
+        retention=settings.job_retention,
         limits=JobLimits(
             queued=settings.max_queued_jobs_per_user,
             watches=settings.max_watches_per_user,
@@ -305,6 +318,11 @@ async def _watch_over(
         for duty in duties:
             duty.cancel()
         await asyncio.gather(*duties, return_exceptions=True)
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait({task})
 
 
 async def _notice_orphaned(stopping: asyncio.Event) -> None:

@@ -9,9 +9,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
+from dropnorm_service.durable import sync
+
 
 class FolderInUse(Exception):
     """Another service works in the data folder."""
+
+
+class FolderOfAnotherStore(Exception):
+    """What is in the data folder belongs to the jobs of another store."""
 
 
 class FolderUnusable(Exception):
@@ -50,3 +56,24 @@ def _open(folder: Path) -> TextIO:
             f"data_dir: the folder {folder} cannot be made or written ({error.strerror}); "
             "choose another --data-dir"
         ) from error
+
+
+def bind(folder: Path, identity: str) -> bool:
+    """Make a data folder a store's own, unless it is; whether it was.
+
+    Folders of jobs that a store does not know are removed, so a store must not be given the folder of another one.
+
+    Raises:
+        FolderOfAnotherStore: it is another store's.
+    """
+    path = folder / "store"
+    if path.exists():
+        if path.read_text("ascii") != identity:
+            raise FolderOfAnotherStore(
+                f"the data folder {folder} has the models and checkpoints of another store than the one of "
+                "database_url; give that one's database_url, or another --data-dir"
+            )
+        return True
+    path.write_text(identity, "ascii")
+    sync(path)
+    return False

@@ -128,6 +128,10 @@ class Settings(BaseSettings):
     export_timeout: Seconds = 900.0
     """Seconds an export may take, with its time in the queue."""
 
+    job_retention: Annotated[int, Field(ge=1, le=10**9)] | None = None
+    """Seconds for which a job is kept after its end, unless it says so itself (`ttl`); then it is deleted, and its
+    MLflow run stays. It holds for jobs that are accepted from then on; absent: for ever."""
+
     datasets_dir: Folder | None = None
     """Folder with data sets in their original formats, one subfolder each: mnist, fashion_mnist, cifar10."""
     dataset_mirrors: dict[str, str] = {}
@@ -148,6 +152,9 @@ class Settings(BaseSettings):
     """Values that a sample of an uploaded data set may have."""
     upload_retention: Seconds = 86_400.0
     """Seconds that an upload which broke off is kept to be gone on with."""
+    dataset_retention: Annotated[float, Field(gt=0.0, le=1e9)] | None = None
+    """Seconds for which an uploaded data set is kept that no job refers to, neither one that waits or runs nor one
+    that has ended and is not deleted; absent: for ever."""
     upload_idle_timeout: Seconds = 60.0
     """Seconds that an upload may send nothing; then it is broken off, and what has come is kept."""
     import_dirs: list[Folder] = []

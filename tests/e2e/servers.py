@@ -130,6 +130,17 @@ def command(*arguments: object) -> Sequence[str]:
     ]
 
 
+def refusal(*flags: object) -> tuple[int, str]:
+    """The exit status of a service that must not start, and what it says."""
+    done = subprocess.run(
+        command("--port", 0, *flags), check=False, capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout == "", "it never said that it serves"
+    said = [line for line in done.stderr.splitlines() if line.startswith("dropnorm serve: ")]
+    assert len(said) == 1, done.stderr
+    return done.returncode, said[0]
+
+
 def eventually(probe: Callable[[], T | None], what: str) -> T:
     """The first value of `probe` that is true."""
     deadline = time.monotonic() + PATIENCE

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -14,10 +13,10 @@ from tests.e2e.servers import (
     Server,
     after_epoch,
     check_journal,
-    command,
     eventually,
     first,
     long,
+    refusal,
     spec,
     states,
 )
@@ -28,17 +27,6 @@ from dropnorm.v1 import training_service_pb2 as pb
 from dropnorm.v1.training_service_pb2_grpc import TrainingServiceStub
 
 MakeServer = Callable[..., Server]
-
-
-def refusal(*flags: object) -> tuple[int, str]:
-    """The exit status of a service that must not start, and what it says."""
-    done = subprocess.run(
-        command("--port", 0, *flags), check=False, capture_output=True, text=True, timeout=60
-    )
-    assert done.stdout == "", "it never said that it serves"
-    said = [line for line in done.stderr.splitlines() if line.startswith("dropnorm serve: ")]
-    assert len(said) == 1, done.stderr
-    return done.returncode, said[0]
 
 
 def test_a_running_job_writes_a_checkpoint_and_goes_on_after_the_restart(make_server: MakeServer):

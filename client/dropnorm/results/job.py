@@ -126,6 +126,10 @@ class TrainingJob(ResultModel):
     """User who made it."""
     shared: bool = False
     """Whether the project's other users may see and use it, but not change it."""
+    expire_time: datetime | None = None
+    """When it is deleted, known once it has ended; None: never."""
+    ttl: int | None = None
+    """Seconds for which it is kept after its end; None: for ever."""
 
     @property
     def id(self) -> str:

@@ -45,6 +45,8 @@ class Submission(SpecModel):
     """What to train."""
     shared: Bool = False
     """Whether the project's other users may see and use the job, but not change it."""
+    ttl: Annotated[Int, Field(ge=1, le=10**9)] | None = None
+    """Seconds for which the job is kept after its end, 1 to 1,000,000,000; absent: the service's job_retention."""
 
     def _rules(self) -> Iterator[Problem]:
         if len(self.labels) > MAX_LABELS:

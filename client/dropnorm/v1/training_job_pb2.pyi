@@ -115,6 +115,8 @@ class TrainingJob(google.protobuf.message.Message):
     LAST_SEQUENCE_FIELD_NUMBER: builtins.int
     OWNER_FIELD_NUMBER: builtins.int
     SHARED_FIELD_NUMBER: builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: builtins.int
+    TTL_FIELD_NUMBER: builtins.int
     name: builtins.str
     """Resource name, `trainingJobs/{id}`. Ignored on creation: `training_job_id` chooses the id."""
     display_name: builtins.str
@@ -146,6 +148,10 @@ class TrainingJob(google.protobuf.message.Message):
     shared: builtins.bool
     """Whether the project's other users may see and use it, but not change it. Can be changed with
     UpdateTrainingJob. Default: false.
+    """
+    ttl: builtins.int
+    """Seconds for which it is kept after its end. Limits: 1 to 1,000,000,000. Default: the service's
+    setting job_retention; where that is absent too, it is kept for ever.
     """
     @property
     def labels(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
@@ -192,6 +198,12 @@ class TrainingJob(google.protobuf.message.Message):
     def update_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
         """When it last changed."""
 
+    @property
+    def expire_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """When it is deleted, as DeleteTrainingJob does; its MLflow run stays. Known once it has ended;
+        absent: never.
+        """
+
     def __init__(
         self,
         *,
@@ -216,9 +228,11 @@ class TrainingJob(google.protobuf.message.Message):
         last_sequence: builtins.int = ...,
         owner: builtins.str = ...,
         shared: builtins.bool | None = ...,
+        expire_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        ttl: builtins.int | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["_display_name", b"_display_name", "_experiment", b"_experiment", "_mlflow_experiment_id", b"_mlflow_experiment_id", "_mlflow_run_id", b"_mlflow_run_id", "_priority", b"_priority", "_shared", b"_shared", "create_time", b"create_time", "display_name", b"display_name", "end_time", b"end_time", "error", b"error", "evaluation", b"evaluation", "experiment", b"experiment", "mlflow_experiment_id", b"mlflow_experiment_id", "mlflow_run_id", b"mlflow_run_id", "priority", b"priority", "progress", b"progress", "shared", b"shared", "spec", b"spec", "start_time", b"start_time", "update_time", b"update_time"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_display_name", b"_display_name", "_experiment", b"_experiment", "_mlflow_experiment_id", b"_mlflow_experiment_id", "_mlflow_run_id", b"_mlflow_run_id", "_priority", b"_priority", "_shared", b"_shared", "attempt", b"attempt", "create_time", b"create_time", "display_name", b"display_name", "end_time", b"end_time", "error", b"error", "evaluation", b"evaluation", "experiment", b"experiment", "labels", b"labels", "last_sequence", b"last_sequence", "mlflow_experiment_id", b"mlflow_experiment_id", "mlflow_run_id", b"mlflow_run_id", "name", b"name", "owner", b"owner", "priority", b"priority", "progress", b"progress", "shared", b"shared", "spec", b"spec", "spec_digest", b"spec_digest", "start_time", b"start_time", "state", b"state", "update_time", b"update_time"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_display_name", b"_display_name", "_experiment", b"_experiment", "_mlflow_experiment_id", b"_mlflow_experiment_id", "_mlflow_run_id", b"_mlflow_run_id", "_priority", b"_priority", "_shared", b"_shared", "_ttl", b"_ttl", "create_time", b"create_time", "display_name", b"display_name", "end_time", b"end_time", "error", b"error", "evaluation", b"evaluation", "experiment", b"experiment", "expire_time", b"expire_time", "mlflow_experiment_id", b"mlflow_experiment_id", "mlflow_run_id", b"mlflow_run_id", "priority", b"priority", "progress", b"progress", "shared", b"shared", "spec", b"spec", "start_time", b"start_time", "ttl", b"ttl", "update_time", b"update_time"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_display_name", b"_display_name", "_experiment", b"_experiment", "_mlflow_experiment_id", b"_mlflow_experiment_id", "_mlflow_run_id", b"_mlflow_run_id", "_priority", b"_priority", "_shared", b"_shared", "_ttl", b"_ttl", "attempt", b"attempt", "create_time", b"create_time", "display_name", b"display_name", "end_time", b"end_time", "error", b"error", "evaluation", b"evaluation", "experiment", b"experiment", "expire_time", b"expire_time", "labels", b"labels", "last_sequence", b"last_sequence", "mlflow_experiment_id", b"mlflow_experiment_id", "mlflow_run_id", b"mlflow_run_id", "name", b"name", "owner", b"owner", "priority", b"priority", "progress", b"progress", "shared", b"shared", "spec", b"spec", "spec_digest", b"spec_digest", "start_time", b"start_time", "state", b"state", "ttl", b"ttl", "update_time", b"update_time"]) -> None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_display_name", b"_display_name"]) -> typing.Literal["display_name"] | None: ...
     @typing.overload
@@ -231,6 +245,8 @@ class TrainingJob(google.protobuf.message.Message):
     def WhichOneof(self, oneof_group: typing.Literal["_priority", b"_priority"]) -> typing.Literal["priority"] | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: typing.Literal["_shared", b"_shared"]) -> typing.Literal["shared"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_ttl", b"_ttl"]) -> typing.Literal["ttl"] | None: ...
 
 Global___TrainingJob: typing_extensions.TypeAlias = TrainingJob
 

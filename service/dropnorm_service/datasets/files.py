@@ -13,7 +13,10 @@ one who knows no more of a file than its SHA-256 could learn that it is here, an
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import os
+import time
 from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -63,6 +66,18 @@ class DatasetFiles:
                 needed = path.stem in keep or (folder == self._files and self._is_named(path.stem))
                 if not needed and path.stat().st_mtime < before:
                     path.unlink(missing_ok=True)
+
+    def touch(self, dataset_id: str) -> None:
+        """Note that a data set is in use now; the time of its name says when it last was."""
+        with contextlib.suppress(FileNotFoundError):
+            os.utime(self._name(dataset_id))
+
+    def last_used(self, dataset_id: str) -> float:
+        """When a data set was last known to be in use, in seconds since 1970; now, if there is none."""
+        try:
+            return self._name(dataset_id).stat().st_mtime
+        except FileNotFoundError:
+            return time.time()
 
     def get(self, dataset_id: str) -> Dataset | None:
         """A data set by its id."""

@@ -7,7 +7,15 @@ import errno
 import re
 import shutil
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Container,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,6 +62,10 @@ class Header:
     sha256: str
     offset: int = 0
     shared: bool = False
+
+
+Referred = Callable[[], Awaitable[Container[str]]]
+"""Names of the data sets that jobs refer to now."""
 
 
 class Inspector(Protocol):
@@ -144,6 +156,7 @@ class DatasetService:
         _check(header)
         self._check_size(header.size_bytes)
         if known := self._known(caller, header.dataset_id, header.sha256):
+            self._files.touch(known.id)
             return known
         upload = Upload(caller.user, header.sha256)
         with self._sole(caller, upload, header.size_bytes), _no_room_is_told():
@@ -181,6 +194,7 @@ class DatasetService:
         self._check_size(size)
         sha256 = await asyncio.to_thread(sha256_of, source)
         if known := self._known(caller, dataset_id, sha256):
+            self._files.touch(known.id)
             return known
         upload = Upload(caller.user, sha256)
         with self._sole(caller, upload, size), _no_room_is_told():
@@ -255,9 +269,42 @@ class DatasetService:
             if jobs := await self._jobs_using(dataset_id):
                 known = [job.name for job in jobs if sees(caller, job)]
                 raise DatasetInUse(dataset_id, known, len(jobs) - len(known))
-            await asyncio.to_thread(self._files.unname, dataset_id)
-            await self._drop_unnamed(dataset.sha256)
-            self._on_change()
+            await self._remove(dataset)
+
+    async def collect(self, referred: Referred, before: float) -> Sequence[str]:
+        """Delete the data sets that no job has referred to since a time; their ids.
+
+        Being referred to is noted with the data set, so that time counts from the last job's end of being there, and
+        goes on counting while no service runs. Who makes a job, or uploads, holds what he needs: that is never taken
+        from under him, as in `delete`.
+
+        Args:
+            referred: names of the data sets that jobs refer to now.
+            before: seconds since 1970.
+        """
+        gone = []
+        now = await referred()
+        for dataset_id in self._files.ids():
+            if dataset_id in now:
+                self._files.touch(dataset_id)
+            elif self._files.last_used(dataset_id) < before:
+                async with self._holds.taken(dataset_id), self._turn:
+                    dataset = self._files.get(dataset_id)
+                    needed = dataset_id in await referred()
+                    if dataset and not needed and self._files.last_used(dataset_id) < before:
+                        await self._remove(dataset)
+                        gone.append(dataset_id)
+        return gone
+
+    def forget_broken_uploads(self) -> None:
+        """Remove what has come of uploads with which nobody went on for as long as that is kept."""
+        busy = {each.sha256 for each in self._busy}
+        self._files.expire(time.time() - self._retention, keep=busy)
+
+    async def _remove(self, dataset: Dataset) -> None:
+        await asyncio.to_thread(self._files.unname, dataset.id)
+        await self._drop_unnamed(dataset.sha256)
+        self._on_change()
 
     @contextmanager
     def _sole(self, caller: Caller, upload: Upload, size: int) -> Iterator[None]:
@@ -267,9 +314,7 @@ class DatasetService:
                 "Another call uploads this very file; try again when that has ended."
             )
         with self._places.taken(subject_of(caller)):
-            self._files.expire(
-                time.time() - self._retention, keep={each.sha256 for each in self._busy}
-            )
+            self.forget_broken_uploads()
             self._check_room(caller, {**self._busy, upload: size})
             self._busy[upload] = size
             try:

@@ -31,6 +31,7 @@ class Admission:
         clock: the time.
         data_hidden: whether there is an uploaded data set of a name, and a caller may not see it.
         max_job_seconds: seconds that a job may train; None: any time.
+        retention: seconds for which a job is kept after its end unless it says so itself; None: for ever.
     """
 
     def __init__(
@@ -40,12 +41,14 @@ class Admission:
         clock: Clock,
         data_hidden: Callable[[Caller, str], bool],
         max_job_seconds: float | None = None,
+        retention: int | None = None,
     ) -> None:
         self._planner = planner
         self._data_hidden = data_hidden
         self._executor = executor
         self._clock = clock
         self._max_job_seconds = max_job_seconds or math.inf
+        self._retention = retention
 
     async def admit(
         self, caller: Caller, submission: Submission, job_id: str | None, request_id: str | None
@@ -119,6 +122,7 @@ class Admission:
             update_time=now,
             owner=caller.user,
             shared=submission.shared,
+            ttl=submission.ttl or self._retention,
         )
 
 
@@ -146,7 +150,8 @@ def check_ids(job_id: str | None, request_id: str | None) -> None:
 
 def _digest(submission: Submission, job_id: str | None) -> str:
     said = submission.model_dump(mode="json")
-    if not submission.shared:
-        del said["shared"]  # a request from before there was such a field may be repeated now
+    for name in ("shared", "ttl"):
+        if not said[name]:
+            del said[name]  # a request from before there was such a field may be repeated now
     content = {"training_job": said, "training_job_id": job_id}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

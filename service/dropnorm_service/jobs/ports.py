@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -373,6 +373,15 @@ class JobStore(Protocol):
 
     async def deleted(self) -> Sequence[DeletedJob]:
         """Every deleted job that is not purged yet."""
+
+    async def expiring(self, limit: int) -> Sequence[tuple[str, datetime]]:
+        """Jobs that are not deleted yet and will be by themselves, with the time, the soonest first."""
+
+    async def datasets(self) -> Set[str]:
+        """Names of the data sets that jobs use, whatever their states; of deleted jobs too, until they are purged."""
+
+    async def known(self, job_ids: Sequence[str]) -> Set[str]:
+        """Which of these ids are jobs' that are not purged."""
 
     async def purge(self, job_ids: Sequence[str]) -> None:
         """Remove jobs with their journals and request ids; their job ids can be used again."""

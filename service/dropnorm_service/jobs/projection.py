@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from dropnorm.results import (
@@ -47,7 +47,7 @@ def project(
                 changes["mlflow_run_id"] = tracked.mlflow_run_id
             case StateChanged() as change:
                 changes["start_time"] = changes["start_time"] or _start_time(event, change)
-                changes |= _moved(event, change, evaluation)
+                changes |= _moved(event, change, evaluation, job.ttl)
     return job.model_copy(update=changes), evaluation
 
 
@@ -55,10 +55,14 @@ def _start_time(event: Event, change: StateChanged) -> datetime | None:
     return event.time if change.state is State.RUNNING else None
 
 
-def _moved(event: Event, change: StateChanged, evaluation: Evaluation | None) -> dict[str, Any]:
+def _moved(
+    event: Event, change: StateChanged, evaluation: Evaluation | None, ttl: int | None
+) -> dict[str, Any]:
     changes: dict[str, Any] = {"state": change.state}
     if change.state.terminal:
         changes["end_time"] = event.time
+        if ttl is not None:
+            changes["expire_time"] = event.time + timedelta(seconds=ttl)
     if change.state is State.FAILED:
         changes["error"] = change.error
     if change.state is State.SUCCEEDED:

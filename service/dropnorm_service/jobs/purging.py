@@ -50,6 +50,18 @@ class Purger:
         self._task: asyncio.Task[None] | None = None
         journal.listen(self._notice)
 
+    async def sweep(self) -> None:
+        """Remove the folders of jobs that the store does not know.
+
+        A service leaves none: a folder is made after its job's row, and goes before it. They are there when the
+        store is older than the folders, after a restore.
+        """
+        folders = await asyncio.to_thread(self._job_folders)
+        known = await self._store.known(sorted(folders))
+        if orphans := folders - known:
+            log.warning("removing folders of %d jobs that are not in the store", len(orphans))
+            await asyncio.to_thread(self._remove_folders, sorted(orphans))
+
     def start(self) -> None:
         """Begin with what was deleted, or had succeeded, before."""
         self._task = asyncio.create_task(self._run(), name="purger")
@@ -123,6 +135,9 @@ class Purger:
             log.error("cannot purge deleted jobs yet: %s", error)
             return False
         return len(ready) == len(deleted)
+
+    def _job_folders(self) -> set[str]:
+        return {path.name for path in self._folder.iterdir()} if self._folder.exists() else set()
 
     def _with_checkpoints(self) -> set[str]:
         return {path.parent.name for path in self._folder.glob(f"*/{CHECKPOINTS}")}

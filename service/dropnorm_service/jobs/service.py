@@ -43,6 +43,7 @@ from dropnorm_service.jobs.errors import (
     StoreUnavailable,
     WrongState,
 )
+from dropnorm_service.jobs.expiry import Expiry
 from dropnorm_service.jobs.journal import Entry, Journal, Observer
 from dropnorm_service.jobs.limits import DEFAULT_LIMITS, JobLimits, JobPlaces
 from dropnorm_service.jobs.live import LiveJob
@@ -88,6 +89,7 @@ class JobService:
             deleted jobs are purged only behind it; None: there are no such readers.
         retry: what becomes of lost attempts.
         limits: how much each user may ask for.
+        retention: seconds for which a job is kept after its end unless it says so itself; None: for ever.
         clock: the time.
     """
 
@@ -105,6 +107,7 @@ class JobService:
         read_up_to: Callable[[], int | None] = lambda: None,
         retry: RetryPolicy = DEFAULT_POLICY,
         limits: JobLimits = DEFAULT_LIMITS,
+        retention: int | None = None,
         clock: Clock = utc_now,
     ) -> None:
         self._store = store
@@ -112,19 +115,27 @@ class JobService:
         self._folder = folder
         self._data_held = data_held
         self._clock = clock
-        self._admission = Admission(planner, executor, clock, data_hidden, limits.seconds)
+        self._admission = Admission(
+            planner, executor, clock, data_hidden, limits.seconds, retention
+        )
         self._places = JobPlaces(limits)
         self._journal = Journal(store)
         self._scheduler = Scheduler(
             self._journal, executor, folder=folder, retry=retry, clock=clock
         )
         self._purger = Purger(self._journal, store, folder=folder, read_up_to=read_up_to)
+        self._expiry = Expiry(self._journal, store, clock)
         self._stopping = False
+
+    async def sweep(self) -> None:
+        """Remove the folders of jobs that the store does not know; before `start`, when no folder is being made."""
+        await self._purger.sweep()
 
     async def start(self) -> None:
         """Take over what was left by the service before this one, and begin to run jobs."""
         await self._scheduler.start(self._store)
         self._purger.start()
+        self._expiry.start()
 
     async def stop(self, grace: float) -> None:
         """Accept no job more, let workers write checkpoints, requeue their jobs, end all watches.
@@ -136,6 +147,7 @@ class JobService:
         """
         self._stopping = True
         since = self._clock()
+        await self._expiry.stop()
         await self._purger.stop()
         await self._scheduler.stop(grace)
         await asyncio.gather(*(self._bid_farewell(live, since) for live in self._journal.watched()))

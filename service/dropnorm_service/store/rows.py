@@ -41,6 +41,8 @@ def fixed_values(job: TrainingJob) -> dict[str, Any]:
         "create_time": to_micros(job.create_time),
         "deleted": 0,
         "owner": job.owner,
+        "dataset": job.spec.data.dataset,
+        "ttl": job.ttl,
     }
 
 
@@ -58,6 +60,7 @@ def changing_values(job: TrainingJob) -> dict[str, Any]:
         "update_time": to_micros(job.update_time),
         "last_sequence": job.last_sequence,
         "shared": int(job.shared),
+        "expire_time": job.expire_time and to_micros(job.expire_time),
     }
 
 
@@ -101,6 +104,8 @@ def to_job(row: Row[Any], evaluated: str | None = None) -> TrainingJob:
         last_sequence=row.last_sequence,
         owner=row.owner,
         shared=bool(row.shared),
+        expire_time=_optional_time(row.expire_time),
+        ttl=row.ttl,
     )
 
 

@@ -70,9 +70,14 @@ jobs = Table(
     Column("deleted", Integer, nullable=False),  # 1: hidden
     Column("owner", _text(64), nullable=False, server_default="local"),
     Column("shared", Integer, nullable=False, server_default="0"),  # 1: seen by all users
+    Column("dataset", _text(63), nullable=False, server_default=""),
+    Column("ttl", BigInteger),  # seconds
+    Column("expire_time", BigInteger),
     Index("ix_jobs_create_time", "create_time", "id"),
     Index("ix_jobs_state", "state", "create_time", "id"),
     Index("ix_jobs_owner", "owner", "create_time", "id"),
+    Index("ix_jobs_dataset", "dataset"),
+    Index("ix_jobs_expire_time", "expire_time"),
     _partial_index("ix_jobs_deleted", "id", where=IS_DELETED),
     _partial_index("ix_jobs_shared", "create_time", "id", where=IS_SHARED),
 )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence, Set
+from datetime import datetime
 from typing import Self
 
 from sqlalchemy import case, delete, func, insert, select, update
@@ -24,7 +25,7 @@ from dropnorm_service.store.migrate import is_current, upgrade
 from dropnorm_service.store.models import SqlModelOwners
 from dropnorm_service.store.outage import Outage
 from dropnorm_service.store.reader import Reader
-from dropnorm_service.store.rows import to_event, to_job, to_request
+from dropnorm_service.store.rows import from_micros, to_event, to_job, to_request
 from dropnorm_service.store.schema import (
     IS_DELETED,
     IS_EVALUATION,
@@ -259,6 +260,29 @@ class SqlJobStore:
             select(jobs.c.id, jobs.c.state, position.label("position")).where(IS_DELETED)
         )
         return [DeletedJob(row.id, State(row.state), row.position) for row in rows]
+
+    async def expiring(self, limit: int) -> Sequence[tuple[str, datetime]]:
+        """See `JobStore.expiring`."""
+        rows = await self._reader.read(
+            select(jobs.c.id, jobs.c.expire_time)
+            .where(jobs.c.expire_time.is_not(None), jobs.c.deleted == 0)
+            .order_by(jobs.c.expire_time)
+            .limit(limit)
+        )
+        return [(row.id, from_micros(row.expire_time)) for row in rows]
+
+    async def datasets(self) -> Set[str]:
+        """See `JobStore.datasets`."""
+        rows = await self._reader.read(select(jobs.c.dataset).distinct())
+        return {row.dataset for row in rows}
+
+    async def known(self, job_ids: Sequence[str]) -> Set[str]:
+        """See `JobStore.known`."""
+        found: set[str] = set()
+        for start in range(0, len(job_ids), _PAGE):
+            chosen = jobs.c.id.in_(job_ids[start : start + _PAGE])
+            found.update(row.id for row in await self._reader.read(select(jobs.c.id).where(chosen)))
+        return found
 
     async def purge(self, job_ids: Sequence[str]) -> None:
         """See `JobStore.purge`."""

@@ -62,16 +62,6 @@ def files(folder: Folder) -> list[str]:
     )
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Folder:
-    return Folder(tmp_path / "uploads")
-
-
-@pytest.fixture
-def data(tmp_path: Path) -> bytes:
-    return file_of(tmp_path / "file")
-
-
 async def test_what_is_uploaded_is_described(folder: Folder, data: bytes):
     dataset = await sent(folder, data)
     assert dataset.name == "datasets/mine"
