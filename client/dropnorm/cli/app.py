@@ -21,6 +21,7 @@ from dropnorm.cli.options import (
     Address,
     Insecure,
     Json,
+    Shared,
     TlsCa,
     TlsCertificate,
     TlsKey,
@@ -94,6 +95,7 @@ def train(
     ] = None,
     priority: Annotated[int | None, typer.Option(help="-1000 to 1000, higher first.")] = None,
     job_id: Annotated[str | None, typer.Option("--id", help="The job's id.")] = None,
+    shared: Shared = False,
     detach: Annotated[
         bool, typer.Option("--detach", "-d", help="Print the job's id and do not wait for it.")
     ] = False,
@@ -112,6 +114,7 @@ def train(
             experiment=experiment,
             labels=_labels(label or []),
             priority=priority,
+            shared=shared,
             job_id=job_id,
         )
         if detach:

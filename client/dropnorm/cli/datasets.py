@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from dropnorm.cli.options import DEFAULT_ADDRESS, Address, Json, connect
-from dropnorm.cli.render import datasets_table, stderr, stdout
+from dropnorm.cli.options import DEFAULT_ADDRESS, Address, Json, Shared, connect
+from dropnorm.cli.render import datasets_table, stderr, stdout, tell_sharing
 from dropnorm.datasets import Bundle, write_bundle
 from dropnorm.results import Dataset
 
@@ -72,13 +72,14 @@ def upload(
     tokens: TokensOption = Tokens.CHARACTERS,
     length: Length = 128,
     size: Size = None,
+    shared: Shared = False,
     as_json: Json = False,
     address: Address = DEFAULT_ADDRESS,
 ) -> None:
     """Upload a data set; run it again after a broken connection, and it goes on where it was."""
     bundle = _bundle(files, target, text, task, tokens, length, size)
     with connect(address) as client:
-        _show(client.datasets.upload_bundle(name, bundle), as_json)
+        _show(client.datasets.upload_bundle(name, bundle, shared=shared), as_json)
 
 
 @app.command()
@@ -104,12 +105,13 @@ def import_(
     path: Annotated[
         str, typer.Argument(metavar="PATH", help="A packed file on the service's machine.")
     ],
+    shared: Shared = False,
     as_json: Json = False,
     address: Address = DEFAULT_ADDRESS,
 ) -> None:
     """Make a data set of a file on the service's machine, in a folder that its setting import_dirs names."""
     with connect(address) as client:
-        _show(client.datasets.import_file(name, path), as_json)
+        _show(client.datasets.import_file(name, path, shared=shared), as_json)
 
 
 @app.command("list")
@@ -138,6 +140,20 @@ def get(dataset: DatasetId, as_json: Json = False, address: Address = DEFAULT_AD
     """Show one data set."""
     with connect(address) as client:
         _show(client.datasets.get(dataset), as_json)
+
+
+@app.command()
+def share(dataset: DatasetId, as_json: Json = False, address: Address = DEFAULT_ADDRESS) -> None:
+    """Let the project's other users see a data set and train on it; they cannot change it."""
+    with connect(address) as client:
+        tell_sharing(client.datasets.share(dataset), as_json)
+
+
+@app.command()
+def unshare(dataset: DatasetId, as_json: Json = False, address: Address = DEFAULT_ADDRESS) -> None:
+    """Let nobody but admins see a data set any more; jobs that were accepted on it go on."""
+    with connect(address) as client:
+        tell_sharing(client.datasets.unshare(dataset), as_json)
 
 
 @app.command()

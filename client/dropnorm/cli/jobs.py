@@ -9,7 +9,7 @@ import typer
 
 from dropnorm.cli.exits import status_of_state
 from dropnorm.cli.options import DEFAULT_ADDRESS, Address, Json, connect
-from dropnorm.cli.render import event_line, job_view, jobs_table, stderr, stdout
+from dropnorm.cli.render import event_line, job_view, jobs_table, stderr, stdout, tell_sharing
 from dropnorm.client import JobHandle
 
 app = typer.Typer(help="List, show, follow and steer jobs.", no_args_is_help=True)
@@ -92,6 +92,20 @@ def resume(job: JobId, as_json: Json = False, address: Address = DEFAULT_ADDRESS
     """Queue a paused job again."""
     with connect(address) as client:
         _moved(client.job(job).resume(), as_json)
+
+
+@app.command()
+def share(job: JobId, as_json: Json = False, address: Address = DEFAULT_ADDRESS) -> None:
+    """Let the project's other users see and use a job; they cannot change it."""
+    with connect(address) as client:
+        tell_sharing(client.job(job).share().snapshot, as_json)
+
+
+@app.command()
+def unshare(job: JobId, as_json: Json = False, address: Address = DEFAULT_ADDRESS) -> None:
+    """Let nobody but admins see a job any more."""
+    with connect(address) as client:
+        tell_sharing(client.job(job).unshare().snapshot, as_json)
 
 
 @app.command()

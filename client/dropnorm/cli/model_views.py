@@ -8,7 +8,7 @@ from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-from dropnorm.cli.render import table
+from dropnorm.cli.render import owner_of, table
 from dropnorm.results import Model, ModelExport, Prediction, _format
 
 _ROWS = 50
@@ -60,12 +60,13 @@ def export_view(export: ModelExport) -> RenderableType:
 def models_table(models: Iterable[Model]) -> Table:
     """A row per version."""
     rows = table()
-    for heading in ("version", "aliases", "job"):
+    for heading in ("version", "owner", "aliases", "job"):
         rows.add_column(heading, overflow="fold")
     for model in models:
         for version in model.versions:
             rows.add_row(
                 f"[bold]{escape(version.name.removeprefix('models/'))}",
+                owner_of(model),
                 escape(", ".join(version.aliases)),
                 escape(version.training_job.rpartition("/")[2]),
             )

@@ -18,8 +18,8 @@ from rich.markup import escape
 
 from dropnorm._arguments import job_name
 from dropnorm.cli.model_views import export_view, models_table, predictions_table
-from dropnorm.cli.options import DEFAULT_ADDRESS, Address, Json, connect
-from dropnorm.cli.render import stderr, stdout
+from dropnorm.cli.options import DEFAULT_ADDRESS, Address, Json, Shared, connect
+from dropnorm.cli.render import stderr, stdout, tell_sharing
 from dropnorm.results import ModelExport
 
 app = typer.Typer(help="Predict, export, and register trained models.", no_args_is_help=True)
@@ -31,6 +31,9 @@ ModelName = Annotated[
         help="A registered model, digits, digits@2 or digits@champion; or trainingJobs/ID of a job.",
     ),
 ]
+
+
+RegisteredName = Annotated[str, typer.Argument(metavar="NAME", help="Of the registered model.")]
 
 
 class Format(StrEnum):
@@ -123,19 +126,36 @@ def download(
 
 @app.command()
 def register(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Of the registered model.")],
+    name: RegisteredName,
     job: Annotated[str, typer.Argument(metavar="JOB", help="Id or name of the job.")],
     alias: Annotated[str | None, typer.Option(help="Means this version from now on.")] = None,
+    shared: Shared = False,
     as_json: Json = False,
     address: Address = DEFAULT_ADDRESS,
 ) -> None:
     """Make the model of a job a version of a registered model in MLflow."""
     with connect(address) as client:
-        version = client.models.register(name, job_name(job), alias=alias)
+        version = client.models.register(name, job_name(job), alias=alias, shared=shared)
     if as_json:
         print(version.model_dump_json())
     else:
         stderr.print(f"[bold]{version.name}[/] is the model of {version.training_job}")
+
+
+@app.command()
+def share(name: RegisteredName, as_json: Json = False, address: Address = DEFAULT_ADDRESS) -> None:
+    """Let the project's other users see and use a registered model; they cannot change it."""
+    with connect(address) as client:
+        tell_sharing(client.models.share(name), as_json)
+
+
+@app.command()
+def unshare(
+    name: RegisteredName, as_json: Json = False, address: Address = DEFAULT_ADDRESS
+) -> None:
+    """Let nobody but admins see a registered model any more."""
+    with connect(address) as client:
+        tell_sharing(client.models.unshare(name), as_json)
 
 
 @app.command("alias")
@@ -165,7 +185,7 @@ def delete_alias(
 
 @app.command()
 def get(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Of the registered model.")],
+    name: RegisteredName,
     as_json: Json = False,
     address: Address = DEFAULT_ADDRESS,
 ) -> None:

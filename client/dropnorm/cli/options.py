@@ -17,6 +17,7 @@ __all__ = [
     "Address",
     "Insecure",
     "Json",
+    "Shared",
     "TlsCa",
     "TlsCertificate",
     "TlsKey",
@@ -30,6 +31,9 @@ Address = Annotated[
     str, typer.Option(envvar="DROPNORM_ADDRESS", metavar="HOST:PORT", help="The service.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+Shared = Annotated[
+    bool, typer.Option("--shared", help="Let the project's other users see and use it.")
+]
 
 TokenFile = Annotated[
     Path | None,

@@ -19,6 +19,7 @@ from dropnorm.results import (
     Dataset,
     Evaluation,
     Event,
+    Model,
     Plan,
     State,
     TrainingJob,
@@ -63,10 +64,24 @@ def table(title: str | None = None) -> Table:
     )
 
 
+def tell_sharing(thing: TrainingJob | Dataset | Model, as_json: bool) -> None:
+    """Say whether something is shared now; as JSON the whole of it."""
+    if as_json:
+        print(thing.model_dump_json())
+    else:
+        how = "shared with the project" if thing.shared else "not shared"
+        stderr.print(f"[bold]{escape(thing.name)}[/] is {how}", soft_wrap=True)
+
+
+def owner_of(thing: TrainingJob | Dataset | Model) -> str:
+    """Whose something is, and whether others see it."""
+    return escape(thing.owner) + (" [dim](shared)" if thing.shared else "")
+
+
 def jobs_table(jobs: Iterable[TrainingJob]) -> Table:
     """A row per job."""
     rows = table()
-    for heading in ("id", "name", "experiment", "state", "progress"):
+    for heading in ("id", "name", "owner", "experiment", "state", "progress"):
         rows.add_column(heading, overflow="fold")
     rows.add_column("test", justify="right")
     rows.add_column("created", justify="right")
@@ -74,6 +89,7 @@ def jobs_table(jobs: Iterable[TrainingJob]) -> Table:
         rows.add_row(
             escape(job.id),
             escape(job.display_name),
+            owner_of(job),
             escape(job.experiment),
             _state(job.state),
             _epochs(job),
@@ -163,13 +179,14 @@ def workers_table(workers: Iterable[Worker]) -> Table:
 def datasets_table(datasets: Iterable[Dataset]) -> Table:
     """A row per data set."""
     rows = table()
-    for heading in ("data set", "task", "sample"):
+    for heading in ("data set", "owner", "task", "sample"):
         rows.add_column(heading)
     for heading in ("outputs", "samples", "test", "size"):
         rows.add_column(heading, justify="right")
     for dataset in datasets:
         rows.add_row(
             f"[bold]{escape(dataset.id)}",
+            owner_of(dataset),
             dataset.task,
             _format.shape(dataset.input_shape),
             str(dataset.outputs),
@@ -192,6 +209,7 @@ def event_line(event: Event) -> Text:
 
 def _facts(job: TrainingJob) -> Iterator[tuple[str, str]]:
     yield "name", escape(job.name)
+    yield "owner", owner_of(job)
     yield "state", _state(job.state)
     if job.progress is not None and job.state not in (State.SUCCEEDED, State.CANCELLED):
         yield "progress", escape(str(job.progress))

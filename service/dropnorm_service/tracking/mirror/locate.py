@@ -138,7 +138,7 @@ class RunLocator:
                 "dropnorm.python_version": python_version(),
                 MLFLOW_SOURCE_NAME: "dropnorm",
                 MLFLOW_SOURCE_TYPE: "JOB",
-                MLFLOW_USER: "dropnorm",
+                MLFLOW_USER: job.owner,
                 **job.labels,
             },
         )
