@@ -22,6 +22,7 @@ from dropnorm_service.api.server import ApiServer
 from dropnorm_service.jobs.authentication import Authenticator
 from dropnorm_service.jobs.callers import Role
 from dropnorm_service.jobs.models import ModelService
+from dropnorm_service.jobs.ports import Registry
 from dropnorm_service.jobs.registered import RegisteredModels
 from dropnorm_service.jobs.service import utc_now
 from dropnorm_service.jobs.tokens import Token, Tokens
@@ -91,16 +92,22 @@ def authorization(bearer: str) -> tuple[tuple[str, str], ...]:
 
 @asynccontextmanager
 async def guarded(
-    bench: Bench, store: SqlJobStore, folder: Path, clock: Callable[[], datetime] = utc_now
+    bench: Bench,
+    store: SqlJobStore,
+    folder: Path,
+    clock: Callable[[], datetime] = utc_now,
+    *,
+    uploads: Folder | None = None,
+    registry: Registry | None = None,
 ) -> AsyncIterator[Guarded]:
     models = ModelService(
         bench.jobs,
         BenchPredictor(),
         BenchExporter(),
-        RegisteredModels(bench.jobs, None, bench.store.models, folder / "models"),
+        RegisteredModels(bench.jobs, registry, bench.store.models, folder / "models"),
     )
     authenticator = Authenticator(store.tokens, clock)
-    datasets = Folder(folder / "uploads").datasets
+    datasets = (uploads or Folder(folder / "uploads")).datasets
     server = ApiServer(bench.jobs, datasets, models, authenticator)
     address = await server.start("127.0.0.1", 0)
     async with grpc.aio.insecure_channel(address) as channel:

@@ -42,7 +42,7 @@ from dropnorm.spec import (
     TrainingSpec,
 )
 from dropnorm_service.jobs.callers import LOCAL, Caller
-from dropnorm_service.jobs.ports import Finished, Launch, Lost, Order, Outcome, Stopped
+from dropnorm_service.jobs.ports import Finished, Launch, Lost, Order, Outcome, Planner, Stopped
 from dropnorm_service.jobs.retries import RetryPolicy
 from dropnorm_service.jobs.service import JobService
 from dropnorm_service.store import SqlJobStore
@@ -115,9 +115,23 @@ class BenchExecutor:
 
     def slots(self) -> Sequence[Slot]:
         return [
-            Slot(id=f"{kind}-{n}", device="cpu", device_name=kind, threads=1, memory_bytes=2**30)
+            Slot(
+                id=f"{kind}-{n}",
+                device="cpu",
+                device_name=kind,
+                threads=1,
+                memory_bytes=2**30,
+                training_job=job,
+            )
             for kind, count in self.total.items()
-            for n in range(count)
+            for n, job in zip(range(count), [*self._running(kind), *[""] * count], strict=False)
+        ]
+
+    def _running(self, kind: str) -> Sequence[str]:
+        """Names of the jobs that slots of a kind run, as though each took one."""
+        launches = [attempt.launch for attempt in self.attempts.values()]
+        return [
+            f"trainingJobs/{each.job_id}" for each in launches if self.device(each.spec) == kind
         ]
 
     def fits(self, spec: TrainingSpec) -> bool:
@@ -238,14 +252,21 @@ class Bench:
     """
 
     def __init__(
-        self, store: SqlJobStore, folder: Path, *, cpus: int = 2, gpus: int = 0, **more: Any
+        self,
+        store: SqlJobStore,
+        folder: Path,
+        *,
+        cpus: int = 2,
+        gpus: int = 0,
+        planner: Planner | None = None,
+        **more: Any,
     ) -> None:
         self.store = store
         self.folder = folder
         self.executor = BenchExecutor(cpus, gpus)
         self.planner = BenchPlanner()
         self.jobs = JobService(
-            store, self.executor, self.planner, folder=folder, retry=PROMPT, **more
+            store, self.executor, planner or self.planner, folder=folder, retry=PROMPT, **more
         )
         self.service = self.as_(LOCAL)
 
