@@ -14,7 +14,7 @@ PUBLISHED = $(shell git describe --tags --abbrev=0 --match 'v*' 2>/dev/null || e
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo venv test lint types imports check-protos unit e2e fuzz bench audit format protos reference lock clean
+.PHONY: help demo venv test lint types imports check-protos unit e2e docker-test fuzz bench audit format protos reference lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -53,12 +53,16 @@ check-protos: $(VENV)/.dev ## Check the contract's style, its compatibility, and
 
 unit: $(VENV)/.dev ## Test the parts
 	@echo "== unit tests"
-	@$(BIN)/pytest -m "not e2e" --numprocesses 2
+	@$(BIN)/pytest -m "not e2e and not docker" --numprocesses 2
 
 # One test after the other: each starts a server and workers, and two of them would fight for the CPU.
 e2e: $(VENV)/.dev ## Test the whole: a real server, real workers
 	@echo "== end-to-end tests"
 	@$(BIN)/pytest -m e2e
+
+docker-test: $(VENV)/.dev ## Build the images and test them in containers; skips where no Docker engine answers
+	@echo "== docker tests"
+	@$(BIN)/pytest -m docker
 
 fuzz: $(VENV)/.dev ## Send made-up requests for some minutes, others in each run; EXAMPLES=n for each test
 	@DROPNORM_TEST_FUZZ_EXAMPLES=$(or $(EXAMPLES),500) $(BIN)/pytest --timeout 1800 tests/e2e/fuzz

@@ -141,14 +141,14 @@ def refusal(*flags: object) -> tuple[int, str]:
     return done.returncode, said[0]
 
 
-def eventually(probe: Callable[[], T | None], what: str) -> T:
+def eventually(probe: Callable[[], T | None], what: str, *, within: float = PATIENCE) -> T:
     """The first value of `probe` that is true."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + within
     while time.monotonic() < deadline:
         if value := probe():
             return value
         time.sleep(0.05)
-    raise AssertionError(f"{what}: not within {PATIENCE:g} s")
+    raise AssertionError(f"{what}: not within {within:g} s")
 
 
 def after_epoch(job: dn.JobHandle, epoch: int = 1) -> Event:

@@ -1,0 +1,71 @@
+"""Images of the working tree, and compositions of containers made of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from tests.docker.engine import Composition, inspect, obstacle, run
+
+# The services of compose.yaml that are built here, and the image that the tests have each built to.
+BUILT = {"service": "dropnorm-test", "mlflow": "dropnorm-mlflow-test"}
+
+FIGURES = pytest.StashKey[list[str]]()
+
+
+@pytest.fixture(scope="session")
+def figures(pytestconfig: pytest.Config) -> list[str]:
+    """What was measured, shown when all is over."""
+    return pytestconfig.stash.setdefault(FIGURES, [])
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    for line in config.stash.get(FIGURES, []):
+        terminalreporter.write_line(f"docker: {line}")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def engine() -> None:
+    if reason := obstacle():
+        pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def images(engine: None, figures: list[str]) -> dict[str, str]:
+    """The image of each service that is built here, by its name."""
+    for service, image in BUILT.items():
+        began = time.monotonic()
+        run(
+            *("docker", "build", "--file", "docker/Dockerfile"),
+            *("--target", service),
+            *("--tag", image),
+            ".",
+        )
+        seconds = time.monotonic() - began
+        size = inspect(image)["Size"] / 1e6
+        figures.append(f"image {image}: {size:,.0f} MB, built in {seconds:.0f} s")
+    return BUILT
+
+
+@pytest.fixture(scope="session")
+def compose(
+    images: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[str], Composition]]:
+    """Starts a compose file of `docker`; everything is gone in the end."""
+    started: list[Composition] = []
+
+    def start(file: str) -> Composition:
+        secrets: Path = tmp_path_factory.mktemp("secrets")
+        composition = Composition(file, secrets)
+        composition.make_secrets()
+        started.append(composition)
+        composition.compose("up", "--detach", "--no-build")
+        return composition
+
+    yield start
+    for composition in started:
+        composition.end()

@@ -1,0 +1,78 @@
+"""Compose files are read by each Compose that is here; images keep no secret and no tool of attack."""
+
+import json
+
+import pytest
+from tests.docker.engine import Composition, compose_commands, inspect, run
+
+pytestmark = pytest.mark.docker
+
+COMBINATIONS = (
+    ["compose.yaml"],
+    ["compose.yaml", "compose.gpu.yaml"],
+    ["compose.dev.yaml"],
+    ["compose.dev.yaml", "compose.gpu.yaml"],
+)
+
+
+@pytest.mark.parametrize("files", COMBINATIONS, ids=" ".join)
+def test_each_compose_reads_the_files(files: list[str], tmp_path) -> None:
+    Composition("compose.yaml", tmp_path).make_secrets()
+    flags = [flag for file in files for flag in ("--file", f"docker/{file}")]
+    for command in compose_commands():
+        said = run(*command, *flags, "config", env={"DROPNORM_SECRETS": str(tmp_path)})
+        assert ("nvidia" in said) == ("compose.gpu.yaml" in files)
+
+
+def test_secrets_are_made_once_and_open_to_nobody_else(tmp_path) -> None:
+    composition = Composition("compose.yaml", tmp_path / "secrets")
+    composition.make_secrets("train.example.org")
+    made = {path: path.read_bytes() for path in composition.secrets.rglob("*") if path.is_file()}
+    composition.make_secrets("train.example.org")
+
+    assert {path: path.read_bytes() for path in made} == made
+    assert composition.secrets.stat().st_mode & 0o777 == 0o700
+    names = run(
+        *("openssl", "x509", "-noout", "-ext", "subjectAltName"),
+        *("-in", composition.secrets / "tls" / "server.crt"),
+    )
+    assert "DNS:train.example.org" in names
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_images_run_as_nobody_special_and_say_what_they_are(images: dict[str, str]) -> None:
+    for image in images.values():
+        config = inspect(image)["Config"]
+        assert config["User"] == "dropnorm"
+        assert config["Healthcheck"]["Test"]
+        assert config["Entrypoint"][0] == "tini"
+        assert config["Labels"]["org.opencontainers.image.title"]
+        tools = run(
+            *("docker", "run", "--rm", "--network", "none", "--entrypoint", "sh", image, "-c"),
+            "command -v gcc cc make; ls /opt/venv/bin; true",
+        ).split()
+        assert not {"pip", "pip3", "/usr/bin/gcc", "/usr/bin/cc"} & set(tools)
+
+
+@pytest.mark.timeout(3600)
+@pytest.mark.slow
+def test_the_image_has_the_versions_that_are_tested(images: dict[str, str]) -> None:
+    """Every library in an image has the version of constraints.txt; torch may be any build of it."""
+    locked = dict(
+        line.lower().replace("_", "-").split("==")
+        for line in run("grep", "-v", "^#", "constraints.txt").splitlines()
+    )
+    script = (
+        "import importlib.metadata as m, json;"
+        "print(json.dumps({d.name.lower().replace('_', '-'): d.version for d in m.distributions()}))"
+    )
+    for image in images.values():
+        said = run(
+            *("docker", "run", "--rm", "--network", "none", "--entrypoint", "python", image, "-c"),
+            script,
+        )
+        found = {name: version.partition("+")[0] for name, version in json.loads(said).items()}
+        known = found.keys() & locked.keys()
+        assert {name: found[name] for name in known} == {name: locked[name] for name in known}
+        assert {"mlflow", "sqlalchemy", "numpy"} <= known
