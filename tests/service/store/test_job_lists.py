@@ -1,5 +1,6 @@
 """Lists of jobs: filters, orders and pages, on every database."""
 
+import random
 from datetime import timedelta
 
 import pytest
@@ -107,6 +108,23 @@ async def test_jobs_made_meanwhile_shift_no_page(store: SqlJobStore):
     assert names([*first.jobs, *second.jobs]) == ["both", "norm", "dropout", "plain"]
 
 
+@pytest.mark.parametrize("order_by", ["", "name desc", "priority, create_time desc"])
+@pytest.mark.parametrize("page_size", [1, 2, 50])
+async def test_a_user_pages_through_his_own_and_what_is_shared(
+    store: SqlJobStore, order_by: str, page_size: int
+):
+    made = random.Random(f"{order_by}{page_size}")  # noqa: S311 - the same in every run
+    for n in range(20):
+        owner, shared = made.choice(["ada", "bob"]), made.random() < 0.3
+        job = draft(f"job-{n:02}", age=n, priority=n % 3, owner=owner, shared=shared)
+        await insert(store, job)
+    every = (await store.list(JobQuery(order_by=order_by, page_size=50))).jobs
+    for user in ("ada", "bob", "eve", "local"):
+        seen = [job.id for job in every if job.shared or job.owner == user]
+        query = JobQuery(order_by=order_by, page_size=page_size, seen_by=user)
+        assert await _all_pages(store, query) == seen
+
+
 async def test_a_page_of_another_filter_is_refused(store: SqlJobStore):
     token = (await store.list(JobQuery(page_size=1))).next_page_token
     with pytest.raises(InvalidListRequest, match="belongs to another filter"):
@@ -146,4 +164,5 @@ async def _all_pages(store: SqlJobStore, query: JobQuery) -> list[str]:
             order_by=query.order_by,
             page_size=query.page_size,
             page_token=page.next_page_token,
+            seen_by=query.seen_by,
         )

@@ -93,6 +93,7 @@ async def test_while_another_process_holds_the_database_it_is_unavailable_and_th
         (JobQuery(), "ix_jobs_create_time"),
         (JobQuery(filter="state = RUNNING"), "ix_jobs_state"),
         (JobQuery(filter="name = trainingJobs/a"), "sqlite_autoindex_jobs_1"),
+        (JobQuery(seen_by="ada"), "ix_jobs_owner ix_jobs_shared"),
     ],
 )
 async def test_a_first_page_reads_no_more_of_many_jobs_than_of_few(
@@ -107,8 +108,9 @@ async def test_a_first_page_reads_no_more_of_many_jobs_than_of_few(
     database = sqlite3.connect(tmp_path / "jobs.db")
     plan = [row[3] for row in database.execute(f"EXPLAIN QUERY PLAN {sql}")]
     database.close()
-    [reading] = [step for step in plan if " jobs " in f"{step} "]
-    assert index in reading
+    reading = [step for step in plan if " jobs " in f"{step} "]
+    assert len(reading) == len(index.split())
+    assert all(name in step for name, step in zip(index.split(), reading, strict=True))
 
 
 async def test_a_killed_writer_leaves_no_gap_and_nothing_accepted_is_lost(tmp_path: Path):
