@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 from collections.abc import Sequence
 
@@ -23,6 +24,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except STARTUP_ERRORS as error:
         print(redact(f"dropnorm serve: {error}"), file=sys.stderr)
+        return 1
+    except Exception:  # in the log, where no password is told
+        logging.getLogger(__name__).critical("the service met an error of its own", exc_info=True)
         return 1
     return 0
 

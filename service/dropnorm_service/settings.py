@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import quote
 
-from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -194,6 +194,16 @@ class Settings(BaseSettings):
             SecretsSettingsSource(settings_cls, env_prefix=""),
             TomlConfigSettingsSource(settings_cls),
         )
+
+    @field_validator("dataset_mirrors")
+    @classmethod
+    def _is_public(cls, mirrors: dict[str, str]) -> dict[str, str]:
+        for dataset, url in mirrors.items():
+            if hold_secrets([url]):  # it would go to the workers, and into what they say
+                raise ValueError(
+                    f"the mirror of {dataset} has a password, and mirrors are asked without"
+                )
+        return mirrors
 
     @model_validator(mode="after")
     def _has_a_slot(self) -> Self:

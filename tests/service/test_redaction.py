@@ -112,6 +112,13 @@ def test_a_secrets_folder_that_is_not_there_is_named():
         Settings.load(["--secrets-dir", "/nowhere"])
 
 
+def test_a_mirror_with_a_password_is_refused(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("DROPNORM_DATASET_MIRRORS", '{"mnist": "https://u:planted@host/"}')
+    with pytest.raises(SettingsError, match="dataset_mirrors: the mirror of mnist") as caught:
+        Settings.load([])
+    assert "planted" not in str(caught.value)
+
+
 @pytest.mark.parametrize("flag", ["--database-url", "--mlflow-tracking-uri"])
 def test_a_password_on_the_command_line_is_refused(flag: str):
     with pytest.raises(SettingsError, match="the command line has a password") as caught:

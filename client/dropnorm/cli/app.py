@@ -216,8 +216,8 @@ def ui(
 ) -> None:
     """Serve MLflow's page on a service's runs, until interrupted."""
     arguments = ["--port", str(port), "--data-dir", str(data_dir or _service_data_dir())]
-    if tracking_uri is not None:
-        arguments += ["--tracking-uri", tracking_uri]
+    if tracking_uri is not None:  # it may have a password
+        os.environ["DROPNORM_MLFLOW_TRACKING_URI"] = tracking_uri
     _become("dropnorm_service.tracking.ui", arguments)
 
 

@@ -8,10 +8,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from dropnorm_service.redaction import hold_secrets
 from dropnorm_service.tracking.config import TrackingConfig
 from dropnorm_service.tracking.errors import UnsupportedTrackingUri
 
 DEFAULT_PORT = 5000
+
+# A URI may have a password, and command lines are there for all to read.
+_URI_VARIABLE = "DROPNORM_MLFLOW_TRACKING_URI"
 
 _ENVIRONMENT = {
     "DO_NOT_TRACK": "true",
@@ -56,8 +60,16 @@ def parse(arguments: Sequence[str] | None = None) -> tuple[TrackingConfig, int]:
     """
     parser = argparse.ArgumentParser(prog="dropnorm ui", description=__doc__)
     parser.add_argument("--data-dir", type=Path, required=True, help="data folder of the service")
-    parser.add_argument("--tracking-uri", help="MLflow tracking URI; absent: the data folder's own")
+    parser.add_argument(
+        "--tracking-uri",
+        default=os.environ.get(_URI_VARIABLE),
+        help=f"MLflow tracking URI, one with a password in {_URI_VARIABLE}; absent: the data folder's own",
+    )
     parser.add_argument("--port", type=int, default=DEFAULT_PORT, help="port on 127.0.0.1")
+    if hold_secrets(sys.argv[1:] if arguments is None else arguments):
+        parser.error(
+            f"the command line has a password, and everybody on this machine can read it there; set {_URI_VARIABLE}"
+        )
     options = parser.parse_args(arguments)
     try:
         return TrackingConfig.resolve(options.data_dir, options.tracking_uri), options.port
@@ -74,9 +86,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     page = page_url(f"http://127.0.0.1:{port}")
     print(f"MLflow's page: {page} (Ctrl-C ends it)", flush=True)
     command = [sys.executable, "-P", "-m", "dropnorm_service.tracking.mirror.page"]
-    command += ["--data-dir", str(config.folder), "--tracking-uri", config.tracking_uri]
-    command += ["--port", str(port)]
-    os.execve(command[0], command, server_environment())  # noqa: S606 - our own interpreter
+    command += ["--data-dir", str(config.folder), "--port", str(port)]
+    environment = server_environment() | {_URI_VARIABLE: config.tracking_uri}
+    os.execve(command[0], command, environment)  # noqa: S606 - our own interpreter
 
 
 if __name__ == "__main__":

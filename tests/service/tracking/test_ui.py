@@ -45,7 +45,7 @@ def test_a_tracking_server_has_its_own_page(tmp_path: Path, capsys: pytest.Captu
     [
         ("file:///somewhere/mlruns", "file:///somewhere/mlruns is a folder"),
         ("./mlruns", "MLFLOW_ALLOW_FILE_STORE=true"),
-        ("mongodb://me:secret@host/runs", "//...@host/runs is of a kind"),
+        ("mongodb://me@host/runs", "//...@host/runs is of a kind"),
     ],
 )
 def test_a_store_that_mlflow_does_not_write_to_is_refused(
@@ -56,6 +56,23 @@ def test_a_store_that_mlflow_does_not_write_to_is_refused(
     with pytest.raises(SystemExit, match="2"):
         ui.main(["--data-dir", str(tmp_path), "--tracking-uri", uri])
     assert refusal in capsys.readouterr().err
+
+
+def test_a_password_reaches_the_page_by_no_command_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    uri, became = "postgresql://me:secret@host/runs", []
+    with pytest.raises(SystemExit, match="2"):
+        ui.main(["--data-dir", str(tmp_path), "--tracking-uri", uri])
+    assert "DROPNORM_MLFLOW_TRACKING_URI" in capsys.readouterr().err
+
+    monkeypatch.setenv("DROPNORM_MLFLOW_TRACKING_URI", uri)
+    monkeypatch.setattr("os.execve", lambda *program: became.append(program))
+    ui.main(["--data-dir", str(tmp_path)])
+    [(_, command, environment)] = became
+    assert "secret" not in " ".join(command)
+    assert environment["DROPNORM_MLFLOW_TRACKING_URI"] == uri
+    assert "secret" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
