@@ -21,6 +21,7 @@ from dropnorm.errors import (
 )
 from dropnorm.results import (
     EpochCompleted,
+    EpochMetrics,
     Evaluated,
     Evaluation,
     Event,
@@ -188,6 +189,28 @@ def follow(job: TrainingJob, event: Event) -> TrainingJob:
     return job.model_copy(update=changes)
 
 
+class Epochs:
+    """The epochs that a journal tells of up to an event; one that a second attempt did again counts once.
+
+    Args:
+        until: number of the last event that counts.
+    """
+
+    def __init__(self, until: int) -> None:
+        self._until = until
+        self._told: dict[int, EpochMetrics] = {}
+
+    def complete(self, event: Event) -> bool:
+        """Take note of the next event; whether it is the last that counts."""
+        if isinstance(event.payload, EpochCompleted):
+            self._told[event.payload.metrics.epoch] = event.payload.metrics
+        return event.sequence >= self._until
+
+    def in_order(self) -> tuple[EpochMetrics, ...]:
+        """The epochs, the first one first."""
+        return tuple(metrics for _, metrics in sorted(self._told.items()))
+
+
 def outcome(job: TrainingJob) -> Evaluation:
     """What a job has come to.
 
@@ -204,7 +227,10 @@ def outcome(job: TrainingJob) -> Evaluation:
             error=job.error,
         )
     if job.state is State.CANCELLED:
-        raise JobCancelled(f"{job.name} ({job.display_name}) was cancelled.", job=job.name)
+        raise JobCancelled(
+            f"{job.name} ({job.display_name}) was cancelled; history() has the epochs that it did.",
+            job=job.name,
+        )
     if job.evaluation is None:
         raise Internal(
             f"The journal of {job.name} ended while it was {job.state}, without a result."

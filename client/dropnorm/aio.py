@@ -5,7 +5,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import aclosing
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -16,13 +17,14 @@ from dropnorm import _calls
 from dropnorm._arguments import job_name, seconds
 from dropnorm._calls import Attempts, Call, Page
 from dropnorm._connection import TLS, Connection
-from dropnorm._following import Watching, final, follow, outcome, settled
+from dropnorm._following import Epochs, Watching, final, follow, outcome, settled
 from dropnorm._job_view import JobView
 from dropnorm._progress import display
 from dropnorm.datasets import AsyncDatasets
 from dropnorm.errors import ClientClosed
 from dropnorm.models import EXPORT_TIMEOUT, REGISTER_TIMEOUT, AsyncModels
 from dropnorm.results import (
+    EpochMetrics,
     Evaluation,
     Event,
     ModelExport,
@@ -247,6 +249,18 @@ class AsyncJobHandle(JobView):
             await self.refresh()
         return outcome(self.snapshot)
 
+    async def history(self, *, timeout: float | None = None) -> tuple[EpochMetrics, ...]:
+        """The epochs done so far; see `JobHandle.history`."""
+        await self.refresh(timeout=timeout)
+        if self.evaluation is not None:
+            return self.evaluation.history
+        epochs = Epochs(self.snapshot.last_sequence)
+        async with aclosing(self._follow(0, timeout)) as events:
+            async for event in events:
+                if epochs.complete(event):
+                    break
+        return epochs.in_order()
+
     async def cancel(self, *, timeout: float | None = None) -> Self:
         """End the job for good; see `JobHandle.cancel`."""
         return await self._update(_calls.cancel(self.name), timeout)
@@ -321,7 +335,7 @@ class AsyncJobHandle(JobView):
         self._snapshot = await self._client._call(call, timeout)
         return self
 
-    async def _follow(self, after: int, timeout: float | None) -> AsyncIterator[Event]:
+    async def _follow(self, after: int, timeout: float | None) -> AsyncGenerator[Event, None]:
         client = self._client
         watching = Watching(
             self.name,

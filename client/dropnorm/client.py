@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -14,13 +15,14 @@ from dropnorm import _calls
 from dropnorm._arguments import job_name, seconds
 from dropnorm._calls import Attempts, Call, Page
 from dropnorm._connection import TLS, Connection
-from dropnorm._following import Watching, final, follow, outcome, settled
+from dropnorm._following import Epochs, Watching, final, follow, outcome, settled
 from dropnorm._job_view import JobView
 from dropnorm._progress import display
 from dropnorm.datasets import Datasets
 from dropnorm.errors import ClientClosed
 from dropnorm.models import EXPORT_TIMEOUT, REGISTER_TIMEOUT, Models
 from dropnorm.results import (
+    EpochMetrics,
     Evaluation,
     Event,
     ModelExport,
@@ -305,6 +307,22 @@ class JobHandle(JobView):
             self.refresh()
         return outcome(self.snapshot)
 
+    def history(self, *, timeout: float | None = None) -> tuple[EpochMetrics, ...]:
+        """The epochs done so far, of a job that was paused, cancelled or has failed too.
+
+        Raises:
+            Unavailable: the service was lost for longer than the client's patience.
+        """
+        self.refresh(timeout=timeout)
+        if self.evaluation is not None:
+            return self.evaluation.history
+        epochs = Epochs(self.snapshot.last_sequence)
+        with closing(self._follow(0, timeout)) as events:
+            for event in events:
+                if epochs.complete(event):
+                    break
+        return epochs.in_order()
+
     def cancel(self, *, timeout: float | None = None) -> Self:
         """End the job for good; its history and last checkpoint are kept. A running job is CANCELLING at first.
 
@@ -399,7 +417,7 @@ class JobHandle(JobView):
         self._snapshot = self._client._call(call, timeout)
         return self
 
-    def _follow(self, after: int, timeout: float | None) -> Iterator[Event]:
+    def _follow(self, after: int, timeout: float | None) -> Generator[Event, None, None]:
         client = self._client
         watching = Watching(
             self.name,

@@ -38,6 +38,7 @@ def members(kind: type) -> dict[str, inspect.Signature]:
 
 
 def as_sync(text: str) -> str:
+    text = re.sub(r"AsyncGenerator\[(.+?), None\]", r"Generator[\1, None, None]", text)
     return text.replace("AsyncIterator", "Iterator").replace("Async", "")
 
 

@@ -304,3 +304,31 @@ async def test_result_shows_progress_in_lines_where_there_is_no_terminal(
     assert lines[0] == "first: running"
     assert any(line.startswith("first: epoch 1: train loss 0.4000") for line in lines)
     assert lines[-1] == "first: succeeded"
+
+
+@pytest.mark.parametrize("ending", [State.CANCELLED, State.FAILED, State.PAUSED])
+async def test_the_history_of_a_job_without_a_result(kind, client, service, ending):
+    service.add(samples.job("first"), *samples.story(ending))
+    job = await kind.do(client.job, "first")
+
+    assert await kind.do(job.history) == (samples.epoch(1), samples.epoch(2))
+    assert job.state is ending
+
+
+async def test_the_history_of_a_job_that_has_succeeded(kind, client, service):
+    service.add(samples.job("first"), *samples.story())
+    job = await kind.do(client.job, "first")
+
+    assert await kind.do(job.history) == samples.evaluation().history
+    assert [type(request).__name__ for request in service.requests][-1] == "GetTrainingJobRequest"
+
+
+async def test_the_history_of_a_job_that_goes_on_ends_with_what_has_happened(kind, client, service):
+    """And an epoch that a second attempt did again is one."""
+    job = await kind.do(client.train, samples.SPEC)
+    assert await kind.do(job.history) == ()
+    story = samples.story()
+    await service.tell(job.name, *story[:5], *story[3:5])
+
+    assert await kind.do(job.history) == (samples.epoch(1), samples.epoch(2))
+    assert job.state is State.RUNNING

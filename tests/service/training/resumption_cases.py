@@ -280,6 +280,8 @@ ELSEWHERE = {
     ("Compute", "device", "cpu"),
     ("Compute", "device", "cuda"),
     ("Compute", "gpus"),
+    ("Compute", "time_limit"),  # when a training ends, not what comes of it
+    ("Compute", "idle_limit"),
     ("Compute", "precision", "float16"),  # tests/gpu
     ("Compute", "compile"),  # test_compile.py
     ("Dropout", "keep_prob"),  # becomes a rate when it is read
