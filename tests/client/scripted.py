@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any
 
 import grpc
-from google.protobuf import any_pb2, empty_pb2
+from google.protobuf import any_pb2, duration_pb2, empty_pb2
 from google.rpc import error_details_pb2, status_pb2
 from tests.client import samples
 
@@ -36,9 +36,10 @@ def rejection(
     reason: str,
     message: str = "As the test wishes.",
     problems: Iterable[Problem] = (),
+    retry_after: float | None = None,
     **metadata: str,
 ) -> Fault:
-    """An error in the service's own form: ErrorInfo, and BadRequest where there are problems."""
+    """An error in the service's own form: ErrorInfo, and BadRequest or RetryInfo where there is something for them."""
     details: list[Any] = [
         error_details_pb2.ErrorInfo(reason=reason, domain="dropnorm.dev", metadata=metadata)
     ]
@@ -50,6 +51,10 @@ def rejection(
     ]
     if violations:
         details.append(error_details_pb2.BadRequest(field_violations=violations))
+    if retry_after is not None:
+        delay = duration_pb2.Duration()
+        delay.FromMilliseconds(round(retry_after * 1e3))
+        details.append(error_details_pb2.RetryInfo(retry_delay=delay))
     status = status_pb2.Status(code=code.value[0], message=message)
     for detail in details:
         packed = any_pb2.Any()

@@ -19,10 +19,13 @@ class BenchRegistry:
         self, model_id: str, job: TrainingJob, *, sha256: str, alias: str
     ) -> ModelVersion | None:
         self.models.setdefault(model_id, Model(name=f"models/{model_id}"))
-        version = self.add(model_id, job.name, sha256)
+        asked = (job.name, sha256)
+        known = self.models[model_id].versions
+        same = [each for each in known if (each.training_job, each.sha256) == asked]
+        number = (same[0] if same else self.add(model_id, *asked)).version
         if alias:
-            await self.set_alias(model_id, alias, version.version)
-        return version
+            await self.set_alias(model_id, alias, number)
+        return next(each for each in self.models[model_id].versions if each.version == number)
 
     def add(self, model_id: str, training_job: str, sha256: str) -> ModelVersion:
         """Make a version, whoever asks for it."""
