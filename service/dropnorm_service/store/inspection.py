@@ -9,7 +9,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from sqlalchemy import Connection, func, select
 from sqlalchemy.engine import URL
@@ -79,7 +79,8 @@ def check_sqlite(path: Path) -> bool:
     """
     deadline = time.monotonic() + _PATIENCE
     try:
-        with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as database:
+        query = urlencode(_read_only_query(path))
+        with closing(sqlite3.connect(f"file:{quote(str(path))}?{query}", uri=True)) as database:
             database.set_progress_handler(lambda: time.monotonic() > deadline, _STEPS_BETWEEN_LOOKS)
             (said,) = database.execute("PRAGMA quick_check(1)").fetchone()
     except sqlite3.OperationalError as error:
@@ -122,7 +123,13 @@ def _read(connection: Connection, checked: bool) -> Inspection | None:
 
 
 def _read_only(path: Path) -> AsyncEngine:
-    query = {"mode": "ro", "uri": "true"}
+    query = _read_only_query(path) | {"uri": "true"}
     return create_async_engine(
         URL.create("sqlite+aiosqlite", database=f"file:{quote(str(path))}", query=query)
     )
+
+
+def _read_only_query(path: Path) -> dict[str, str]:
+    """How to open a file without changing it. Even a reader makes the files of a WAL, unless nobody can be writing."""
+    written = path.with_name(f"{path.name}-wal").exists()
+    return {"mode": "ro"} if written else {"mode": "ro", "immutable": "1"}
