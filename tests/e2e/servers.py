@@ -30,6 +30,8 @@ class Server:
     def __init__(self, data_dir: Path, *flags: str) -> None:
         self.data_dir = data_dir
         self.port = 0
+        self.said: dict[str, str] = {}
+        """What it printed when it began to serve."""
         self._flags = flags
         self._process: subprocess.Popen[str] | None = None
 
@@ -59,9 +61,9 @@ class Server:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         assert line, self.log
-        said = json.loads(line)
-        assert said["event"] == "serving"
-        self.port = int(said["address"].rpartition(":")[2])
+        self.said = json.loads(line)
+        assert self.said["event"] == "serving"
+        self.port = int(self.said["address"].rpartition(":")[2])
         return self
 
     def client(self) -> dn.Client:

@@ -123,6 +123,10 @@ class CheckpointWritten(ResultModel):
     """Epochs finished."""
     step: int
     """Optimizer steps done."""
+    seconds: float | None = None
+    """From its copy of the training's state until it was on the disk; absent from journals of before."""
+    size_bytes: int | None = None
+    """What it takes on the disk; likewise."""
 
     def __str__(self) -> str:
         return f"checkpoint after epoch {self.epoch}, step {self.step}"

@@ -321,17 +321,30 @@ class CheckpointWritten(google.protobuf.message.Message):
 
     EPOCH_FIELD_NUMBER: builtins.int
     STEP_FIELD_NUMBER: builtins.int
+    SECONDS_FIELD_NUMBER: builtins.int
+    SIZE_BYTES_FIELD_NUMBER: builtins.int
     epoch: builtins.int
     """Epochs finished."""
     step: builtins.int
     """Optimizer steps done."""
+    seconds: builtins.float
+    """Seconds from its copy of the training's state until it was on the disk; absent from journals of before."""
+    size_bytes: builtins.int
+    """Bytes that it takes on the disk; likewise."""
     def __init__(
         self,
         *,
         epoch: builtins.int = ...,
         step: builtins.int = ...,
+        seconds: builtins.float | None = ...,
+        size_bytes: builtins.int | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["epoch", b"epoch", "step", b"step"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_seconds", b"_seconds", "_size_bytes", b"_size_bytes", "seconds", b"seconds", "size_bytes", b"size_bytes"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_seconds", b"_seconds", "_size_bytes", b"_size_bytes", "epoch", b"epoch", "seconds", b"seconds", "size_bytes", b"size_bytes", "step", b"step"]) -> None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_seconds", b"_seconds"]) -> typing.Literal["seconds"] | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: typing.Literal["_size_bytes", b"_size_bytes"]) -> typing.Literal["size_bytes"] | None: ...
 
 Global___CheckpointWritten: typing_extensions.TypeAlias = CheckpointWritten
 

@@ -30,6 +30,9 @@ TRAINING = training_service_pb2.DESCRIPTOR.services_by_name["TrainingService"].f
 DATASETS = dataset_service_pb2.DESCRIPTOR.services_by_name["DatasetService"].full_name
 MODELS = model_service_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name
 
+LIVENESS = "liveness"
+"""What the health service calls the process as such: it runs and answers. The other names tell whether jobs run."""
+
 _OPTIONS = (
     ("grpc.so_reuseport", 0),  # a second server on the port is an error, not a silent partner
     # A Tensor of 16 MiB with what is around it; what is longer is refused by a sentence, not by gRPC.
@@ -97,7 +100,8 @@ class ApiServer:
                 f"cannot listen on {shown}:{port}: the port is taken, or the address is not this machine's; "
                 "choose another --port or --host"
             ) from error
-        for name in (HEALTH, reflection.SERVICE_NAME):  # these work for as long as the server does
+        # These work for as long as the server does.
+        for name in (LIVENESS, HEALTH, reflection.SERVICE_NAME):
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
         await self._server.start()
         self._guarding = asyncio.create_task(self._guard.run(), name="guard")
@@ -110,8 +114,8 @@ class ApiServer:
             await self._health.set(name, status.SERVING if healthy else status.NOT_SERVING)
 
     async def refuse(self) -> None:
-        """Tell load balancers that the end is near; calls are still answered."""
-        await self._health.enter_graceful_shutdown()
+        """Tell load balancers that the end is near; calls are still answered, and nobody need kill us for it."""
+        await self.report(healthy=False)
 
     async def stop(self, grace: float) -> None:
         """Close, giving calls in flight some seconds to end."""

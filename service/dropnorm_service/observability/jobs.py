@@ -36,7 +36,7 @@ class JobMetrics:
         )
         for state in State:
             self._jobs.labels(state.name)
-        self._created = Counter("dropnorm_jobs_created", "Jobs accepted.", registry=registry)
+        self._accepted = Counter("dropnorm_jobs_accepted", "Jobs accepted.", registry=registry)
         self._ended = Counter(
             "dropnorm_jobs_ended",
             "Jobs that ended, by final state and, where they failed, reason.",
@@ -97,7 +97,7 @@ class JobMetrics:
         if change.state is State.QUEUED:
             self._queued[after.id] = event.time
             if event.sequence == 1:
-                self._created.inc()
+                self._accepted.inc()
         elif before is not None and event.attempt > before.attempt:
             since = queued or (before.update_time if before.attempt else before.create_time)
             self._started.inc()

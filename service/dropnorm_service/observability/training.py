@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from dropnorm.results import CheckpointWritten, EpochCompleted, Event, Progressed
+
+_SECONDS = (0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0)
+_BYTES = tuple(2.0**exponent for exponent in range(14, 35, 2))
 
 
 class TrainingMetrics:
@@ -31,6 +34,18 @@ class TrainingMetrics:
         self._checkpoints = Counter(
             "dropnorm_checkpoints", "Checkpoints written.", registry=registry
         )
+        self._checkpoint_seconds = Histogram(
+            "dropnorm_checkpoint_seconds",
+            "Seconds from the copy of a training's state until it was on the disk; training goes on meanwhile.",
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self._checkpoint_bytes = Histogram(
+            "dropnorm_checkpoint_bytes",
+            "Bytes that checkpoints take on the disk.",
+            buckets=_BYTES,
+            registry=registry,
+        )
         # Of running jobs alone, so that these are as many as there are slots.
         self._reached: dict[str, int] = {}
         self._speeds: dict[str, float] = {}
@@ -45,8 +60,11 @@ class TrainingMetrics:
                 self._epochs.inc()
                 self._samples.inc(metrics.samples_per_second * metrics.seconds)
                 self._speeds[job_id] = metrics.samples_per_second
-            case CheckpointWritten():
+            case CheckpointWritten(seconds=seconds, size_bytes=size):
                 self._checkpoints.inc()
+                if seconds is not None and size is not None:
+                    self._checkpoint_seconds.observe(seconds)
+                    self._checkpoint_bytes.observe(size)
 
     def rest(self, job_id: str) -> None:
         """No attempt of the job runs any more."""

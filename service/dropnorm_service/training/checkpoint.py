@@ -93,8 +93,8 @@ class Checkpoints:
         """The same folder, for a training that writes no periodic ones."""
         return Checkpoints(self.folder, interval_seconds=math.inf)
 
-    def write(self, snapshot: Snapshot) -> None:
-        """Write a checkpoint durably, then remove all but it and the last one that was written or read.
+    def write(self, snapshot: Snapshot) -> int:
+        """Write a checkpoint durably, then remove all but it and the last one that was written or read; its bytes.
 
         Raises:
             OSError: it cannot be written; what was there is there still.
@@ -110,11 +110,13 @@ class Checkpoints:
             "tensors_bytes": tensors.stat().st_size,
             "facts": snapshot.facts,
         }
-        write_bytes(path, _signed(json.dumps(content).encode()))
+        manifest = _signed(json.dumps(content).encode())
+        write_bytes(path, manifest)
         for each in numbers:
             if each != (numbers[-1] if self._newest is None else self._newest):
                 self._remove(each)
         self._newest = number
+        return tensors.stat().st_size + len(manifest)
 
     def read(
         self, check: Callable[[Snapshot], None] = lambda snapshot: None

@@ -16,7 +16,7 @@ from dropnorm_service.training.errors import BadData
 from dropnorm_service.training.reporting import EventSink
 from dropnorm_service.training.snapshots import capture, restore
 from dropnorm_service.training.state import TrainingState
-from dropnorm_service.training.writer import CheckpointWriter
+from dropnorm_service.training.writer import CheckpointWriter, Write
 
 _POLL_SECONDS = 0.1
 
@@ -80,7 +80,7 @@ class Resumption:
         self.finish(while_waiting)
         self._begin(lambda: self._snapshot(state), state)
         self._await(while_waiting)
-        self._told(*self._writer.take())
+        self._told(self._writer.take())
 
     def finish(self, while_waiting: Callable[[], object]) -> None:
         """Wait for a write that has begun, so that nothing is written behind the back of who goes on."""
@@ -161,7 +161,7 @@ class Resumption:
     def _tell(self) -> None:
         """Tell what came of a write that has ended."""
         try:
-            self._told(*self._writer.take())
+            self._told(self._writer.take())
         except OSError as error:
             if not self._failing:  # once, not with every try
                 self._failing = True
@@ -171,9 +171,16 @@ class Resumption:
                 )
                 self._on_event(Warned(code="CHECKPOINT_NOT_WRITTEN", message=text))
 
-    def _told(self, epoch: int, step: int) -> None:
+    def _told(self, write: Write) -> None:
         self._failing = False
-        self._on_event(CheckpointWritten(epoch=epoch, step=step))
+        self._on_event(
+            CheckpointWritten(
+                epoch=write.epoch,
+                step=write.step,
+                seconds=write.seconds,
+                size_bytes=write.size_bytes,
+            )
+        )
 
 
 def _machine(device: torch.device) -> dict[str, Any]:

@@ -15,13 +15,16 @@ _COST_LIMIT = 0.01
 
 
 @dataclass
-class _Write:
-    """A write in progress; what it came to is there when its thread has ended."""
+class Write:
+    """A write; what it came to is there when its thread has ended."""
 
     epoch: int
     step: int
-    seconds: float
-    """What it took from training: the copy, and the processor time of the thread."""
+    cost: float
+    """Seconds that it took from training: the copy, and the processor time of the thread."""
+    seconds: float = 0.0
+    """From the copy until it was on the disk."""
+    size_bytes: int = 0
     error: Exception | None = None
 
 
@@ -34,7 +37,7 @@ class CheckpointWriter:
 
     def __init__(self, checkpoints: Checkpoints) -> None:
         self._checkpoints = checkpoints
-        self._write: _Write | None = None
+        self._write: Write | None = None
         self._thread: threading.Thread | None = None
         self._next = time.perf_counter() + checkpoints.interval_seconds
 
@@ -67,8 +70,8 @@ class CheckpointWriter:
         assert self._thread is None  # who writes has asked
         started = time.perf_counter()
         snapshot = capture()
-        self._write = _Write(epoch, step, time.perf_counter() - started)
-        arguments = (self._write, snapshot)
+        self._write = Write(epoch, step, time.perf_counter() - started)
+        arguments = (self._write, snapshot, started)
         self._thread = threading.Thread(target=self._put, args=arguments, name=THREAD, daemon=True)
         self._thread.start()
 
@@ -78,8 +81,8 @@ class CheckpointWriter:
         self._thread.join(seconds)
         return self.ended
 
-    def take(self) -> tuple[int, int]:
-        """Epochs and steps of the write that has ended.
+    def take(self) -> Write:
+        """The write that has ended.
 
         Raises:
             OSError: it could not be written.
@@ -88,15 +91,16 @@ class CheckpointWriter:
         assert write is not None  # who takes has asked whether it ended
         self._write = self._thread = None
         interval = self._checkpoints.interval_seconds
-        self._next = time.perf_counter() + max(interval, write.seconds / _COST_LIMIT)
+        self._next = time.perf_counter() + max(interval, write.cost / _COST_LIMIT)
         if write.error is not None:
             raise write.error
-        return write.epoch, write.step
+        return write
 
-    def _put(self, write: _Write, snapshot: Snapshot) -> None:
+    def _put(self, write: Write, snapshot: Snapshot, begun: float) -> None:
         started = time.thread_time()
         try:
-            self._checkpoints.write(snapshot)
+            write.size_bytes = self._checkpoints.write(snapshot)
         except Exception as error:  # raised again in the thread that trains
             write.error = error
-        write.seconds += time.thread_time() - started
+        write.cost += time.thread_time() - started
+        write.seconds = time.perf_counter() - begun

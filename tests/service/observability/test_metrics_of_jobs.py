@@ -65,7 +65,7 @@ async def test_each_way_that_jobs_end_is_told_apart(watched: Watched) -> None:
     await bench.reached(never, State.CANCELLED)
 
     scrape = await watched.scrape()
-    assert scrape.value("dropnorm_jobs_created_total") == 3
+    assert scrape.value("dropnorm_jobs_accepted_total") == 3
     assert scrape.value("dropnorm_jobs_ended_total", state="SUCCEEDED") == 1
     assert scrape.value("dropnorm_jobs_ended_total", state="FAILED", reason="DIVERGED") == 1
     assert scrape.value("dropnorm_jobs_ended_total", state="CANCELLED") == 1

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from dropnorm import spec as dn
-from dropnorm.results import Payload
+from dropnorm.results import CheckpointWritten, Payload
 from dropnorm_service.training import SplitData
 from dropnorm_service.training.data import Dataset, DatasetInfo, split
 from dropnorm_service.training.data.bundled import Bundled
@@ -176,3 +176,10 @@ def pinned(path: Path) -> PinnedFile:
 def of_kind(events: Iterable[Payload], kind: type[Any]) -> list[Any]:
     """The events of one kind."""
     return [event for event in events if isinstance(event, kind)]
+
+
+def checkpoints_told(events: Iterable[Payload]) -> list[tuple[int, int]]:
+    """Epochs and steps of each checkpoint that was told of, which each took some time and room."""
+    written = of_kind(events, CheckpointWritten)
+    assert all(each.seconds > 0.0 and each.size_bytes > 0 for each in written)
+    return [(each.epoch, each.step) for each in written]

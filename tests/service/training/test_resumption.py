@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import torch
-from tests.service.training.made import of_kind, split_of
+from tests.service.training.made import checkpoints_told, of_kind, split_of
 from tests.service.training.resumption_cases import CASES
 from tests.service.training.stopping import Asked, Place, outcome, run, stopped_at, telling
 
@@ -134,7 +134,7 @@ def test_a_checkpoint_on_order_is_written_and_the_training_goes_on(
         checkpoint=Checkpoints(tmp_path),
         on_event=events.append,
     )
-    assert of_kind(events, CheckpointWritten) == [CheckpointWritten(epoch=0, step=2)]
+    assert checkpoints_told(events) == [(0, 2)]
     assert outcome(result) == outcome(fit(SPEC, data))
 
 
