@@ -30,3 +30,8 @@ def loaded_by_importing(module: str) -> set[str]:
     command = [sys.executable, "-c", f"import sys, {module}; print(*sys.modules)"]
     run = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     return set(run.stdout.split())
+
+
+def test_nobody_who_does_not_trace_loads_opentelemetry() -> None:
+    loaded = loaded_by_importing("dropnorm_service.app, dropnorm.client")
+    assert not {name for name in loaded if name.startswith("opentelemetry")}

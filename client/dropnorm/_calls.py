@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import random
+import sys
 import time
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Generic, TypeVar
 
 import grpc
@@ -50,10 +50,26 @@ def methods(channel: Any, metadata: Metadata) -> Mapping[str, Any]:
         model_service_pb2_grpc.ModelServiceStub(channel),
     )
     return {
-        name: partial(method, metadata=metadata)
-        for stub in stubs
-        for name, method in vars(stub).items()
+        name: _carrying(method, metadata) for stub in stubs for name, method in vars(stub).items()
     }
+
+
+def _carrying(method: Any, metadata: Metadata) -> Callable[..., Any]:
+    def call(*arguments: Any, **options: Any) -> Any:
+        return method(*arguments, metadata=metadata + _trace(), **options)
+
+    return call
+
+
+def _trace() -> Metadata:
+    """The trace that the program is in, where it traces itself with OpenTelemetry: the service goes on with it."""
+    if "opentelemetry.trace" not in sys.modules:
+        return ()
+    from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+    carrier: dict[str, str] = {}
+    TraceContextTextMapPropagator().inject(carrier)
+    return tuple(carrier.items())
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,10 +12,12 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING
 
 from grpc import ServerCredentials
 
 from dropnorm.results import TrainingJob
+from dropnorm_service.api.observers import CallObserver
 from dropnorm_service.api.server import ApiServer, CannotListen
 from dropnorm_service.api.tls import Certificates, TlsFiles, UnusableCertificate
 from dropnorm_service.datasets.collector import Collector
@@ -47,6 +49,7 @@ from dropnorm_service.tracking import (
     Tracker,
     TrackingConfig,
     UnsupportedTrackingUri,
+    untraced,
 )
 from dropnorm_service.workers import (
     DataSettings,
@@ -58,6 +61,9 @@ from dropnorm_service.workers import (
     ProcessPredictor,
     StartFailed,
 )
+
+if TYPE_CHECKING:  # it brings OpenTelemetry, which few want
+    from dropnorm_service.observability.tracing import Tracing
 
 STARTUP_ERRORS = (
     CannotListen,
@@ -96,11 +102,15 @@ async def serve(settings: Settings) -> None:
     with exclusive(settings.data_dir), _stop_signals() as stopping:
         async with AsyncExitStack() as stack:
             metrics = Metrics()
+            tracing = _tracing(settings, stack)
             store = await stack.enter_async_context(await _open_store(settings, metrics))
-            forks, jobs, datasets, tracker = await _open_jobs(settings, store, stack, metrics)
+            forks, jobs, datasets, tracker = await _open_jobs(
+                settings, store, stack, metrics, tracing
+            )
             models = await _open_models(settings, store, forks, jobs, stack)
             authenticator = await _authenticator(settings, store, stack)
-            server = ApiServer(jobs, datasets, models, authenticator, observers=[metrics.rpcs])
+            observers: list[CallObserver] = [metrics.rpcs, *([tracing] if tracing else [])]
+            server = ApiServer(jobs, datasets, models, authenticator, observers=observers)
             metrics.jobs.begin(await store.count_states())
             if bind(settings.data_dir, store.identity):
                 await jobs.sweep()
@@ -164,7 +174,11 @@ async def _authenticator(
 
 
 async def _open_jobs(
-    settings: Settings, store: SqlJobStore, stack: AsyncExitStack, metrics: Metrics
+    settings: Settings,
+    store: SqlJobStore,
+    stack: AsyncExitStack,
+    metrics: Metrics,
+    tracing: Tracing | None,
 ) -> tuple[ForkServer, JobService, DatasetService, Tracker | None]:
     data = _data_settings(settings)
     forks = await stack.enter_async_context(ForkServer())
@@ -179,6 +193,7 @@ async def _open_jobs(
             checkpoint_interval=settings.checkpoint_interval,
             max_job_seconds=settings.max_job_seconds,
             worker_memory_limit=settings.worker_memory_limit,
+            traces=tracing,
         )
     )
     forks.memory_limit = executor.worker_memory
@@ -212,9 +227,12 @@ async def _open_jobs(
             store=store,
             folder_of=service.folder_of,
             record_tracking=service.record_tracking,
+            delivering=tracing.delivering if tracing else untraced,
         )
         service.on_growth(tracker.notify)
     service.observe(metrics.jobs.observe)
+    if tracing is not None:
+        service.observe(tracing.observe)
     metrics.read_from(
         Sources(
             ledger=store,
@@ -287,6 +305,21 @@ def _data_settings(settings: Settings) -> DataSettings:
         mirrors=dict(settings.dataset_mirrors),
         uploads=settings.data_dir / "uploads",
     )
+
+
+def _tracing(settings: Settings, stack: AsyncExitStack) -> Tracing | None:
+    """What makes traces, if there shall be any; its libraries are loaded only then."""
+    if settings.tracing_endpoint is None:
+        return None
+    try:
+        from dropnorm_service.observability.tracing import Tracing
+    except ModuleNotFoundError as error:
+        raise SettingsError(
+            f"tracing_endpoint: traces need {error.name}, which is not installed: pip install 'dropnorm[tracing]'"
+        ) from error
+    tracing = Tracing(settings.tracing_endpoint, lambda job_id: settings.data_dir / "jobs" / job_id)
+    stack.callback(tracing.close)
+    return tracing
 
 
 async def _serve_metrics(

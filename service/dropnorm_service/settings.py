@@ -8,9 +8,16 @@ import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
-from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -41,6 +48,19 @@ def _expand(path: Any) -> Any:
 
 
 Folder = Annotated[Path, BeforeValidator(_expand)]
+
+
+def _is_collector(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        whole = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        whole = False
+    if not whole:
+        raise ValueError(
+            "a collector is http://host:port or https://host:port, as http://127.0.0.1:4317"
+        )
+    return url
 
 
 class SettingsError(Exception):
@@ -170,6 +190,9 @@ class Settings(BaseSettings):
     """Address of the metrics, which name no job and no user; whoever reaches it can read them."""
     metrics_port: Annotated[int, Field(ge=0, le=65535)] | None = None
     """Port on which Prometheus reads metrics at `/metrics`; 0 takes a free one and prints it; absent: none."""
+    tracing_endpoint: Annotated[str, AfterValidator(_is_collector)] | None = None
+    """URL to which traces are sent by OTLP over gRPC, `http://host:4317` or https; absent: none are made. Needs
+    `pip install 'dropnorm[tracing]'`."""
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Least grave log records that are written, to standard error."""

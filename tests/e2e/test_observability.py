@@ -45,7 +45,12 @@ def trained(observed: Server) -> dn.TrainingJob:
     with connect(observed) as client:
         job = client.train(spec(), job_id="seen")
         job.result()
-        eventually(lambda: scrape(observed).value("dropnorm_mirror_lag_events") == 0, "MLflow")
+        eventually(lambda: job.refresh().mlflow_run_id, "the run")
+
+        def behind() -> float:
+            return scrape(observed).value("dropnorm_mirror_lag_events", mirror="mlflow")
+
+        eventually(lambda: behind() == 0, "the mirror")
         return job.refresh().snapshot
 
 

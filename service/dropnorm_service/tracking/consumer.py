@@ -30,7 +30,15 @@ _LONGEST_RESTART = (
     30.0  # seconds between two starts of a process that dies; each takes seconds of a core
 )
 
+Delivering = Callable[[str, Sequence[Event]], contextlib.AbstractContextManager[None]]
+"""A mirror and events -> what surrounds their delivery."""
+
 log = logging.getLogger(__name__)
+
+
+def untraced(mirror: str, events: Sequence[Event]) -> contextlib.AbstractContextManager[None]:
+    """Surrounds a delivery with nothing."""
+    return contextlib.nullcontext()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +50,8 @@ class Journal:
     """A job's own folder, by its id."""
     record_tracking: Callable[[str, Tracked], Awaitable[None]]
     """Puts a run's ids on a job and into its journal; without effect for a job that is gone."""
+    delivering: Delivering
+    """Entered while events are written."""
 
 
 class Consumer:
@@ -215,8 +225,10 @@ class Consumer:
 
     async def _write(self, events: Sequence[Event], *, fatal: bool) -> None:
         await self._process.prepare()  # should it die of that, no event is to blame
+        batch = await self._batch(events, fatal=fatal)
         try:
-            await self._process.deliver(await self._batch(events, fatal=fatal))
+            with self._journal.delivering(self.name, events):
+                await self._process.deliver(batch)
         except ProcessEnded:
             self._deaths += 1
             raise

@@ -10,7 +10,7 @@ from pathlib import Path
 from dropnorm.results import Event, StateChanged, Tracked
 from dropnorm_service.jobs.ports import JobStore
 from dropnorm_service.tracking.config import TrackingConfig
-from dropnorm_service.tracking.consumer import Consumer, Journal
+from dropnorm_service.tracking.consumer import Consumer, Delivering, Journal, untraced
 from dropnorm_service.tracking.messages import Role
 from dropnorm_service.tracking.process import CLOSING_TIME
 
@@ -36,6 +36,7 @@ class Tracker:
         store: JobStore,
         folder_of: Callable[[str], Path],
         record_tracking: Callable[[str, Tracked], Awaitable[None]],
+        delivering: Delivering = untraced,
     ) -> None:
         """A tracker, not yet started.
 
@@ -45,8 +46,14 @@ class Tracker:
             folder_of: a job's own folder, by its id.
             record_tracking: puts a run's ids on a job and into its journal, durably; called again with the same ids
                 after a crash, and without effect for a job that is gone.
+            delivering: entered while events are written.
         """
-        journal = Journal(store=store, folder_of=folder_of, record_tracking=record_tracking)
+        journal = Journal(
+            store=store,
+            folder_of=folder_of,
+            record_tracking=record_tracking,
+            delivering=delivering,
+        )
         self._runs = Consumer(
             Role.RUNS,
             config,

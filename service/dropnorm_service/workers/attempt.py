@@ -7,7 +7,7 @@ import logging
 import math
 import signal
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from datetime import datetime
 from typing import NamedTuple
 
@@ -15,7 +15,7 @@ from dropnorm.results import JobError, LogLine, Payload, Progress, Progressed, W
 from dropnorm_service.jobs.ports import Broken, Finished, Launch, Lost, Outcome, Stopped
 from dropnorm_service.workers import machine
 from dropnorm_service.workers.memory import MemoryWatch
-from dropnorm_service.workers.messages import End, Heartbeat, Logged, Ready, Report, Trace
+from dropnorm_service.workers.messages import End, Heartbeat, Logged, Ready, Report, Span, Trace
 from dropnorm_service.workers.process import Child
 
 _ABORTED = 10
@@ -105,7 +105,11 @@ class _Standstill:
 
 
 async def follow(
-    worker: Child, launch: Launch, patience: Patience, memory: MemoryWatch
+    worker: Child,
+    launch: Launch,
+    patience: Patience,
+    memory: MemoryWatch,
+    on_span: Callable[[Span], None] = lambda span: None,
 ) -> AsyncGenerator[tuple[datetime, Payload] | Outcome, None]:
     """What a started worker says. A worker that says nothing for too long is killed.
 
@@ -114,6 +118,7 @@ async def follow(
         launch: the attempt it runs.
         patience: time in which nobody asks for the next item does not count.
         memory: tells of a worker that ended whether its memory was why.
+        on_span: takes what it says of its trace.
     """
     silence, standstill = _Silence(worker, patience), _Standstill(patience.standstill)
     about = {"job": launch.job_id, "attempt": launch.attempt}
@@ -143,6 +148,8 @@ async def follow(
             case Logged():
                 logger = logging.getLogger(message.logger)
                 logger.log(message.level, "%s", message.text, extra=about)
+            case Span():
+                on_span(message)
             case End():
                 yield _outcome(message)
                 return

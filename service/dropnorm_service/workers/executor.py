@@ -19,6 +19,7 @@ from dropnorm_service.workers.messages import DataSettings, Gpu, Inventory, Star
 from dropnorm_service.workers.process import Child
 from dropnorm_service.workers.running import Running
 from dropnorm_service.workers.slots import Device, Seat, SlotTable, note
+from dropnorm_service.workers.spans import AttemptTraces, NoTraces
 
 _CHILD = "dropnorm_service.workers.child"
 _WORKER = f"{_CHILD}.worker:main"
@@ -53,6 +54,7 @@ class LocalExecutor:
         checkpoint_interval: float = 30.0,
         max_job_seconds: float | None = None,
         worker_memory_limit: int | None = None,
+        traces: AttemptTraces | None = None,
     ) -> None:
         """
         Args:
@@ -66,6 +68,7 @@ class LocalExecutor:
             checkpoint_interval: seconds between two checkpoints of an attempt.
             max_job_seconds: seconds that a job may train, over all attempts; None: any time.
             worker_memory_limit: bytes that a worker may use of the machine's memory; None: its share.
+            traces: traces attempts; None: nobody does.
         """
         self._forks = forks
         self._data = data
@@ -76,6 +79,7 @@ class LocalExecutor:
         self._checkpoint_interval = checkpoint_interval
         self._max_job_seconds = max_job_seconds
         self._memory = worker_memory_limit
+        self._traces = traces or NoTraces()
         self._table = SlotTable(())
         self._standbys: dict[str, asyncio.Task[Child]] = {}
         self._running: dict[str, Running] = {}
@@ -143,28 +147,34 @@ class LocalExecutor:
         running = Running(launch, self._table.take(launch))
         self._running[launch.job_id] = running
         self._idle.clear()
-        ended = False
+        outcome: Outcome | None = None
+        traceparent = self._traces.begin(launch)
         try:
             try:
                 async with asyncio.timeout(_START_TIME):
                     worker = await self._worker_unless_stopped(running)
             except TimeoutError:
-                yield Lost(_not_started())
+                outcome = Lost(_not_started())
+                yield outcome
                 return
             if worker is None:
-                yield running.without_worker()
+                outcome = running.without_worker()
+                yield outcome
                 return
-            running.start(worker, self._start(launch))
+            running.start(worker, self._start(launch, traceparent))
             memory = MemoryWatch(worker, self._table.worker_memory)
-            said = follow(worker, launch, self._patience(launch), memory)
+            said = follow(worker, launch, self._patience(launch), memory, self._traces.take)
             async with memory.watching(), aclosing(said) as items:
                 async for item in items:
+                    heard = running.heard(item)
                     if isinstance(item, Outcome):
-                        ended = True
                         note(item, running.seats)
-                    yield running.heard(item)
+                    if isinstance(heard, Outcome):
+                        outcome = heard
+                    yield heard
         finally:
-            await self._release(running, _EXIT_TIME if ended else 0.0)
+            self._traces.end(launch, outcome)
+            await self._release(running, _EXIT_TIME if outcome else 0.0)
 
     def order(self, job_id: str, order: Order) -> None:
         """Tell the worker of a running job what to do; without effect when the job has none."""
@@ -242,7 +252,7 @@ class LocalExecutor:
             self.standbys_lost += 1
             self._stand_by(seat)
 
-    def _start(self, launch: Launch) -> Start:
+    def _start(self, launch: Launch, traceparent: str | None) -> Start:
         return Start(
             spec=launch.spec,
             folder=launch.folder,
@@ -250,6 +260,7 @@ class LocalExecutor:
             checkpoint_interval=self._checkpoint_interval,
             memory_limit_bytes=self._table.memory_limit(launch.spec),
             time_limit=self._time_limit(launch.spec),
+            traceparent=traceparent,
         )
 
     def _time_limit(self, spec: TrainingSpec) -> float | None:

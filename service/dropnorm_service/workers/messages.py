@@ -123,6 +123,8 @@ class Start(Message):
     """Memory that the training counts on, as the planner does; None: the device's."""
     time_limit: float | None = None
     """Seconds that the training may take, over all attempts; None: any time."""
+    traceparent: str | None = None
+    """The trace that the worker's spans belong to; None: they are not wanted."""
 
 
 class Ordered(Message):
@@ -157,6 +159,21 @@ class Trace(Message):
 
     kind: Literal["trace"] = "trace"
     text: str
+
+
+class Span(Message):
+    """Something of a trace that took from here to there; ids in hexadecimal, times in nanoseconds since 1970."""
+
+    kind: Literal["span"] = "span"
+    name: str
+    trace_id: str
+    span_id: str
+    parent_id: str
+    start_ns: int
+    end_ns: int
+    attributes: dict[str, int] = {}
+    error: str = ""
+    """Why it did not come to its end; empty: it did."""
 
 
 class Logged(Message):
@@ -329,6 +346,7 @@ AnyMessage = (
     | Heartbeat
     | Trace
     | Logged
+    | Span
     | End
     | PlanRequest
     | PlanReply

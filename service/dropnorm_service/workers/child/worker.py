@@ -38,6 +38,7 @@ from dropnorm_service.training import (
 from dropnorm_service.workers.child.data import dataset_cache
 from dropnorm_service.workers.child.link import Link, LinkHandler
 from dropnorm_service.workers.child.meter import LoadMeter
+from dropnorm_service.workers.child.tracing import AttemptSpans
 from dropnorm_service.workers.child.warmup import warm_up
 from dropnorm_service.workers.messages import DEVICE_ERROR, End, Ready, Start, Trace
 
@@ -79,8 +80,9 @@ def _log_to(link: Link) -> None:
 def _work(start: Start, link: Link) -> End:
     """Run the attempt; whatever happens becomes an End."""
     try:
-        with _sole_attempt(start.folder, link.heed), device_reported():
-            _train(start, link)
+        spans = AttemptSpans(link, start.traceparent)
+        with _sole_attempt(start.folder, link.heed), device_reported(), spans.listening():
+            _train(start, link, spans)
     except Interrupted as stop:
         return End(order="cancel" if stop.order is Order.CANCEL else "pause")
     except TrainingError as error:
@@ -109,7 +111,7 @@ def _work(start: Start, link: Link) -> End:
     return End()
 
 
-def _train(start: Start, link: Link) -> None:
+def _train(start: Start, link: Link, spans: AttemptSpans) -> None:
     spec = start.spec
     device = choose_device(spec.compute)
     meter = LoadMeter(device)
@@ -118,6 +120,7 @@ def _train(start: Start, link: Link) -> None:
         if isinstance(payload, EpochCompleted):
             payload = payload.model_copy(update={"system": meter.read()})
         link.report(payload)
+        spans.hear(payload)
 
     cache = dataset_cache(start.data)
     checkpoints = Checkpoints(
@@ -143,6 +146,7 @@ def _train(start: Start, link: Link) -> None:
         save_model(start.folder / MODEL, spec, data, result.model)
         save_pictures(start.folder / MODEL, result.pictures)
 
+    spans.enter("saving")
     _beside(save, link)
     link.report(Evaluated(evaluation=result.evaluation))
 
