@@ -25,7 +25,7 @@ OPERATIONS = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
 DASHBOARD = json.loads((ROOT / "docker/grafana/dropnorm.json").read_text(encoding="utf-8"))
 ALERTS = yaml.safe_load((ROOT / "docker/prometheus/alerts.yaml").read_text(encoding="utf-8"))
 
-_NAME = re.compile(r"\b(?:dropnorm|process|up)(?:_[a-z_]+)?\b(?=[\s{\[)]|$)")
+_NAME = re.compile(r"\b(?:up|(?:dropnorm|process)_[a-z_]+)\b(?=[\s{\[)]|$)")
 
 
 @pytest.fixture(scope="module")
