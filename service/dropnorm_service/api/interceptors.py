@@ -28,7 +28,7 @@ from dropnorm_service.api.errors import to_status
 from dropnorm_service.api.guard import Guard, Visitor
 from dropnorm_service.api.observers import Ended, Observers
 from dropnorm_service.api.turns import Turns
-from dropnorm_service.jobs.errors import InvalidRequest, ServiceError
+from dropnorm_service.jobs.errors import InvalidRequest, ServiceError, Unauthenticated
 
 log = logging.getLogger(__name__)
 
@@ -213,8 +213,10 @@ async def _served(
             log.exception("unexpected error", extra={"method": visitor.method})
     finally:  # before the caller hears of it
         ended(code)
+        # Strangers could fill the disk by it; the audit log counts them.
+        quiet = code == grpc.StatusCode.OK.name or isinstance(visitor.refusal, Unauthenticated)
         log.log(
-            logging.DEBUG if code == grpc.StatusCode.OK.name else logging.INFO,
+            logging.DEBUG if quiet else logging.INFO,
             "call",
             extra={
                 "method": visitor.method,

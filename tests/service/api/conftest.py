@@ -6,15 +6,12 @@ from typing import Any
 
 import grpc
 import pytest
-from tests.service.datasets.folders import Folder
-from tests.service.jobs.bench import Bench, BenchExporter, BenchPredictor
+from tests.service.api.edge import edge_of
+from tests.service.jobs.bench import Bench
 from tests.service.jobs.conftest import bench, store
 
 from dropnorm.v1.model_service_pb2_grpc import ModelServiceStub
 from dropnorm.v1.training_service_pb2_grpc import TrainingServiceStub
-from dropnorm_service.api.server import ApiServer
-from dropnorm_service.jobs.models import ModelService
-from dropnorm_service.jobs.registered import RegisteredModels
 
 __all__ = ["bench", "channel", "models", "store", "stub"]
 
@@ -22,13 +19,7 @@ __all__ = ["bench", "channel", "models", "store", "stub"]
 @pytest.fixture
 async def channel(bench: Bench, tmp_path: Path) -> AsyncIterator[grpc.aio.Channel]:
     """A connection to the service."""
-    models = ModelService(
-        bench.jobs,
-        BenchPredictor(),
-        BenchExporter(),
-        RegisteredModels(bench.jobs, None, bench.store.models, tmp_path / "models"),
-    )
-    server = ApiServer(bench.jobs, Folder(tmp_path / "uploads").datasets, models)
+    server = edge_of(bench, tmp_path)
     address = await server.start("127.0.0.1", 0)
     async with grpc.aio.insecure_channel(address) as channel:
         yield channel

@@ -14,16 +14,14 @@ import grpc
 from google.protobuf.descriptor import ServiceDescriptor
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
+from tests.service.api.edge import edge_of
 from tests.service.datasets.folders import Folder
-from tests.service.jobs.bench import Bench, BenchExporter, BenchPredictor
+from tests.service.jobs.bench import Bench
 
 from dropnorm.v1 import dataset_service_pb2, model_service_pb2, training_service_pb2
-from dropnorm_service.api.server import ApiServer
 from dropnorm_service.jobs.authentication import Authenticator
 from dropnorm_service.jobs.callers import Role
-from dropnorm_service.jobs.models import ModelService
 from dropnorm_service.jobs.ports import Registry
-from dropnorm_service.jobs.registered import RegisteredModels
 from dropnorm_service.jobs.service import utc_now
 from dropnorm_service.jobs.tokens import Token, Tokens
 from dropnorm_service.store import SqlJobStore
@@ -100,15 +98,8 @@ async def guarded(
     uploads: Folder | None = None,
     registry: Registry | None = None,
 ) -> AsyncIterator[Guarded]:
-    models = ModelService(
-        bench.jobs,
-        BenchPredictor(),
-        BenchExporter(),
-        RegisteredModels(bench.jobs, registry, bench.store.models, folder / "models"),
-    )
     authenticator = Authenticator(store.tokens, clock)
-    datasets = (uploads or Folder(folder / "uploads")).datasets
-    server = ApiServer(bench.jobs, datasets, models, authenticator)
+    server = edge_of(bench, folder, authenticator=authenticator, uploads=uploads, registry=registry)
     address = await server.start("127.0.0.1", 0)
     async with grpc.aio.insecure_channel(address) as channel:
         yield Guarded(channel, Tokens(store.tokens, clock), folder / "jobs.db")

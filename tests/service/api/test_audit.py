@@ -110,6 +110,7 @@ async def test_strangers_cannot_fill_the_log(service: Guarded, log: pytest.LogCa
         await failure(service.call(LOOKS[0]))
 
     assert 20 <= len(heard(log)) < 40
+    assert len(log.records) == len(heard(log))  # nor any other log
 
 
 def test_a_record_says_how_many_were_left_out(monkeypatch: pytest.MonkeyPatch):

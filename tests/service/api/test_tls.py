@@ -13,7 +13,10 @@ import grpc
 import pytest
 from tests.certificates import Authority, Pair, replace
 from tests.service.api.details import failure
+from tests.service.api.edge import edge_of
+from tests.service.jobs.bench import Bench
 
+import dropnorm as dn
 from dropnorm_service.api.tls import Certificates, TlsFiles, UnusableCertificate
 
 METHOD = "/test.Echo/Echo"
@@ -131,6 +134,25 @@ async def test_a_broken_new_file_keeps_the_old_certificate_and_is_logged_once(
         async with channel(address, authority.ca) as mended:
             assert await echo(mended) == b"hello"
         assert "is in use" in caplog.records[-1].getMessage()
+
+
+async def test_the_sdk_shows_its_certificate_where_one_is_asked_for(
+    authority: Authority, server_pair: Pair, bench: Bench, tmp_path: Path
+):
+    files = TlsFiles(
+        certificate=server_pair.certificate, key=server_pair.key, client_ca=authority.ca
+    )
+    server = edge_of(bench, tmp_path)
+    address = await server.start("127.0.0.1", 0, Certificates(files).credentials())
+    pair = authority.issue("client")
+    known = dn.TLS(ca=authority.ca, certificate=pair.certificate, key=pair.key)
+
+    async with dn.AsyncClient(address, tls=known) as client:
+        assert await client.workers()
+    async with dn.AsyncClient(address, tls=dn.TLS(ca=authority.ca)) as client:
+        with pytest.raises(dn.Unavailable, match="ask for a client's certificate"):
+            await client.workers()
+    await server.stop(grace=0.0)
 
 
 @pytest.mark.parametrize(
