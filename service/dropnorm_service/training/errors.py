@@ -173,7 +173,7 @@ def memory_reported(device: torch.device) -> Iterator[None]:
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        if not _is_out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         asked = _ASKED.search(str(error))
         wanted = f" when {asked[1]} more were asked for" if asked else ""
@@ -185,7 +185,8 @@ def memory_reported(device: torch.device) -> Iterator[None]:
         ) from error
 
 
-def _is_out_of_memory(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error is one of the forms in which torch says that memory ran out."""
     return (
         isinstance(error, torch.OutOfMemoryError | MemoryError)
         or _NO_MEMORY.search(str(error)) is not None

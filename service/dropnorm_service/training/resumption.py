@@ -12,7 +12,7 @@ from dropnorm.spec import InvalidSpecError, TrainingSpec
 from dropnorm_service.training.checkpoint import Checkpoints, Snapshot, Unusable
 from dropnorm_service.training.data import SplitData
 from dropnorm_service.training.device import device_name
-from dropnorm_service.training.errors import BadData
+from dropnorm_service.training.errors import BadData, is_out_of_memory
 from dropnorm_service.training.reporting import EventSink
 from dropnorm_service.training.snapshots import capture, restore
 from dropnorm_service.training.state import TrainingState
@@ -56,7 +56,8 @@ class Resumption:
     def attend(self, state: TrainingState, now: float) -> None:
         """Between two steps: begin a checkpoint that is due, tell of one that is written.
 
-        One that cannot be written is warned of, and the training goes on: it has lost nothing yet.
+        One that cannot be written is warned of, and the training goes on: it has lost nothing yet. Where memory has
+        no room for a copy of the state, the training stands still while it is written.
 
         Args:
             state: the training.
@@ -64,8 +65,15 @@ class Resumption:
         """
         if self._writer.ended:
             self._tell()
-        if self._writer.due(now):
+        if not self._writer.due(now):
+            return
+        try:
             self._begin(lambda: self._snapshot(state).copied(), state)
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            self._begin(lambda: self._snapshot(state), state)
+            self.finish(while_waiting=lambda: None)
 
     def write(self, state: TrainingState, while_waiting: Callable[[], object]) -> None:
         """Write the checkpoint that a training ends with for now; it is on the disk when this returns.

@@ -151,6 +151,22 @@ def test_a_full_disk_is_warned_of_once_and_the_training_goes_on(
     assert outcome(result) == outcome(fit(SPEC, data))
 
 
+def test_where_memory_has_no_room_for_a_copy_the_training_waits(
+    data: SplitData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_room(snapshot: Snapshot) -> Snapshot:
+        raise RuntimeError(
+            "DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"
+        )
+
+    monkeypatch.setattr(Snapshot, "copied", no_room)
+    events, checkpoints = list[Payload](), Checkpoints(tmp_path, interval_seconds=0.0)
+    result = fit(SPEC, data, on_event=events.append, checkpoint=checkpoints)
+    written = [event.step for event in of_kind(events, CheckpointWritten)]
+    assert set(written) == set(range(max(written) + 1)), "behind every step"
+    assert outcome(result) == outcome(fit(SPEC, data))
+
+
 def test_a_stop_that_cannot_be_written_is_an_error(data: SplitData, tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No space left"):
         run(SPEC, data, Asked(Place("training", 0, 2)), checkpoint=FullDisk(tmp_path, 1))
