@@ -125,13 +125,14 @@ def test_the_convolutional_network_fits_its_data(service):
     assert service.plan(names["spec"]).lints == ()
 
 
-def test_steering(service, run):
+def test_steering(service, run, capsys):
     endless = dn.TrainingSpec(
         architecture=dn.MLP(hidden=(16,)),
         data=dn.Data(dataset="iris"),
         optimization=dn.Optimization(epochs=100_000, batch_size=1),
     )
     blocker = service.train(endless, priority=1)  # in the only slot, so that the page's job waits
+    next(event for event in blocker.watch() if event.kind == "epoch")
     train, *steps = commands("Pause, resume, cancel")
 
     assert "tonight" in run(train)
@@ -139,6 +140,9 @@ def test_steering(service, run):
     blocker.cancel()
     with pytest.raises(dn.JobCancelled):
         blocker.result()
+    [block] = blocks("python", "Pause, resume, cancel")
+    exec(block, {"job": blocker})  # noqa: S102 (the page's own text)
+    assert len(capsys.readouterr().out.splitlines()) == len(blocker.history()) > 0
 
 
 def test_a_client_in_another_language(service, run):
