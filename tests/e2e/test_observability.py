@@ -3,9 +3,11 @@
 import json
 import os
 import re
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -237,6 +239,53 @@ def test_the_doctor_finds_a_running_service_well_and_changes_nothing(
     assert f"{observed.address} answers; it has 2 slots" in texts
     assert f"The service runs dropnorm {dn.__version__} too." in texts
     assert files(observed.data_dir) == before
+
+
+def test_where_only_a_client_is_the_doctor_looks_at_the_service_from_there(
+    observed: Server, tmp_path: Path
+) -> None:
+    ca = {"DROPNORM_TLS_CA": str(observed.data_dir.parent / "authority.pem")}
+    status, findings = as_client(observed.address, ca, tmp_path)
+    assert (status, {each["status"] for each in findings}) == (0, {"ok"})
+    assert [each["check"] for each in findings] == ["client", "service", "version"]
+
+    plain, findings = as_client(observed.address, {"DROPNORM_TLS": "0"}, tmp_path)
+    assert (plain, findings[-1]["status"]) == (1, "failure")
+    assert "both sides use TLS, or neither" in findings[-1]["do"]
+
+    missing, findings = as_client(observed.address, {"DROPNORM_TLS_CA": "/nowhere.pem"}, tmp_path)
+    assert (missing, findings[-1]["check"]) == (1, "access")
+    assert "/nowhere.pem" in findings[-1]["text"]
+
+
+def as_client(address: str, env: dict[str, str], folder: Path) -> tuple[int, list[dict[str, str]]]:
+    """What the command says where the service's package cannot be found."""
+    without = (
+        "import importlib.util as u, sys; find = u.find_spec; "
+        "u.find_spec = lambda name, *rest: None if 'service' in name else find(name, *rest); "
+        "sys.argv[0] = 'dropnorm'; from dropnorm.cli import main; main()"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", without, "doctor", "--json", "--address", address],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=os.environ | env,
+        cwd=folder,
+    )
+    return run.returncode, [json.loads(line) for line in run.stdout.splitlines()]
+
+
+def test_a_service_that_is_not_ready_is_alive(make_server: Callable[..., Server]) -> None:
+    server = make_server("--metrics-port", "0").start()
+    eventually(lambda: server.health() == "SERVING", "the service")
+    with closing(sqlite3.connect(server.data_dir / "dropnorm.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        eventually(lambda: server.health() == "NOT_SERVING", "the look at the store")
+        assert server.health("liveness") == "SERVING"
+        assert scrape(server).value("dropnorm_ready") == 0
+    eventually(lambda: server.health("dropnorm.v1.TrainingService") == "SERVING", "the recovery")
+    assert scrape(server).value("dropnorm_ready") == 1
 
 
 def files(folder: Path) -> set[str]:
