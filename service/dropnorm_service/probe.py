@@ -15,7 +15,7 @@ from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
 from dropnorm_service.settings import Settings, SettingsError
 
-_TIMEOUT = 5.0
+_TIMEOUT = 10.0
 _ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - where to ask, not where to listen
 
 _DIRECT = [("grpc.enable_http_proxy", 0)]

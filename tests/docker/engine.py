@@ -18,6 +18,7 @@ from tests.service.tracking.page import free_port
 ROOT = Path(__file__).parents[2]
 BASE_IMAGES = ("python:3.11-slim-bookworm", "postgres:15")
 _MANY_SECONDS = 3600.0
+_TO_BECOME_HEALTHY = 300.0
 
 
 def run(*command: object, env: Mapping[str, str] = {}, check: bool = True) -> str:
@@ -125,11 +126,14 @@ class Composition:
     def healthy(self, *services: str) -> None:
         """Wait until the health checks of services succeed."""
         for service in services:
-            eventually(
-                lambda service=service: self.state(service)["Health"]["Status"] == "healthy",  # type: ignore[misc]
-                f"{service} becomes healthy",
-                within=180.0,
-            )
+            self._become_healthy(service)
+
+    def _become_healthy(self, service: str) -> None:
+        eventually(
+            lambda: self.state(service)["Health"]["Status"] == "healthy",
+            f"{service} becomes healthy",
+            within=_TO_BECOME_HEALTHY,
+        )
 
     def logs(self, service: str) -> str:
         """All that a service has said since its container was made."""
