@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextvars import copy_context
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from tests.client.scripted import ScriptedService
 
 import dropnorm as dn
 from dropnorm._connection import Connection, is_loopback
+from dropnorm.cli.options import choose_access, connect
 
 TOKEN = "dn_0123456789ab_" + "s" * 43
 
@@ -116,3 +118,25 @@ async def test_no_representation_of_a_client_shows_its_token(kind: Kind, service
 
     assert "sss" not in f"{client} {client!r} {vars(client)}"
     await kind.do(client.close)
+
+
+@pytest.mark.parametrize(
+    ("tls", "ca", "spoken"),
+    [(None, False, False), (None, True, True), (True, False, True), (False, True, False)],
+)
+def test_a_file_says_that_the_command_speaks_tls_unless_it_may_not(
+    tls: bool | None, ca: bool, spoken: bool, tmp_path: Path
+):
+    files = dn.TLS(ca=Authority(tmp_path).ca) if ca else dn.TLS()
+    token_file = tmp_path / "token"
+    token_file.write_text(TOKEN)
+
+    def connects() -> bool:
+        choose_access(token_file=token_file, tls=tls, files=files, insecure=False)
+        try:
+            connect("trainer:1").close()
+        except dn.InvalidRequest as error:  # the token would go in plain text
+            return "plain text" not in str(error)
+        return True
+
+    assert copy_context().run(connects) is spoken

@@ -37,7 +37,11 @@ def alive(pid: int) -> bool:
     return True
 
 
-def test_it_trains_and_keeps_everything_for_the_next_time(tmp_path):
+def test_it_trains_and_keeps_everything_for_the_next_time(tmp_path, monkeypatch):
+    # What the environment says of other services is not about this one.
+    monkeypatch.setenv("DROPNORM_TOKEN", "dn_of_another")
+    monkeypatch.setenv("DROPNORM_TLS_CERTIFICATE", "/of/another.pem")
+    monkeypatch.setenv("DROPNORM_AUTHENTICATION", "tokens")
     with dn.local(tmp_path / "data", cpu_slots=1, tracking=False) as service:
         pid = service._process.pid
         evaluation = service.train(SPEC, name="first", job_id="first").result()
