@@ -28,7 +28,7 @@ class Cluster:
     """A server on a port of its own, which a test may stop and start."""
 
     def __init__(self, binaries: Path) -> None:
-        self._binaries = binaries
+        self.binaries = binaries
         # Not below pytest's folders, which PostgreSQL's own user may not enter when root runs the tests.
         self._folder = Path(tempfile.mkdtemp(prefix="dropnorm-postgres-", dir=_place()))
         self._account = "postgres" if os.geteuid() == 0 else None
@@ -74,7 +74,7 @@ class Cluster:
         shutil.rmtree(self._folder)
 
     def _is_recent(self) -> bool:
-        text = subprocess.check_output([self._binaries / "initdb", "--version"], text=True)
+        text = subprocess.check_output([self.binaries / "initdb", "--version"], text=True)
         return int(text.split()[2].partition(".")[0]) >= _LANGUAGES_SINCE
 
     def _sql(self, statement: str) -> None:
@@ -97,7 +97,7 @@ class Cluster:
         said = self._folder / "commands.log"
         with said.open("a") as log:  # a server inherits it; a pipe would never come to its end
             done = subprocess.run(
-                [str(self._binaries / program), *map(str, arguments)],
+                [str(self.binaries / program), *map(str, arguments)],
                 user=self._account,
                 group=self._account,
                 extra_groups=[] if self._account else None,
@@ -161,8 +161,10 @@ def postgres_url(postgres: Cluster) -> Iterator[str]:
 def _find_binaries() -> Path | None:
     """The folder with the server's programs, the newest there is."""
     for folder in _candidates():
-        if (folder / "initdb").exists() and (folder / "pg_ctl").exists():
-            return folder
+        # What stands on the PATH may be a link to where the rest is.
+        place = (folder / "initdb").resolve().parent
+        if all((place / name).exists() for name in ("initdb", "pg_ctl", "pg_dump")):
+            return place
     return None
 
 

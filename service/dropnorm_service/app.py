@@ -38,6 +38,7 @@ from dropnorm_service.lock import (
     FolderUnusable,
     bind,
     exclusive,
+    removing,
 )
 from dropnorm_service.observability.endpoint import CannotServeMetrics, MetricsEndpoint
 from dropnorm_service.observability.metrics import Metrics
@@ -213,6 +214,7 @@ async def _open_jobs(
         data_hidden=datasets.hidden,
         read_up_to=lambda: tracker.position if tracker is not None else None,
         retry=RetryPolicy(limit=settings.max_attempts),
+        removing=lambda: removing(settings.data_dir),
         retention=settings.job_retention,
         limits=JobLimits(
             queued=settings.max_queued_jobs_per_user,
@@ -274,6 +276,7 @@ def _datasets(
         import_dirs=settings.import_dirs,
         retention=settings.upload_retention,
         idle_timeout=settings.upload_idle_timeout,
+        removing=lambda: removing(settings.data_dir),
     )
 
 

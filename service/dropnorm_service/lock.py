@@ -1,4 +1,4 @@
-"""One service per data folder."""
+"""Who works in a data folder: one service at a time, and backups beside it."""
 
 from __future__ import annotations
 
@@ -77,3 +77,27 @@ def bind(folder: Path, identity: str) -> bool:
     path.write_text(identity, "ascii")
     sync(path)
     return False
+
+
+@contextmanager
+def copying(folder: Path) -> Iterator[None]:
+    """Within it no service removes anything from the data folder; what removes just now is waited for."""
+    with _opened(folder) as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        yield
+
+
+@contextmanager
+def removing(folder: Path) -> Iterator[bool]:
+    """Whether files may be removed from the data folder within the block: not while somebody copies it."""
+    with _opened(folder) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+
+
+def _opened(folder: Path) -> TextIO:
+    return open(folder / "backup.lock", "a", encoding="ascii")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import threading
 from collections.abc import Callable
 
 import psutil
 import pytest
 from tests.e2e.servers import (
+    PATIENCE,
     Server,
     after_epoch,
     check_journal,
@@ -130,6 +132,22 @@ def test_a_fork_server_that_is_killed_is_replaced(make_server: MakeServer):
         assert client.train(spec("iris")).result(timeout=60).history
         assert client.train(spec("iris")).result(timeout=60).history
     eventually(lambda: server.health() == "SERVING", "good health")
+
+
+def test_a_database_that_another_program_locks_is_waited_for(make_server: MakeServer):
+    server = make_server(*SOON).start()
+    with server.client() as client:
+        job = train(client)
+        other = sqlite3.connect(server.data_dir / "dropnorm.db", timeout=PATIENCE)
+        other.execute("BEGIN IMMEDIATE")
+        eventually(lambda: server.health() == "NOT_SERVING", "the service says so")
+        assert job.refresh().state is State.RUNNING
+        other.close()
+        job.result(timeout=60)
+        events = list(job.watch())
+        check_journal(events)
+        assert states(events) == [State.QUEUED, State.RUNNING, State.SUCCEEDED]
+        eventually(lambda: server.health() == "SERVING", "good health")
 
 
 def test_jobs_do_not_wait_for_mlflow_and_mlflow_gets_them_all(make_server: MakeServer):

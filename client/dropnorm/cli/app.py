@@ -163,6 +163,12 @@ def tokens(context: typer.Context) -> None:
 
 
 @app.command(context_settings=_ANOTHER_PROGRAM)
+def backup(context: typer.Context) -> None:
+    """Copy all that a service of this machine keeps, while it runs, into a new folder, see `dropnorm backup --help`."""
+    _become("dropnorm_service.backup", context.args)
+
+
+@app.command(context_settings=_ANOTHER_PROGRAM)
 def serve(context: typer.Context) -> None:
     """Run a service; every flag is the service's own, see `dropnorm serve --help`."""
     _become("dropnorm_service", context.args)

@@ -16,7 +16,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from contextlib import AbstractAsyncContextManager, contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -40,10 +40,16 @@ from dropnorm_service.datasets.limits import Limits
 from dropnorm_service.durable import sha256_of
 from dropnorm_service.jobs import paging
 from dropnorm_service.jobs.callers import Caller
-from dropnorm_service.jobs.errors import InvalidListRequest, InvalidRequest, LimitReached
+from dropnorm_service.jobs.errors import (
+    InvalidListRequest,
+    InvalidRequest,
+    LimitReached,
+    StoreUnavailable,
+)
 from dropnorm_service.jobs.filtering import parse_filter
 from dropnorm_service.jobs.limits import Places, subject_of
 from dropnorm_service.jobs.owners import Owned, changes, check_changes, sees
+from dropnorm_service.jobs.purging import Removing
 
 _ID = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -95,6 +101,7 @@ class DatasetService:
         import_dirs: folders of this machine that files may be imported from.
         retention: seconds that an upload which broke off is kept.
         idle_timeout: seconds that an upload may send nothing.
+        removing: within it files may be removed, or (False) not now.
     """
 
     def __init__(
@@ -108,6 +115,7 @@ class DatasetService:
         import_dirs: Sequence[Path] = (),
         retention: float = 86_400.0,
         idle_timeout: float = 60.0,
+        removing: Removing = lambda: nullcontext(True),
     ) -> None:
         self._files = DatasetFiles(folder)
         self._files.sweep()
@@ -117,6 +125,7 @@ class DatasetService:
         self._limits = limits
         self._retention = retention
         self._idle_timeout = idle_timeout
+        self._removing = removing
         self._import_dirs = tuple(each.resolve() for each in import_dirs)
         self._busy: dict[Upload, int] = {}  # sizes of the files that calls work on
         self._places = Places(
@@ -302,9 +311,14 @@ class DatasetService:
         self._files.expire(time.time() - self._retention, keep=busy)
 
     async def _remove(self, dataset: Dataset) -> None:
-        await asyncio.to_thread(self._files.unname, dataset.id)
-        await self._drop_unnamed(dataset.sha256)
-        self._on_change()
+        with self._removing() as allowed:
+            if not allowed:
+                raise StoreUnavailable(
+                    "A backup is being made, and nothing is removed meanwhile; try again when it is through."
+                )
+            await asyncio.to_thread(self._files.unname, dataset.id)
+            await self._drop_unnamed(dataset.sha256)
+            self._on_change()
 
     @contextmanager
     def _sole(self, caller: Caller, upload: Upload, size: int) -> Iterator[None]:

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from dropnorm.results import Event, State, StateChanged
@@ -16,6 +17,9 @@ from dropnorm_service.jobs.live import LiveJob
 from dropnorm_service.jobs.ports import CHECKPOINTS, JobStore
 
 _INTERVAL = 5.0
+
+Removing = Callable[[], AbstractContextManager[bool]]
+"""Makes a block within which files may be removed, or (False) not now, since a backup copies them."""
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +35,7 @@ class Purger:
         store: the jobs on disk.
         folder: where each job has a folder of its own.
         read_up_to: global position up to which the journals' readers have come; None: nobody reads.
+        removing: within it files may be removed, or (False) not now.
     """
 
     def __init__(
@@ -40,11 +45,13 @@ class Purger:
         *,
         folder: Path,
         read_up_to: Callable[[], int | None],
+        removing: Removing,
     ) -> None:
         self._journal = journal
         self._store = store
         self._folder = folder
         self._read_up_to = read_up_to
+        self._removing = removing
         self._done: set[str] = set()
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -82,28 +89,38 @@ class Purger:
             self._wake.set()
 
     async def _run(self) -> None:
-        await self._find_done()
+        begun = False
         while True:
-            await self._remove_checkpoints()
-            all_gone = await self._purge() and not self._done
+            try:
+                begun = begun or await self._find_done()
+                with self._removing() as allowed:
+                    all_gone = allowed and await self._remove() and begun
+            except OSError as error:
+                log.error("nothing can be removed yet: %s", error)
+                all_gone = False
             # Readers do not tell when they have come further, so they are asked again.
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(None if all_gone else _INTERVAL):
                     await self._wake.wait()
             self._wake.clear()
 
-    async def _find_done(self) -> None:
-        """Find the checkpoints that the service before this one no longer came to remove."""
+    async def _remove(self) -> bool:
+        """Remove what can be removed; whether nothing is left."""
+        await self._remove_checkpoints()
+        return await self._purge() and not self._done
+
+    async def _find_done(self) -> bool:
+        """Find the checkpoints that the service before this one no longer came to remove; whether that is known."""
         found = await asyncio.to_thread(self._with_checkpoints)
-        if not found:
-            return
         try:
             for job_id in found:
                 job = await self._store.get(job_id, deleted=True)
                 if job is None or job.state is State.SUCCEEDED:
                     self._done.add(job_id)
         except StoreUnavailable as error:
-            log.error("old checkpoints are removed after the next start: %s", error)
+            log.error("old checkpoints cannot be looked for yet: %s", error)
+            return False
+        return True
 
     async def _remove_checkpoints(self) -> None:
         for job_id in tuple(self._done):

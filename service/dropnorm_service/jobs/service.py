@@ -58,7 +58,7 @@ from dropnorm_service.jobs.ports import (
     RequestAccepted,
     RequestRecord,
 )
-from dropnorm_service.jobs.purging import Purger
+from dropnorm_service.jobs.purging import Purger, Removing
 from dropnorm_service.jobs.retries import DEFAULT_POLICY, RetryPolicy
 from dropnorm_service.jobs.scheduler import Scheduler
 
@@ -89,6 +89,7 @@ class JobService:
             deleted jobs are purged only behind it; None: there are no such readers.
         retry: what becomes of lost attempts.
         limits: how much each user may ask for.
+        removing: within it files may be removed, or (False) not now.
         retention: seconds for which a job is kept after its end unless it says so itself; None: for ever.
         clock: the time.
     """
@@ -107,6 +108,7 @@ class JobService:
         read_up_to: Callable[[], int | None] = lambda: None,
         retry: RetryPolicy = DEFAULT_POLICY,
         limits: JobLimits = DEFAULT_LIMITS,
+        removing: Removing = lambda: nullcontext(True),
         retention: int | None = None,
         clock: Clock = utc_now,
     ) -> None:
@@ -123,7 +125,9 @@ class JobService:
         self._scheduler = Scheduler(
             self._journal, executor, folder=folder, retry=retry, clock=clock
         )
-        self._purger = Purger(self._journal, store, folder=folder, read_up_to=read_up_to)
+        self._purger = Purger(
+            self._journal, store, folder=folder, read_up_to=read_up_to, removing=removing
+        )
         self._expiry = Expiry(self._journal, store, clock)
         self._stopping = False
 

@@ -13,9 +13,9 @@ from urllib.parse import quote
 import pytest
 from sqlalchemy import create_engine
 from sqlalchemy.dialects import sqlite
-from tests.service.store.rows import draft, insert
+from tests.service.store.rows import append, draft, insert
 
-from dropnorm.results import Event, State, TrainingJob
+from dropnorm.results import Event, LogLine, State, TrainingJob
 from dropnorm_service.jobs.errors import StoreUnavailable
 from dropnorm_service.jobs.ports import JobQuery
 from dropnorm_service.jobs.projection import project
@@ -85,6 +85,24 @@ async def test_while_another_process_holds_the_database_it_is_unavailable_and_th
             await insert(store, draft())
         other.close()
         await insert(store, draft())
+
+
+async def test_a_full_disk_is_told_and_then_works(tmp_path: Path):
+    async with await SqlJobStore.open(f"sqlite:///{tmp_path}/jobs.db") as store:
+        job = await insert(store, draft())
+
+        async def limit(pages: int) -> None:
+            async with store._engines[0].connect() as connection:
+                await connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
+
+        await limit(1)  # as many as there are
+        long = LogLine(message="long " * 50_000)
+        with pytest.raises(StoreUnavailable, match="disk is full"):
+            await append(store, job, long)
+        assert await store.get("a") == job
+        assert len(await store.events("a", after=0, limit=9)) == 1
+        await limit(10**6)
+        await append(store, job, long)
 
 
 @pytest.mark.parametrize(
