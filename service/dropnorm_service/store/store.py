@@ -221,13 +221,15 @@ class SqlJobStore:
         return rows[0].position or 0
 
     async def count_states(self) -> Mapping[State, int]:
-        """How many jobs are in each state, without deleted ones; looks at every job once."""
-        rows = await self._reader.read(
-            select(jobs.c.state, func.count().label("jobs"))
-            .where(jobs.c.deleted == 0)
-            .group_by(jobs.c.state)
-        )
-        return {State(row.state): row.jobs for row in rows}
+        """How many jobs are in each state, without deleted ones; goes through an index of all once."""
+        query = select(jobs.c.state, func.count().label("jobs")).group_by(jobs.c.state)
+        counts = {State(row.state): row.jobs for row in await self._reader.read(query)}
+        # Subtracted, since the index of states does not say what is deleted, and that of deleted jobs is short.
+        for row in await self._reader.read(
+            select(jobs.c.state).where(IS_DELETED).order_by(jobs.c.id)
+        ):
+            counts[State(row.state)] -= 1
+        return counts
 
     async def cursor(self, consumer: str) -> int:
         """See `JobStore.cursor`."""
