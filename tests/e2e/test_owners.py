@@ -1,0 +1,104 @@
+"""Several users of one real server: what each of them sees."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.e2e.conftest import SMALL
+from tests.e2e.servers import Server, after_epoch, long, spec
+
+import dropnorm as dn
+from dropnorm_service.jobs.callers import Role
+from dropnorm_service.jobs.service import utc_now
+from dropnorm_service.jobs.tokens import Tokens
+from dropnorm_service.store import SqlJobStore
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("owners") / "data"
+    server = Server(folder, *SMALL, "--no-tracking", "--authentication", "tokens").start()
+    yield server
+    server.end()
+
+
+@pytest.fixture(scope="module")
+def users(server: Server) -> Iterator[dict[str, dn.Client]]:
+    """A client of each user."""
+    roles = {"ada": Role.USER, "bob": Role.USER, "eve": Role.VIEWER, "root": Role.ADMIN}
+    tokens = asyncio.run(_tokens(server.data_dir, roles))
+    clients = {
+        user: dn.Client(server.address, token=token, timeout=60.0) for user, token in tokens.items()
+    }
+    yield clients
+    for client in clients.values():
+        client.close()
+
+
+async def _tokens(data_dir: Path, roles: dict[str, Role]) -> dict[str, str]:
+    url = f"sqlite:///{data_dir}/dropnorm.db"
+    async with await SqlJobStore.open(url, beside=True) as store:
+        tokens = Tokens(store.tokens, utc_now)
+        return {user: (await tokens.create(user, role, None))[1] for user, role in roles.items()}
+
+
+@pytest.fixture(scope="module")
+def trained(users: dict[str, dn.Client]) -> dn.JobHandle:
+    """Ada's job, which is done."""
+    job = users["ada"].train(spec(epochs=1), job_id="adas")
+    job.result(timeout=100)
+    return job
+
+
+def test_each_sees_his_own_and_what_is_shared(users: dict[str, dn.Client], trained: dn.JobHandle):
+    ada, bob = users["ada"], users["bob"]
+    for other in ("bob", "eve"):
+        assert list(users[other].jobs()) == []
+        with pytest.raises(dn.NotFound, match="There is no training job trainingJobs/adas"):
+            users[other].job("adas")
+    trained.share()
+    assert [job.owner for job in bob.jobs(filter='owner = "ada"')] == ["ada"]
+    inputs = np.zeros((3, 64), np.float32).reshape(3, 1, 8, 8)
+    assert (
+        len(bob.job("adas").predict(inputs)) == len(users["eve"].job("adas").predict(inputs)) == 3
+    )
+    with pytest.raises(dn.PermissionDenied, match="belongs to ada"):
+        bob.job("adas").delete()
+    with pytest.raises(dn.PermissionDenied, match="needs the role user"):
+        users["eve"].train(spec())
+    trained.unshare()
+    assert list(bob.jobs()) == []
+    assert [job.id for job in users["root"].jobs()] == [job.id for job in ada.jobs()] == ["adas"]
+
+
+def test_a_data_set_of_another_is_none_until_it_is_shared(users: dict[str, dn.Client]):
+    ada, bob = users["ada"], users["bob"]
+    x, y = np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32), np.arange(60) % 3
+    ada.datasets.upload("flowers", x, y)
+    for name in ("flowers", "flowerz"):
+        with pytest.raises(dn.InvalidRequest, match=f"there is no data set '{name}'"):
+            bob.plan(spec(name))
+    with pytest.raises(dn.AlreadyExists):
+        bob.datasets.upload("flowers", x, y)
+    assert bob.datasets.upload("bobs", x, y).owner == "bob"  # the same file, sent by himself
+    ada.datasets.share("flowers")
+    job = bob.train(spec("flowers", epochs=100_000))
+    with pytest.raises(dn.WrongState, match="1 of other users' jobs"):
+        ada.datasets.delete("flowers")
+    ada.datasets.unshare("flowers")
+    after_epoch(job)  # what was accepted goes on
+    job.cancel()
+
+
+def test_who_watches_is_cut(users: dict[str, dn.Client]):
+    job = users["ada"].train(long(), shared=True)
+    watched = users["bob"].job(job.id)
+    after_epoch(watched)
+    job.unshare()
+    with pytest.raises(dn.NotFound):
+        list(watched.watch())
+    job.cancel()
