@@ -14,7 +14,7 @@ PUBLISHED = $(shell git describe --tags --abbrev=0 --match 'v*' 2>/dev/null || e
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo venv test lint types imports check-protos unit e2e docker-test fuzz bench audit format protos reference lock clean
+.PHONY: help demo venv test lint types imports check-protos unit e2e docker-test fuzz chaos bench audit format protos reference lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -66,6 +66,10 @@ docker-test: $(VENV)/.dev ## Build the images and test them in containers; skips
 
 fuzz: $(VENV)/.dev ## Send made-up requests for some minutes, others in each run; EXAMPLES=n for each test
 	@DROPNORM_TEST_FUZZ_EXAMPLES=$(or $(EXAMPLES),500) $(BIN)/pytest --timeout 1800 tests/e2e/fuzz
+
+# One round on each store, half of the jobs in each.
+chaos: $(VENV)/.dev ## Let jobs pass through kills, outages and restarts, and check every promise; SEED=, JOBS= repeat a run
+	@$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(JOBS),--jobs $(JOBS))
 
 bench: $(VENV)/.dev ## Measure
 	@$(BIN)/python -m tests.benchmarks

@@ -111,7 +111,14 @@ async def serve(settings: Settings) -> None:
             models = await _open_models(settings, store, forks, jobs, stack)
             authenticator = await _authenticator(settings, store, stack)
             observers: list[CallObserver] = [metrics.rpcs, *([tracing] if tracing else [])]
-            server = ApiServer(jobs, datasets, models, authenticator, observers=observers)
+            server = ApiServer(
+                jobs,
+                datasets,
+                models,
+                authenticator,
+                observers=observers,
+                max_calls=settings.max_calls,
+            )
             metrics.jobs.begin(await store.count_states())
             if bind(settings.data_dir, store.identity):
                 await jobs.sweep()
@@ -218,6 +225,7 @@ async def _open_jobs(
         retention=settings.job_retention,
         limits=JobLimits(
             queued=settings.max_queued_jobs_per_user,
+            all_queued=settings.max_queued_jobs,
             watches=settings.max_watches_per_user,
             all_watches=settings.max_watches,
             seconds=settings.max_job_seconds,

@@ -131,6 +131,10 @@ class Settings(BaseSettings):
     """Attempts lost in a row, without a step further, after which a job fails."""
     max_queued_jobs_per_user: Annotated[int, Field(ge=1)] = 10_000
     """Jobs of one user that may wait in the queue; further ones are refused until some have begun."""
+    max_queued_jobs: Annotated[int, Field(ge=1)] = 100_000
+    """Jobs of all users together that may wait in the queue."""
+    max_calls: Annotated[int, Field(ge=1)] = 10_000
+    """Calls that are served at once, streams among them; further ones are refused. Health checks do not count."""
     max_watches_per_user: Annotated[int, Field(ge=1)] = 1_000
     """Journals that one user may follow at once."""
     max_watches: Annotated[int, Field(ge=1)] = 5_000

@@ -34,7 +34,7 @@ _HARDENED = ("--checkpoint-interval", "0.2", "--max-attempts", "1000", "--grace"
 _CLIENTS = 5
 _AT_ONCE = 30
 _LOOK = 0.5
-_PATIENCE = 240.0
+_PATIENCE = 400.0
 
 Say = Callable[[str], None]
 

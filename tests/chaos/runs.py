@@ -28,7 +28,8 @@ class Runs:
             self.tags: dict[str, dict[str, str]] = defaultdict(dict)
             for run, key, tag in store.execute("SELECT run_uuid, key, value FROM tags"):
                 self.tags[run][key] = tag
-            self.status = dict(store.execute("SELECT run_uuid, status FROM runs"))
+            found = "SELECT run_uuid, status FROM runs WHERE lifecycle_stage = 'active'"
+            self.status = dict(store.execute(found))
             self.points: dict[str, Counter[tuple[str, int]]] = defaultdict(Counter)
             for run, key, step in store.execute("SELECT run_uuid, key, step FROM metrics"):
                 self.points[run][key, step] += 1

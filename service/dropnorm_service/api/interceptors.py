@@ -29,8 +29,11 @@ from dropnorm_service.api.guard import Guard, Visitor
 from dropnorm_service.api.observers import Ended, Observers
 from dropnorm_service.api.turns import Turns
 from dropnorm_service.jobs.errors import InvalidRequest, ServiceError, Unauthenticated
+from dropnorm_service.jobs.limits import Places, call_places
 
 log = logging.getLogger(__name__)
+
+DEFAULT_MAX_CALLS = 10_000
 
 Context = ServicerContext[Any, Any]
 Handler = Any  # grpc.RpcMethodHandler is generic for type checkers alone
@@ -43,13 +46,20 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
     Args:
         guard: knows the callers.
         observers: look on.
+        max_calls: served at once, but for those that anybody may make.
     """
 
-    def __init__(self, guard: Guard | None = None, observers: Observers | None = None) -> None:
+    def __init__(
+        self,
+        guard: Guard | None = None,
+        observers: Observers | None = None,
+        max_calls: int = DEFAULT_MAX_CALLS,
+    ) -> None:
         self._guard = guard or Guard()
         self._observers = observers or Observers()
         self._strangers = audit.Limiter()
         self._turns = Turns()
+        self._places = call_places(max_calls)
 
     async def intercept_service(
         self,
@@ -66,7 +76,15 @@ class EdgeInterceptor(grpc.aio.ServerInterceptor):
         )
         if visitor.caller is None and visitor.refusal is None:
             return handler
-        edge = _Edge(handler, visitor, self._guard, self._strangers, self._observers, self._turns)
+        edge = _Edge(
+            handler,
+            visitor,
+            self._guard,
+            self._strangers,
+            self._observers,
+            self._turns,
+            self._places,
+        )
         if visitor.refusal is not None:  # whatever it asks for: not a byte of it is read
             return grpc.stream_unary_rpc_method_handler(edge.refuse, None, _serialize)
         if handler.request_streaming and handler.response_streaming:
@@ -89,6 +107,7 @@ class _Edge:
         strangers: audit.Limiter,
         observers: Observers,
         turns: Turns,
+        places: Places,
     ) -> None:
         self._handler = handler
         self._visitor = visitor
@@ -96,6 +115,7 @@ class _Edge:
         self._strangers = strangers
         self._observers = observers
         self._turns = turns
+        self._places = places
 
     async def refuse(self, requests: AsyncIterator[bytes], context: Context) -> None:
         async with self._served(context):
@@ -141,7 +161,7 @@ class _Edge:
             dict(context.invocation_metadata() or ()),
             lasting=handler.request_streaming or handler.response_streaming,
         )
-        return _served(context, self._visitor, self._strangers, ended)
+        return _served(context, self._visitor, self._strangers, ended, self._places)
 
     def _read(self, request: bytes, account: Account) -> Any:
         message = _parse(self._handler.request_deserializer, request)
@@ -186,7 +206,11 @@ def _parse(parse: Parse, request: bytes) -> Any:
 
 @asynccontextmanager
 async def _served(
-    context: Context, visitor: Visitor, strangers: audit.Limiter, ended: Ended
+    context: Context,
+    visitor: Visitor,
+    strangers: audit.Limiter,
+    ended: Ended,
+    places: Places,
 ) -> AsyncIterator[Account]:
     """One call: its id goes out with the reply, its end into the logs, its error through the catalogue."""
     identity = adopt_request_id(context)
@@ -199,7 +223,8 @@ async def _served(
     account = Account(visitor)
     failure: status_pb2.Status | None = None
     try:
-        yield account
+        with places.taken("service"):
+            yield account
     except AbortError:
         code = _code_name(context.code())
         raise

@@ -17,7 +17,7 @@ from dropnorm.v1.model_service_pb2_grpc import add_ModelServiceServicer_to_serve
 from dropnorm.v1.training_service_pb2_grpc import add_TrainingServiceServicer_to_server
 from dropnorm_service.api.datasets import DatasetServicer
 from dropnorm_service.api.guard import Guard
-from dropnorm_service.api.interceptors import EdgeInterceptor
+from dropnorm_service.api.interceptors import DEFAULT_MAX_CALLS, EdgeInterceptor
 from dropnorm_service.api.models import ModelServicer
 from dropnorm_service.api.observers import CallObserver, Observers
 from dropnorm_service.api.training import TrainingServicer
@@ -37,6 +37,11 @@ _OPTIONS = (
     ("grpc.so_reuseport", 0),  # a second server on the port is an error, not a silent partner
     # A Tensor of 16 MiB with what is around it; what is longer is refused by a sentence, not by gRPC.
     ("grpc.max_receive_message_length", 64 * 2**20),
+    # Of one connection; a client that wants more waits, or opens another.
+    ("grpc.max_concurrent_streams", 1000),
+    # Headers of a call: a token and an id are far smaller. gRPC refuses more by RESOURCE_EXHAUSTED.
+    ("grpc.max_metadata_size", 8 * 2**10),
+    ("grpc.absolute_max_metadata_size", 16 * 2**10),
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 20_000),
     # Clients ping every half minute to notice a dead connection under a quiet watch; gRPC's own
@@ -57,6 +62,7 @@ class ApiServer:
         jobs, datasets, models: what it serves.
         authenticator: knows who calls; None: nobody is asked.
         observers: look on while calls are served.
+        max_calls: served at once.
     """
 
     def __init__(
@@ -66,12 +72,13 @@ class ApiServer:
         models: ModelService,
         authenticator: Authenticator | None = None,
         observers: Sequence[CallObserver] = (),
+        max_calls: int = DEFAULT_MAX_CALLS,
     ) -> None:
         look = Observers(observers)
         self._guard = Guard(authenticator)
         self._guarding: asyncio.Task[None] | None = None
         self._server = grpc.aio.server(
-            interceptors=[EdgeInterceptor(self._guard, look)], options=_OPTIONS
+            interceptors=[EdgeInterceptor(self._guard, look, max_calls)], options=_OPTIONS
         )
         self._health = aio.HealthServicer()
         add_TrainingServiceServicer_to_server(TrainingServicer(jobs), self._server)

@@ -12,6 +12,7 @@ from dropnorm_service.jobs.errors import LimitReached
 
 _QUEUE_PAUSE = 10.0  # a small job takes about as long
 _STREAM_PAUSE = 5.0
+_CALL_PAUSE = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,12 +21,14 @@ class JobLimits:
 
     Attributes:
         queued: jobs of one user that wait in the queue.
+        all_queued: jobs of all users together that wait there.
         watches: journals that one user follows.
         all_watches: journals that all users together follow.
         seconds: time that a job may train, all attempts together; None: any.
     """
 
     queued: int = 10_000
+    all_queued: int = 100_000
     watches: int = 1_000
     all_watches: int = 5_000
     seconds: float | None = None
@@ -98,6 +101,12 @@ class JobPlaces:
             "or cancel some.",
             retry_after=_QUEUE_PAUSE,
         )
+        self._all_queued = Places(
+            "max_queued_jobs",
+            limits.all_queued,
+            "{limit} jobs wait in the queue, as many as the service keeps there; wait until some have begun.",
+            retry_after=_QUEUE_PAUSE,
+        )
         self._watches = Places(
             "max_watches_per_user",
             limits.watches,
@@ -112,17 +121,21 @@ class JobPlaces:
         )
 
     @contextmanager
-    def queueing(self, caller: Caller, waiting: int) -> Iterator[None]:
+    def queueing(self, caller: Caller, waiting: int, all_waiting: int) -> Iterator[None]:
         """Bring a job into the queue within the block.
 
         Args:
             caller: whose it is.
             waiting: jobs of his that are in the queue.
+            all_waiting: jobs of all users that are there.
 
         Raises:
-            LimitReached: they are as many as may be.
+            LimitReached: his, or all together, are as many as may be.
         """
-        with self._queued.taken(subject_of(caller), besides=waiting):
+        with (
+            self._queued.taken(subject_of(caller), besides=waiting),
+            self._all_queued.taken("service", besides=all_waiting),
+        ):
             yield
 
     @contextmanager
@@ -134,3 +147,13 @@ class JobPlaces:
         """
         with self._watches.taken(subject_of(caller)), self._all_watches.taken("service"):
             yield
+
+
+def call_places(limit: int) -> Places:
+    """The places of calls that are served at once; all users share them."""
+    return Places(
+        "max_calls",
+        limit,
+        "{limit} calls are being served, as many as the service takes at once; try again in a moment.",
+        retry_after=_CALL_PAUSE,
+    )

@@ -68,6 +68,11 @@ class Scheduler:
         """Jobs of a user that wait in the queue."""
         return self._queue.waiting(owner)
 
+    @property
+    def all_waiting(self) -> int:
+        """Jobs of all users that wait in the queue."""
+        return len(self._queue)
+
     async def start(self, store: JobStore) -> None:
         """Take over what the service before this one left, then launch what is queued."""
         async for job in store.unfinished():

@@ -193,7 +193,7 @@ class JobService:
             CannotFit: it asks for more than the service has.
             JobAlreadyExists: the id is taken.
             RequestIdReused: the request_id was accepted for something else.
-            LimitReached: as many jobs of the caller's wait as may.
+            LimitReached: as many jobs of the caller's, or of all, wait as may.
             PlannerUnavailable: the spec could not be checked in time.
             ShuttingDown: the service accepts nothing any more.
         """
@@ -206,7 +206,8 @@ class JobService:
                 job, request = await self._admission.admit(caller, submission, job_id, request_id)
                 try:
                     waiting = self._scheduler.waiting(caller.user)
-                    held.enter_context(self._places.queueing(caller, waiting))
+                    all_waiting = self._scheduler.all_waiting
+                    held.enter_context(self._places.queueing(caller, waiting, all_waiting))
                 except LimitReached:
                     await self._refuse_repeat(request)  # which needs no place
                     raise

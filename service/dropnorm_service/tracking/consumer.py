@@ -26,6 +26,7 @@ _CURVES_LINGER = 2.0
 _UNSAVED_LIMIT = 1000
 _DEADLY = 3  # deaths of the process over one and the same event before that event is left out
 _SHORTEST_RETRY = 0.5
+_MOST_DOUBLINGS = 30
 _LONGEST_RESTART = (
     30.0  # seconds between two starts of a process that dies; each takes seconds of a core
 )
@@ -273,7 +274,13 @@ class Consumer:
 
     async def _back_off(self, longest: float, reason: str) -> None:
         self.failed[reason] += 1
-        delay = min(_SHORTEST_RETRY * 2**self._failures, longest)
+        delay = retry_delay(self._failures, longest)
         self._failures += 1
         self._hindered.set()
         await asyncio.sleep(delay)
+
+
+def retry_delay(failures: int, longest: float) -> float:
+    """Seconds to wait after so many failures in a row, and one: doubled each time, up to the longest."""
+    # In a long outage there are so many that their power of two is no float any more.
+    return min(_SHORTEST_RETRY * 2.0 ** min(failures, _MOST_DOUBLINGS), longest)

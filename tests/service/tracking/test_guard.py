@@ -63,3 +63,16 @@ def test_nothing_is_given_up_while_the_store_is_away(monkeypatch: pytest.MonkeyP
     for _ in range(5):
         with pytest.raises(MlflowUnavailable, match=r"runs: .*Connection refused"):
             guard("runs", lambda: away.search_runs(["0"]))
+
+
+def test_an_outage_that_ends_just_now_is_no_reason_to_give_up(
+    client: MlflowClient, monkeypatch: pytest.MonkeyPatch
+):
+    guard = Guard(client, patience=2)
+    with monkeypatch.context() as away:
+        away.setattr(client, "search_experiments", lambda **_: fail(OSError("away")))
+        for _ in range(5):
+            with pytest.raises(MlflowUnavailable):
+                guard("metrics", lambda: fail(OSError("away")))
+    with pytest.raises(MlflowUnavailable):  # the call still met the outage, the question did not
+        guard("metrics", lambda: fail(OSError("away")))

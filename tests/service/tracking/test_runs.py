@@ -279,6 +279,26 @@ async def test_epochs_that_a_second_attempt_repeats_stay_single(
     assert run.info.status == "RUNNING"
 
 
+async def test_a_second_run_that_came_into_being_late_goes_when_the_job_ends(
+    story: Story, mirror: Mirror, client: MlflowClient
+):
+    """As when a request to make it was given up for lost, and the server came to it after all."""
+    await story.submit("late")
+    await story.start("late")
+    await mirror.follow()
+    [run] = mirror.runs()
+    client.create_run(
+        run.info.experiment_id, start_time=run.info.start_time, tags=dict(run.data.tags)
+    )
+    assert len(mirror.runs()) == 2
+    await story.train("late", [1, 2, 3])
+    await story.succeed("late")
+    await mirror.follow()
+    [left] = mirror.runs()
+    assert left.info.run_id == run.info.run_id
+    assert left.info.status == "FINISHED"
+
+
 async def test_warnings_are_tags(story: Story, mirror: Mirror):
     await story.submit("warned")
     await story.start("warned")

@@ -31,13 +31,13 @@ from dropnorm_service.tracking.messages import (
 _NICENESS = 10  # training comes first
 
 # What has been acknowledged must be there, so nothing is written behind our back.
-_REQUIRED = {"MLFLOW_ENABLE_ASYNC_LOGGING": "false"}
+# Nor is anything sent again behind it: a run whose answer got lost would be made twice.
+_REQUIRED = {"MLFLOW_ENABLE_ASYNC_LOGGING": "false", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
 
 # The feed's own retries do the waiting, so that a call of a dead server returns soon.
 _DEFAULTS = {
     "GIT_PYTHON_REFRESH": "quiet",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
 }

@@ -49,13 +49,21 @@ class Guard:
         try:
             result = call()
         except Exception as error:
-            self._failures[what] += 1
-            if _is_refusal(error) or (self._failures[what] >= self._patience and self._answers()):
-                del self._failures[what]
+            if _is_refusal(error) or self._in_vain(what):
+                self._failures.pop(what, None)
                 raise Refused(f"{what}: {error}") from error
             raise MlflowUnavailable(f"{what}: {error}") from error
         self._failures.pop(what, None)
         return result
+
+    def _in_vain(self, what: str) -> bool:
+        """Count a failure; whether the thing has failed too often while the store answered.
+
+        Failures of an outage do not count: it may end just between a call's failure and the question.
+        """
+        if self._answers():
+            self._failures[what] += 1
+        return self._failures[what] >= self._patience
 
     def _answers(self) -> bool:
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -80,6 +81,16 @@ class RunLocator:
             self._note_deletion(job)
         return self._unless_deleted(job, found) is not None
 
+    def remove_others(self, job: TrainingJob, run: RunRef) -> None:
+        """Delete further runs of the job: made by requests that came through after they had been given up for lost."""
+        for other in self._all(job, run.experiment_id):
+            if (
+                other.info.run_id != run.run_id
+                and other.info.lifecycle_stage == LifecycleStage.ACTIVE
+            ):
+                log.warning("a second run of %s, %s, is deleted", job.name, other.info.run_id)
+                self._client.delete_run(other.info.run_id)
+
     def _find(self, job: TrainingJob) -> Run | None:
         # By its id first: its experiment may have got another name.
         if job.mlflow_run_id is not None and (run := self._get(job.mlflow_run_id)):
@@ -114,15 +125,17 @@ class RunLocator:
         self._deleted.add(job.name)
 
     def _search(self, job: TrainingJob, experiment: Experiment) -> Run | None:
+        runs = self._all(job, experiment.experiment_id)
+        return runs[0] if runs else None
+
+    def _all(self, job: TrainingJob, experiment_id: str) -> Sequence[Run]:
         # The time tells a job from an earlier one of the same id, and from that of another service.
-        runs = self._client.search_runs(
-            [experiment.experiment_id],
+        return self._client.search_runs(
+            [experiment_id],
             f"tags.`{JOB_TAG}` = '{job.id}' AND tags.`{CREATED_TAG}` = '{job.create_time.isoformat()}'",
             run_view_type=ViewType.ALL,
-            max_results=1,
-            order_by=["attributes.start_time ASC"],
+            order_by=["attributes.start_time ASC", "attributes.run_id ASC"],
         )
-        return runs[0] if runs else None
 
     def _make(self, job: TrainingJob, experiment: Experiment) -> Run:
         return self._client.create_run(

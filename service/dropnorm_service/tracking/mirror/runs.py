@@ -79,9 +79,16 @@ class RunRecorder:
             self._leave_out(run, job, [_missing(event) for event in events])
         elif run is not None:
             self._write(run, job, events)
-        if any(isinstance(e.payload, StateChanged) and e.payload.state.terminal for e in events):
-            self._locator.forget(job)
-            self._earlier.pop(job.name, None)
+        if any(map(_ends_job, events)):
+            if run is not None:
+                self._remove_others(job, run)
+            self._forget(job, run)
+
+    def _remove_others(self, job: TrainingJob, run: RunRef) -> None:
+        try:
+            self._guard(f"second runs of {job.name}", lambda: self._locator.remove_others(job, run))
+        except Refused as error:
+            log.error("a second run may be left: %s", error)
 
     def _forget(self, job: TrainingJob, run: RunRef | None) -> None:
         self._locator.forget(job)
