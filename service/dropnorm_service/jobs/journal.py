@@ -22,6 +22,8 @@ from dropnorm_service.jobs.ports import Change, JobStore, RequestAccepted, Reque
 from dropnorm_service.jobs.projection import project
 
 _PAGE = 100
+# Events from the store are the reader's own copies, which he keeps for as long as he does not read on: some 5 KB each.
+_STORED_PAGE = 16
 _CLOSING_SECONDS = 5.0
 
 T = TypeVar("T")
@@ -235,7 +237,7 @@ class Journal:
         while True:
             events = live.recent(after, _PAGE)
             if events is None:
-                events = await self._store.events(live.job.id, after=after, limit=_PAGE)
+                events = await self._store.events(live.job.id, after=after, limit=_STORED_PAGE)
                 if not events:  # purged under the reader's feet
                     raise JobNotFound(live.job.id)
             for event in events:
