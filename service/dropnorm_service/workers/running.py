@@ -14,7 +14,7 @@ from dropnorm_service.workers.process import Child
 from dropnorm_service.workers.slots import Seat
 
 # Before its first step a worker has nothing to lose, and may wait for a mirror or draw a huge layer.
-_NOTHING_DONE: frozenset[Phase | None] = frozenset({None, "loading_data", "building", "tuning"})
+_NOTHING_DONE: frozenset[Phase | None] = frozenset({None, "loading_data", "building"})
 _PATIENCE_AT_THE_START = 1.0
 # A job that is cancelled has its last checkpoint. The rest of a long step would be for nothing.
 _PATIENCE_WITH_SILENCE = 10.0
@@ -103,6 +103,7 @@ class Running:
             if silence < _PATIENCE_WITH_SILENCE:
                 self._insist_after(_PATIENCE_WITH_SILENCE - silence)
                 return
-        log.info("a worker did not %s within its time and is ended", order)
+        about = {"job": self.launch.job_id, "attempt": self.launch.attempt}
+        log.info("a worker did not %s within its time and is ended", order, extra=about)
         self._ended_for = order
         worker.kill()

@@ -142,7 +142,9 @@ async def test_while_the_rate_is_looked_for(
         executor.order("job", order)
         assert await attempt.outcome() == Stopped(order)
         assert "training" not in phases(attempt)
-        assert attempt.said[-1] == CheckpointWritten(epoch=0, step=0)
+        written = attempt.said[-1]
+        assert isinstance(written, CheckpointWritten)
+        assert (written.epoch, written.step) == (0, 0)
 
 
 async def test_a_cancelled_worker_that_says_nothing_is_ended(
