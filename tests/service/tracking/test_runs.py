@@ -433,6 +433,23 @@ async def test_a_job_keeps_its_run_when_the_experiment_gets_another_name(
     assert files >= {"evaluation.json", "plots", "spec.yaml"}
 
 
+async def test_a_run_whose_id_was_lost_is_found_although_its_experiment_got_another_name(
+    story: Story, mirror: Mirror, client: MlflowClient, config, made: list[RunMade]
+):
+    await story.submit("stays")
+    await story.start("stays")
+    await mirror.follow()  # and the process dies before the job is told of its run
+    client.rename_experiment(made[0].experiment_id, "another name")
+    mirror.recorder = RunRecorder(client, config.artifact_root, made.append)
+    await story.train("stays", [1, 2])
+    await mirror.follow()
+
+    assert {each.run_id for each in made} == {made[0].run_id}
+    assert mirror.runs() == []
+    [run] = mirror.runs("another name")
+    assert [step for step, _ in mirror.points(run, "train_loss")] == [1, 2]
+
+
 @pytest.mark.parametrize("whole_experiment", [False, True])
 async def test_a_run_deleted_while_its_job_trains_is_missed_once_and_goes_on_when_restored(
     whole_experiment: bool,

@@ -7,6 +7,7 @@ import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from platform import python_version
@@ -49,6 +50,7 @@ class RunLocator:
         """
         self._client = client
         self._artifact_root = artifact_root
+        self._since = datetime.now(UTC)
         self._runs: dict[str, RunRef] = {}
         self._deleted: set[str] = set()
 
@@ -96,7 +98,20 @@ class RunLocator:
         if job.mlflow_run_id is not None and (run := self._get(job.mlflow_run_id)):
             return run
         experiment = self._client.get_experiment_by_name(job.experiment)
-        return self._search(job, experiment) if experiment is not None else None
+        found = self._search(job, [experiment]) if experiment is not None else None
+        if found is None and job.create_time < self._since:
+            # A process before this one may have made it, and somebody renamed the experiment before its id was known.
+            found = self._search(job, self._all_experiments())
+        return found
+
+    def _all_experiments(self) -> Sequence[Experiment]:
+        found: list[Experiment] = []
+        token: str | None = None
+        while token != "":
+            page = self._client.search_experiments(ViewType.ALL, page_token=token)
+            found += page
+            token = page.token or ""
+        return found
 
     def _get(self, run_id: str) -> Run | None:
         try:
@@ -124,14 +139,14 @@ class RunLocator:
             )
         self._deleted.add(job.name)
 
-    def _search(self, job: TrainingJob, experiment: Experiment) -> Run | None:
-        runs = self._all(job, experiment.experiment_id)
+    def _search(self, job: TrainingJob, experiments: Sequence[Experiment]) -> Run | None:
+        runs = self._all(job, *(experiment.experiment_id for experiment in experiments))
         return runs[0] if runs else None
 
-    def _all(self, job: TrainingJob, experiment_id: str) -> Sequence[Run]:
+    def _all(self, job: TrainingJob, *experiment_ids: str) -> Sequence[Run]:
         # The time tells a job from an earlier one of the same id, and from that of another service.
         return self._client.search_runs(
-            [experiment_id],
+            list(experiment_ids),
             f"tags.`{JOB_TAG}` = '{job.id}' AND tags.`{CREATED_TAG}` = '{job.create_time.isoformat()}'",
             run_view_type=ViewType.ALL,
             order_by=["attributes.start_time ASC", "attributes.run_id ASC"],
