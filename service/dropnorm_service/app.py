@@ -31,6 +31,7 @@ from dropnorm_service.jobs.limits import JobLimits
 from dropnorm_service.jobs.models import ModelService
 from dropnorm_service.jobs.registered import RegisteredModels
 from dropnorm_service.jobs.retries import RetryPolicy
+from dropnorm_service.jobs.room import DiskRoom
 from dropnorm_service.jobs.service import JobService, utc_now
 from dropnorm_service.lock import (
     FolderInUse,
@@ -85,6 +86,7 @@ _PARENT_INTERVAL = 0.5
 # what remains after these for the last processes and the store.
 _CLOSING_SHARE = 0.2
 _EXIT_SHARE = 0.05
+_SIGNALLED = 128  # and the number: the exit status by which shells tell a signal
 
 log = logging.getLogger(__name__)
 
@@ -138,9 +140,14 @@ async def serve(settings: Settings) -> None:
                     metrics.ready(healthy)
                     await server.report(healthy)
 
-                await _watch_over(settings, HealthWatch(store, forks, report), store, stopping)
+                await _watch_over(
+                    settings,
+                    HealthWatch(store, forks, report, _room(settings).obstacle),
+                    store,
+                    stopping,
+                )
             finally:
-                await _shut_down(settings.grace, server, jobs, tracker)
+                await _shut_down(settings.grace, server, jobs, forks, tracker)
     log.info("stopped")
 
 
@@ -230,6 +237,7 @@ async def _open_jobs(
             all_watches=settings.max_watches,
             seconds=settings.max_job_seconds,
         ),
+        require_room=_room(settings).require,
     )
     if settings.tracking:
         tracker = Tracker(
@@ -309,6 +317,10 @@ async def _open_models(
     return ModelService(jobs, predictor, exporter, registered)
 
 
+def _room(settings: Settings) -> DiskRoom:
+    return DiskRoom(settings.data_dir, settings.disk_reserve)
+
+
 def _data_settings(settings: Settings) -> DataSettings:
     return DataSettings(
         cache=settings.data_dir / "datasets",
@@ -378,13 +390,13 @@ async def _notice_orphaned(stopping: asyncio.Event) -> None:
 
 
 async def _shut_down(
-    grace: float, server: ApiServer, jobs: JobService, tracker: Tracker | None
+    grace: float, server: ApiServer, jobs: JobService, forks: ForkServer, tracker: Tracker | None
 ) -> None:
     """Accept nothing, write checkpoints, end streams, let MLflow catch up; all within the grace time."""
     log.info("stopping", extra={"grace": grace})
     deadline = time.monotonic() + grace
     await server.refuse()
-    await jobs.stop(grace * (1 - _CLOSING_SHARE))
+    await asyncio.gather(jobs.stop(grace * (1 - _CLOSING_SHARE)), forks.release())
     await server.stop(min(1.0, grace * _CLOSING_SHARE))
     if tracker is not None:
         left = deadline - time.monotonic() - grace * _EXIT_SHARE
@@ -393,11 +405,24 @@ async def _shut_down(
 
 @contextlib.contextmanager
 def _stop_signals() -> Iterator[asyncio.Event]:
-    """An event that SIGTERM and SIGINT set; a handler of the loop, since KeyboardInterrupt reaches no coroutine."""
-    stopping = asyncio.Event()
+    """An event that SIGTERM and SIGINT set; a second one ends the process. The handler is the loop's, since
+    KeyboardInterrupt reaches no coroutine."""
+    stopping, told = asyncio.Event(), False
     loop = asyncio.get_running_loop()
+
+    def stop(number: int) -> None:
+        nonlocal told
+        if told:
+            # Everything accepted and journaled is on disk, and workers notice by themselves: as after a kill.
+            log.warning(
+                "told to stop a second time: ends at once, its jobs go on after the next start"
+            )
+            os._exit(_SIGNALLED + number)
+        told = True
+        stopping.set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopping.set)
+        loop.add_signal_handler(number, stop, number)
     try:
         yield stopping
     finally:

@@ -26,21 +26,28 @@ class Forks(Protocol):
 class HealthWatch:
     """Probes the store and the fork server again and again, and reports.
 
-    Healthy means that within seconds the store could be read and written and the fork server answered.
+    Healthy means that within seconds the store could be read and written and the fork server answered, and that there
+    is room on the disk.
     """
 
     def __init__(
-        self, store: JobStore, forks: Forks, report: Callable[[bool], Awaitable[None]]
+        self,
+        store: JobStore,
+        forks: Forks,
+        report: Callable[[bool], Awaitable[None]],
+        no_room: Callable[[], str] = lambda: "",
     ) -> None:
         """
         Args:
             store: where jobs are accepted.
             forks: where workers come from.
             report: told after each look whether both do their work.
+            no_room: what says why nothing more can be stored; empty: there is room.
         """
         self._store = store
         self._forks = forks
         self._report = report
+        self._no_room = no_room
         self._check: asyncio.Task[None] | None = None
         self._obstacle = ""
 
@@ -58,7 +65,7 @@ class HealthWatch:
     async def _look(self) -> str:
         """What keeps jobs from being accepted or run; empty when nothing does."""
         store, forks = await asyncio.gather(self._store_obstacle(), self._forks.answers(_LIMIT))
-        return store or ("" if forks else "the fork server does not answer")
+        return store or ("" if forks else "the fork server does not answer") or self._no_room()
 
     async def _store_obstacle(self) -> str:
         # A check that is late is waited for next time, so that none pile up before a locked database.

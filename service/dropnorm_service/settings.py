@@ -139,6 +139,9 @@ class Settings(BaseSettings):
     """Journals that one user may follow at once."""
     max_watches: Annotated[int, Field(ge=1)] = 5_000
     """Journals that all users together may follow at once."""
+    disk_reserve: Annotated[int, Field(ge=0)] = 256 * 2**20
+    """Bytes of the data folder's disk that are kept for the jobs that there are: with less left no job is accepted, and
+    the service is not healthy."""
     max_job_seconds: Annotated[float, Field(ge=1.0, le=1e7)] | None = None
     """Seconds that a job may train, all attempts together; absent: any time. A spec's `compute.time_limit` may ask for
     less."""

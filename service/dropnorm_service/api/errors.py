@@ -19,6 +19,7 @@ from google.rpc import error_details_pb2, status_pb2
 from dropnorm.spec import InvalidSpecError, Problem
 from dropnorm.wire import ERROR_DOMAIN
 from dropnorm_service.datasets import errors as datasets
+from dropnorm_service.durable import no_room
 from dropnorm_service.jobs import errors
 from dropnorm_service.redaction import redact
 
@@ -89,6 +90,10 @@ def to_status(error: Exception, request_id: str) -> status_pb2.Status:
     """The status an exception becomes."""
     if isinstance(error, InvalidSpecError):
         error = errors.InvalidRequest(error.problems)
+    if isinstance(error, OSError) and no_room(error):
+        error = errors.StoreUnavailable(
+            "The disk of the service's data folder is full; try again when there is room."
+        )
     code = STATUS.get(type(error)) if isinstance(error, errors.ServiceError) else None
     if code is None or not isinstance(error, errors.ServiceError):
         return _status(

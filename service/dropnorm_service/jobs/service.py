@@ -91,6 +91,7 @@ class JobService:
         limits: how much each user may ask for.
         removing: within it files may be removed, or (False) not now.
         retention: seconds for which a job is kept after its end unless it says so itself; None: for ever.
+        require_room: raises LimitReached where nothing more can be stored.
         clock: the time.
     """
 
@@ -110,6 +111,7 @@ class JobService:
         limits: JobLimits = DEFAULT_LIMITS,
         removing: Removing = lambda: nullcontext(True),
         retention: int | None = None,
+        require_room: Callable[[], None] = lambda: None,
         clock: Clock = utc_now,
     ) -> None:
         self._store = store
@@ -121,6 +123,7 @@ class JobService:
             planner, executor, clock, data_hidden, limits.seconds, retention
         )
         self._places = JobPlaces(limits)
+        self._require_room = require_room
         self._journal = Journal(store)
         self._scheduler = Scheduler(
             self._journal, executor, folder=folder, retry=retry, clock=clock
@@ -193,7 +196,7 @@ class JobService:
             CannotFit: it asks for more than the service has.
             JobAlreadyExists: the id is taken.
             RequestIdReused: the request_id was accepted for something else.
-            LimitReached: as many jobs of the caller's, or of all, wait as may.
+            LimitReached: as many jobs of the caller's, or of all, wait as may, or the disk has no room.
             PlannerUnavailable: the spec could not be checked in time.
             ShuttingDown: the service accepts nothing any more.
         """
@@ -205,6 +208,7 @@ class JobService:
                 await held.enter_async_context(self._data_held(submission.spec.data.dataset))
                 job, request = await self._admission.admit(caller, submission, job_id, request_id)
                 try:
+                    self._require_room()
                     waiting = self._scheduler.waiting(caller.user)
                     all_waiting = self._scheduler.all_waiting
                     held.enter_context(self._places.queueing(caller, waiting, all_waiting))

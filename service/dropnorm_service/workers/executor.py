@@ -197,8 +197,7 @@ class LocalExecutor:
             pass
         late = [running.worker for running in self._running.values() if running.worker]
         await asyncio.gather(*(worker.end() for worker in late))
-        for seat in self._table.seats:
-            await self._dismiss(seat)
+        await asyncio.gather(*map(self._dismiss, self._table.seats))
 
     async def _inventory(self) -> Sequence[Gpu]:
         if self._gpus == 0:

@@ -38,6 +38,7 @@ UNLIMITED = resource.RLIM_INFINITY
 """No limit on a process's memory but the system's own."""
 _LONGEST_PAUSE = 10.0
 _EXIT_TIME = 5.0
+_ANSWER_TIME = 0.5
 
 log = logging.getLogger(__name__)
 _printed = logging.getLogger("dropnorm_service.workers.output")
@@ -112,6 +113,18 @@ class ForkServer:
         if self._keeper is not None:
             await _cancel(self._keeper)
         await asyncio.gather(*(output.close() for output in self._outputs))
+
+    async def release(self) -> None:
+        """Before the end: one that does not answer is killed, so that nobody waits for what it has to say.
+
+        Nothing can be forked from then on.
+        """
+        if self._keeper is None or await self.answers(_ANSWER_TIME):
+            return
+        log.error("the fork server does not answer and is killed")
+        if self._process is not None and self._process.returncode is None:
+            self._process.kill()
+        await _cancel(self._keeper)
 
     async def answers(self, within: float) -> bool:
         """Whether the fork server is ready and answers within some seconds."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+from functools import partial
+
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Param
@@ -29,6 +32,16 @@ def test_a_result_comes_through(guard: Guard):
 def test_what_the_store_refuses_is_left_out_at_once(guard: Guard, client: MlflowClient):
     with pytest.raises(Refused, match=r"parameters of a job: Run with id=.* not found"):
         guard("parameters of a job", lambda: client.log_batch("a" * 32, params=[Param("a", "b")]))
+
+
+def test_a_full_disk_is_waited_out_however_long_it_takes(guard: Guard):
+    for error in (
+        OSError(errno.ENOSPC, "No space left on device"),
+        MlflowException("(sqlite3.OperationalError) database or disk is full"),
+    ):
+        for _ in range(10):
+            with pytest.raises(MlflowUnavailable):
+                guard("metrics", partial(fail, error))
 
 
 @pytest.mark.parametrize("code", [PERMISSION_DENIED, REQUEST_LIMIT_EXCEEDED])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable
 from typing import TypeVar
@@ -13,6 +14,7 @@ from dropnorm_service.tracking.errors import MlflowUnavailable
 
 T = TypeVar("T")
 
+_NO_ROOM = re.compile(r"No space left on device|Disk quota exceeded|database or disk is full")
 # Wrong credentials and overload are the store's state, not the fault of what is written.
 _WAIT_FOR = frozenset({401, 403, 408, 425, 429})
 
@@ -49,6 +51,8 @@ class Guard:
         try:
             result = call()
         except Exception as error:
+            if _NO_ROOM.search(str(error)):  # it passes, however late, and reads succeed meanwhile
+                raise MlflowUnavailable(f"{what}: {error}") from error
             if _is_refusal(error) or self._in_vain(what):
                 self._failures.pop(what, None)
                 raise Refused(f"{what}: {error}") from error

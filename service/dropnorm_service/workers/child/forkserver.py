@@ -17,6 +17,7 @@ import select
 import signal
 import socket
 import sys
+import time
 import traceback
 from collections import deque
 from collections.abc import Callable
@@ -38,6 +39,8 @@ from dropnorm_service.workers.messages import (
 
 # Raised for the forked alone: where memory runs out, the kernel shall end a worker, not the server.
 _OOM_SCORE = b"500"
+# Seconds that the forked have to end by themselves when their server is gone.
+_LAST_MOMENT = 3.0
 
 
 class ForkServer:
@@ -47,13 +50,14 @@ class ForkServer:
         self._control = control
         self._frames = Frames()
         self._descriptors: deque[int] = deque()
+        self._children: set[int] = set()
         # Python runs signal handlers between two bytecodes, so SIGCHLD alone would not end select().
         self._woken, self._wake = os.pipe()
         os.set_blocking(self._woken, False)
         os.set_blocking(self._wake, False)
 
     def serve(self) -> None:
-        """Fork and reap until the server goes away; what was forked notices that by itself."""
+        """Fork and reap until the server goes away, then see to it that what was forked goes too."""
         # A terminal's ctrl-c, and what an init system sends to all of a service, are for the server, which lets
         # workers write their checkpoints. The forked inherit it.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -67,7 +71,19 @@ class ForkServer:
             if self._woken in readable:
                 self._reap()
             if self._control in readable and not self._obey():
-                return
+                break
+        self._leave()
+
+    def _leave(self) -> None:
+        """Let the forked, who notice as well, write their last checkpoints; end those that take too long for it, or are
+        stopped, since a server that comes back will want their jobs and their devices."""
+        deadline = time.monotonic() + _LAST_MOMENT
+        while self._children and (left := deadline - time.monotonic()) > 0.0:
+            select.select([self._woken], [], [], left)
+            self._reap()
+        for pid in self._children:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(pid, signal.SIGKILL)
 
     def _obey(self) -> bool:
         data, descriptors, _, _ = socket.recv_fds(self._control, 2**16, 16)
@@ -92,6 +108,7 @@ class ForkServer:
         if pid == 0:
             self._become(command, descriptor)
         os.close(descriptor)
+        self._children.add(pid)
         with contextlib.suppress(PermissionError, ProcessLookupError):
             os.setpgid(pid, pid)  # here and there, whoever comes first
         self._send(Forked(number=command.number, pid=pid))
@@ -128,6 +145,7 @@ class ForkServer:
                 return
             if pid == 0:
                 return
+            self._children.discard(pid)
             self._send(Exited(pid=pid, status=os.waitstatus_to_exitcode(status)))
 
     def _send(self, message: Message) -> None:

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import socket
-import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager
-from pathlib import Path
 
 import torch
 
@@ -36,13 +32,13 @@ from dropnorm_service.training import (
     with_batch_size,
 )
 from dropnorm_service.workers.child.data import dataset_cache
+from dropnorm_service.workers.child.fence import sole_attempt
 from dropnorm_service.workers.child.link import Link, LinkHandler
 from dropnorm_service.workers.child.meter import LoadMeter
 from dropnorm_service.workers.child.tracing import AttemptSpans
 from dropnorm_service.workers.child.warmup import warm_up
 from dropnorm_service.workers.messages import DEVICE_ERROR, End, Ready, Start, Trace
 
-_LOCK_POLL_SECONDS = 0.02
 _POLL_SECONDS = 0.1
 # Below so much work in a step a second thread is no gain, and a loss as soon as anything else wants the
 # CPU: each operation then waits until both threads have run. Measured with MLPs of 1 to 500 MFLOP a
@@ -81,7 +77,7 @@ def _work(start: Start, link: Link) -> End:
     """Run the attempt; whatever happens becomes an End."""
     try:
         spans = AttemptSpans(link, start.traceparent)
-        with _sole_attempt(start.folder, link.heed), device_reported(), spans.listening():
+        with sole_attempt(start.folder, link.heed), device_reported(), spans.listening():
             _train(start, link, spans)
     except Interrupted as stop:
         return End(order="cancel" if stop.order is Order.CANCEL else "pause")
@@ -195,22 +191,3 @@ def _failed(
 ) -> End:
     error = JobError(code=code, reason=reason, message=message, metadata=metadata or {})
     return End(error=error, retry=retry)
-
-
-@contextmanager
-def _sole_attempt(folder: Path, while_waiting: Callable[[], None]) -> Iterator[None]:
-    """Hold the job's folder.
-
-    The attempt before this one may still write its last checkpoint there, when its server was killed
-    or took it for dead. The lock ends with the process that has it.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as file:
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                while_waiting()
-                time.sleep(_LOCK_POLL_SECONDS)
-        yield

@@ -1,0 +1,117 @@
+"""Restarts of all kinds under running jobs: none is a failure, and nothing of the old service is left in the way."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+
+import psutil
+import pytest
+from tests.e2e.servers import Server, check_journal, eventually, first, long, spec, states
+
+import dropnorm as dn
+from dropnorm.results import State
+
+pytestmark = pytest.mark.slow
+
+MakeServer = Callable[..., Server]
+
+EPOCHS = 1000
+RESTARTS = 3
+
+
+def fork_server_of(server: Server) -> int:
+    [forks] = {psutil.Process(pid).ppid() for pid in server.workers()}
+    return forks
+
+
+def in_attempt(job: dn.JobHandle, number: int) -> None:
+    """Wait until an attempt has come so far that something would be lost with it."""
+    for event in job.watch():
+        if event.attempt == number and isinstance(event.payload, dn.EpochCompleted):
+            return
+    raise AssertionError(f"{job.name} ended before attempt {number}")
+
+
+def test_restarts_one_after_the_other_lose_no_attempt(make_server: MakeServer):
+    server = make_server("--max-attempts", "1").start()
+    with server.client() as client:
+        jobs = [client.train(spec(epochs=EPOCHS), job_id=f"job-{number}") for number in range(2)]
+        for restart in range(1, RESTARTS + 1):
+            for job in jobs:
+                in_attempt(job, restart)
+            assert server.stop() == 0
+            server.start()
+        for job in jobs:
+            evaluation = job.result(timeout=100)
+            assert [each.epoch for each in evaluation.history] == list(range(1, EPOCHS + 1))
+            events = list(job.watch())
+            check_journal(events)
+            turn = [State.QUEUED, State.RUNNING]
+            assert states(events) == [*turn * (RESTARTS + 1), State.SUCCEEDED]
+            assert job.refresh().snapshot.attempt == RESTARTS + 1
+            changes = [each.payload for each in events if isinstance(each.payload, dn.StateChanged)]
+            assert [change.error for change in changes if change.error] == []
+
+
+def test_a_second_signal_ends_it_at_once_and_loses_nothing(make_server: MakeServer):
+    server = make_server("--grace", "60", "--checkpoint-interval", "0.1").start()
+    with server.client() as client:
+        job = client.train(spec(epochs=EPOCHS), job_id="hardy")
+        first(job, dn.CheckpointWritten)
+        hanging = max(server.workers(), key=lambda pid: sum(psutil.Process(pid).cpu_times()[:2]))
+        left = server.workers()
+        os.kill(hanging, signal.SIGSTOP)  # so that the first one has something to wait for
+        server.process.send_signal(signal.SIGTERM)
+        eventually(lambda: '"stopping"' in server.log, "the first signal")
+        server.process.send_signal(signal.SIGINT)
+        assert server.wait() == 128 + signal.SIGINT
+        eventually(lambda: not any(map(psutil.pid_exists, left)), "the end of its workers")
+        server.start()
+        assert [each.epoch for each in job.result(timeout=100).history] == list(
+            range(1, EPOCHS + 1)
+        )
+        check_journal(list(job.watch()))
+
+
+def test_a_fork_server_that_is_stopped_does_not_hold_up_the_end(make_server: MakeServer):
+    server = make_server("--grace", "4").start()
+    with server.client() as client:
+        first(client.train(long(), job_id="long"), dn.EpochCompleted)
+    os.kill(fork_server_of(server), signal.SIGSTOP)
+    started = time.monotonic()
+    assert server.stop() == 0
+    took = time.monotonic() - started
+    assert "the fork server does not answer and is killed" in server.log
+    assert took < 20, "not a process after the other, each waited for"
+
+
+def test_no_worker_outlives_its_server_not_even_a_stopped_one(make_server: MakeServer):
+    server = make_server("--checkpoint-interval", "0.1").start()
+    with server.client() as client:
+        job = client.train(spec(epochs=EPOCHS), job_id="hardy")
+        first(job, dn.CheckpointWritten)
+    left = server.workers()
+    for pid in left:
+        os.kill(pid, signal.SIGSTOP)
+    server.kill()
+    eventually(lambda: not any(map(psutil.pid_exists, left)), "the end of its workers")
+
+
+def test_whoever_still_holds_a_job_s_folder_is_ended_by_the_next_attempt(make_server: MakeServer):
+    server = make_server("--checkpoint-interval", "0.1").start()
+    with server.client() as client:
+        job = client.train(spec(epochs=EPOCHS), job_id="hardy")
+        first(job, dn.CheckpointWritten)
+        holder = max(server.workers(), key=lambda pid: sum(psutil.Process(pid).cpu_times()[:2]))
+        os.kill(holder, signal.SIGSTOP)
+        os.kill(fork_server_of(server), signal.SIGKILL)  # which would have ended it
+        server.kill()
+        assert psutil.pid_exists(holder)
+        server.start()
+        assert [each.epoch for each in job.result(timeout=100).history] == list(
+            range(1, EPOCHS + 1)
+        )
+        assert not psutil.pid_exists(holder) or psutil.Process(holder).status() == "zombie"
