@@ -13,7 +13,7 @@ from tests.e2e.servers import Server, check_journal, eventually, first, spec
 import dropnorm as dn
 from dropnorm.results import State
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 MakeServer = Callable[..., Server]
 

@@ -14,12 +14,12 @@ from tests.e2e.servers import Server, check_journal, eventually, first, long, sp
 import dropnorm as dn
 from dropnorm.results import State
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 MakeServer = Callable[..., Server]
 
-EPOCHS = 1000
-RESTARTS = 3
+EPOCHS = 500
+RESTARTS = 2
 
 
 def fork_server_of(server: Server) -> int:
@@ -45,7 +45,7 @@ def test_restarts_one_after_the_other_lose_no_attempt(make_server: MakeServer):
             assert server.stop() == 0
             server.start()
         for job in jobs:
-            evaluation = job.result(timeout=100)
+            evaluation = job.result(timeout=300)
             assert [each.epoch for each in evaluation.history] == list(range(1, EPOCHS + 1))
             events = list(job.watch())
             check_journal(events)
@@ -70,7 +70,7 @@ def test_a_second_signal_ends_it_at_once_and_loses_nothing(make_server: MakeServ
         assert server.wait() == 128 + signal.SIGINT
         eventually(lambda: not any(map(psutil.pid_exists, left)), "the end of its workers")
         server.start()
-        assert [each.epoch for each in job.result(timeout=100).history] == list(
+        assert [each.epoch for each in job.result(timeout=300).history] == list(
             range(1, EPOCHS + 1)
         )
         check_journal(list(job.watch()))
@@ -111,7 +111,7 @@ def test_whoever_still_holds_a_job_s_folder_is_ended_by_the_next_attempt(make_se
         server.kill()
         assert psutil.pid_exists(holder)
         server.start()
-        assert [each.epoch for each in job.result(timeout=100).history] == list(
+        assert [each.epoch for each in job.result(timeout=300).history] == list(
             range(1, EPOCHS + 1)
         )
         assert not psutil.pid_exists(holder) or psutil.Process(holder).status() == "zombie"
