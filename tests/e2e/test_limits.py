@@ -21,7 +21,7 @@ _STALLED = 500
 _CHANNELS = 50  # streams that are not read hold up others of their own connection, as HTTP/2 has it
 _EPOCHS = 700  # far more events than gRPC sends ahead
 # A stalled stream holds what gRPC sends ahead, a message, and a page of the journal.
-_BYTES_PER_STALLED = 128 * 2**10
+_BYTES_PER_STALLED = 256 * 2**10
 
 
 @pytest.fixture
