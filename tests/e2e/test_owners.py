@@ -1,4 +1,4 @@
-"""Several users of one real server: what each of them sees."""
+"""Several users of one real server: what each sees, and that MLflow, which has no walls, opens no door back."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mlflow import MlflowClient
 from tests.e2e.conftest import SMALL
-from tests.e2e.servers import Server, after_epoch, long, spec
+from tests.e2e.servers import Server, after_epoch, eventually, long, spec
 
 import dropnorm as dn
 from dropnorm_service.jobs.callers import Role
@@ -21,7 +22,7 @@ from dropnorm_service.store import SqlJobStore
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("owners") / "data"
-    server = Server(folder, *SMALL, "--no-tracking", "--authentication", "tokens").start()
+    server = Server(folder, *SMALL, "--authentication", "tokens").start()
     yield server
     server.end()
 
@@ -102,3 +103,33 @@ def test_who_watches_is_cut(users: dict[str, dn.Client]):
     with pytest.raises(dn.NotFound):
         list(watched.watch())
     job.cancel()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_mlflow_names_the_owner_and_what_is_written_there_opens_nothing(
+    server: Server,
+    users: dict[str, dn.Client],
+    trained: dn.JobHandle,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    ada, bob = users["ada"], users["bob"]
+    version = trained.register("secret", timeout=300.0)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{server.data_dir}/mlflow.db")
+    mlflow = MlflowClient()
+    assert mlflow.get_run(version.mlflow_run_id).data.tags["mlflow.user"] == "ada"
+    own = bob.train(spec(epochs=1), job_id="bobs")
+    own.result(timeout=100)
+    own.register("mine", timeout=300.0)
+    # What anybody who reaches MLflow's page can do.
+    [entry] = mlflow.search_model_versions("name = 'secret'")
+    mlflow.create_model_version("mine", entry.source or "", run_id=entry.run_id, tags=entry.tags)
+    assert len(mlflow.search_model_versions("name = 'mine'")) == 2
+    assert [each.training_job for each in bob.models.get("mine").versions] == ["trainingJobs/bobs"]
+    for name in ("secret", "mine@2"):
+        with pytest.raises(dn.NotFound):
+            bob.models.predict(name, np.zeros((1, 1, 8, 8), np.float32))
+    assert [model.id for model in bob.models.list()] == ["mine"]
+    assert {model.owner for model in users["root"].models.list()} == {"ada", "bob"}
+    ada.models.share("secret")
+    assert eventually(lambda: bob.models.get("secret").shared, "the model is shared")
