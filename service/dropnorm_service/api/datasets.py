@@ -16,7 +16,8 @@ from dropnorm.v1.dataset_service_pb2_grpc import DatasetServiceServicer
 from dropnorm_service.api.context import caller
 from dropnorm_service.api.names import dataset_id_of
 from dropnorm_service.api.updates import changes_of
-from dropnorm_service.datasets.service import DatasetService, Header
+from dropnorm_service.datasets.intake import Header
+from dropnorm_service.datasets.service import DatasetService
 from dropnorm_service.jobs.errors import Collector, InvalidRequest
 
 Context = grpc.aio.ServicerContext[Any, Any]

@@ -3,39 +3,36 @@
 from __future__ import annotations
 
 import asyncio
-import errno
-import re
-import shutil
-import time
 from collections.abc import (
     AsyncIterator,
     Awaitable,
     Callable,
     Container,
-    Iterator,
-    Mapping,
     Sequence,
 )
-from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from contextlib import AbstractAsyncContextManager, nullcontext
 from pathlib import Path
 from typing import Protocol
 
 from dropnorm.results import Dataset
-from dropnorm.spec import Problem
 from dropnorm.spec.dataset import names_size
 from dropnorm_service.datasets.errors import (
     DatasetAlreadyExists,
     DatasetInUse,
     DatasetNotFound,
-    PathNotAllowed,
-    UploadInProgress,
-    UploadStalled,
-    UploadTooLarge,
 )
 from dropnorm_service.datasets.files import DatasetFiles, Upload
 from dropnorm_service.datasets.filtering import FIELDS, matches
 from dropnorm_service.datasets.holds import Holds
+from dropnorm_service.datasets.intake import (
+    HEADER,
+    ID,
+    Header,
+    Intake,
+    check,
+    wrong_id,
+    wrong_sha256,
+)
 from dropnorm_service.datasets.limits import Limits
 from dropnorm_service.durable import sha256_of
 from dropnorm_service.jobs import paging
@@ -43,31 +40,13 @@ from dropnorm_service.jobs.callers import Caller
 from dropnorm_service.jobs.errors import (
     InvalidListRequest,
     InvalidRequest,
-    LimitReached,
     StoreUnavailable,
 )
 from dropnorm_service.jobs.filtering import parse_filter
-from dropnorm_service.jobs.limits import Places, subject_of
 from dropnorm_service.jobs.owners import Owned, changes, check_changes, sees
 from dropnorm_service.jobs.purging import Removing
 
-_ID = re.compile(r"[a-z][a-z0-9_-]{0,62}")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
-_HEADER = "header"  # where an upload's own fields stand in its requests
 _PAGE_NAMES = 2 * 2**20  # bytes of names that end a page: gRPC's clients take 4 MiB by default
-_PAUSE = 5.0  # seconds after which an upload may be through
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Header:
-    """What an upload announces; see UploadHeader of the contract."""
-
-    dataset_id: str
-    size_bytes: int
-    sha256: str
-    offset: int = 0
-    shared: bool = False
 
 
 Referred = Callable[[], Awaitable[Container[str]]]
@@ -122,17 +101,13 @@ class DatasetService:
         self._inspector = inspector
         self._jobs_using = jobs_using
         self._on_change = on_change
-        self._limits = limits
-        self._retention = retention
-        self._idle_timeout = idle_timeout
         self._removing = removing
-        self._import_dirs = tuple(each.resolve() for each in import_dirs)
-        self._busy: dict[Upload, int] = {}  # sizes of the files that calls work on
-        self._places = Places(
-            "max_uploads_per_user",
-            limits.user_uploads,
-            "You upload {limit} files, as many as a user may at once; wait until one is through.",
-            retry_after=_PAUSE,
+        self._intake = Intake(
+            self._files,
+            limits,
+            import_dirs=import_dirs,
+            retention=retention,
+            idle_timeout=idle_timeout,
         )
         self._turn = asyncio.Lock()  # names and files change one after the other
         self._holds = Holds()
@@ -162,17 +137,16 @@ class DatasetService:
             UploadInProgress: another call of his sends the same file.
             UploadStalled: nothing more has come for a while.
         """
-        _check(header)
-        self._check_size(header.size_bytes)
+        check(header)
+        self._intake.check_size(header.size_bytes)
         if known := self._known(caller, header.dataset_id, header.sha256):
             self._files.touch(known.id)
             return known
         upload = Upload(caller.user, header.sha256)
-        with self._sole(caller, upload, header.size_bytes), _no_room_is_told():
+        with self._intake.sole(caller, upload, header.size_bytes):
             if self._files.sent(upload) is None:
-                await self._receive(upload, header, chunks)
-                await self._verify(upload, _HEADER)
-            return await self._publish(caller, upload, header.dataset_id, header.shared, _HEADER)
+                await self._intake.receive(upload, header, chunks)
+            return await self._publish(caller, upload, header.dataset_id, header.shared, HEADER)
 
     def received(self, caller: Caller, sha256: str) -> int:
         """Bytes of a file that the caller need not send again.
@@ -180,7 +154,7 @@ class DatasetService:
         Raises:
             InvalidRequest: that is no SHA-256.
         """
-        if wrong := _wrong_sha256(sha256):
+        if wrong := wrong_sha256(sha256):
             raise InvalidRequest([wrong])
         return self._files.received(Upload(caller.user, sha256))
 
@@ -196,20 +170,19 @@ class DatasetService:
             UploadTooLarge: there is no room for it.
             LimitReached: the caller has as many data as he may, or as many uploads.
         """
-        if wrong := _wrong_id(dataset_id):
+        if wrong := wrong_id(dataset_id):
             raise InvalidRequest([wrong])
-        source = self._allowed(path)
+        source = self._intake.allowed(path)
         size = source.stat().st_size
-        self._check_size(size)
+        self._intake.check_size(size)
         sha256 = await asyncio.to_thread(sha256_of, source)
         if known := self._known(caller, dataset_id, sha256):
             self._files.touch(known.id)
             return known
         upload = Upload(caller.user, sha256)
-        with self._sole(caller, upload, size), _no_room_is_told():
+        with self._intake.sole(caller, upload, size):
             if self._files.sent(upload) is None:
-                await asyncio.to_thread(shutil.copyfile, source, self._files.partial(upload))
-                await self._verify(upload, "")
+                await self._intake.copy(upload, source)
             return await self._publish(caller, upload, dataset_id, shared, "")
 
     def get(self, caller: Caller, dataset_id: str) -> Dataset:
@@ -236,7 +209,7 @@ class DatasetService:
         """
         tree = parse_filter(filter, FIELDS)
         size = paging.page_size(page_size)
-        if page_token and not _ID.fullmatch(page_token):
+        if page_token and not ID.fullmatch(page_token):
             raise InvalidListRequest.of(
                 "page_token", "is not one of ours; pass next_page_token on as it came"
             )
@@ -307,8 +280,7 @@ class DatasetService:
 
     def forget_broken_uploads(self) -> None:
         """Remove what has come of uploads with which nobody went on for as long as that is kept."""
-        busy = {each.sha256 for each in self._busy}
-        self._files.expire(time.time() - self._retention, keep=busy)
+        self._intake.forget_broken()
 
     async def _remove(self, dataset: Dataset) -> None:
         with self._removing() as allowed:
@@ -319,79 +291,6 @@ class DatasetService:
             await asyncio.to_thread(self._files.unname, dataset.id)
             await self._drop_unnamed(dataset.sha256)
             self._on_change()
-
-    @contextmanager
-    def _sole(self, caller: Caller, upload: Upload, size: int) -> Iterator[None]:
-        """Be the only call that works on a user's file, with room for the whole of it set aside."""
-        if upload in self._busy:
-            raise UploadInProgress(
-                "Another call uploads this very file; try again when that has ended."
-            )
-        with self._places.taken(subject_of(caller)):
-            self.forget_broken_uploads()
-            self._check_room(caller, {**self._busy, upload: size})
-            self._busy[upload] = size
-            try:
-                yield
-            finally:
-                del self._busy[upload]
-
-    def _check_room(self, caller: Caller, expected: Mapping[Upload, int]) -> None:
-        missing = {each: size - self._files.received(each) for each, size in expected.items()}
-        if self._files.total() + sum(missing.values()) > self._limits.total_bytes:
-            raise UploadTooLarge(
-                f"With this file the data sets would take more than {self._limits.total_bytes:,} bytes; delete some, "
-                "or raise max_datasets_bytes."
-            )
-        own = sum(size for each, size in missing.items() if each.owner == caller.user)
-        most = self._limits.user_bytes
-        if most is not None and self._files.taken_by(caller.user) + own > most:
-            raise LimitReached(
-                f"With this file your data sets would take more than {most:,} bytes, which is what a user may have; "
-                "delete some.",
-                setting="max_datasets_bytes_per_user",
-                limit=most,
-                subject=subject_of(caller),
-                retry_after=None,
-            )
-
-    async def _receive(self, upload: Upload, header: Header, chunks: AsyncIterator[bytes]) -> None:
-        place, had = header.offset, self._files.received(upload)
-        if place > had:
-            text = f"{had} bytes of this file are here, and the upload begins behind byte {place}; ask QueryUpload"
-            raise InvalidRequest.of(f"{_HEADER}.offset", text)
-        async for data in self._patiently(chunks):
-            if place + len(data) > header.size_bytes:
-                self._files.discard(upload)
-                text = f"more bytes have come than the {header.size_bytes} that were announced"
-                raise InvalidRequest.of("chunk", text)
-            await asyncio.to_thread(self._files.append, upload, place, data)
-            place += len(data)
-        if place < header.size_bytes:
-            text = f"{place} of {header.size_bytes} bytes have come; send the rest from there"
-            raise InvalidRequest.of("chunk", text)
-
-    async def _patiently(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        """The chunks, as long as they come."""
-        while True:
-            try:
-                async with asyncio.timeout(self._idle_timeout):
-                    data = await anext(chunks, None)
-            except TimeoutError:
-                raise UploadStalled(
-                    f"Nothing has come for {self._idle_timeout:g} seconds; what came before is kept, send the rest."
-                ) from None
-            if data is None:
-                return
-            yield data
-
-    async def _verify(self, upload: Upload, within: str) -> None:
-        """Check that the file that has come is the one that was announced `within`."""
-        found = await asyncio.to_thread(sha256_of, self._files.partial(upload))
-        if found != upload.sha256:
-            self._files.discard(upload)
-            text = f"the bytes that came have the SHA-256 {found}; they were damaged on the way, send them again"
-            raise InvalidRequest([Problem("sha256", text).below(within)])
 
     async def _publish(
         self, caller: Caller, upload: Upload, dataset_id: str, shared: bool, within: str
@@ -428,11 +327,11 @@ class DatasetService:
 
     async def _drop_unnamed(self, sha256: str, besides: Upload | None = None) -> None:
         """Remove a file without a name, unless a call `besides` one works on it and may be about to give it one."""
-        if not any(each.sha256 == sha256 for each in self._busy.keys() - {besides}):
+        if not self._intake.busy(sha256, besides):
             await asyncio.to_thread(self._files.drop_unnamed, sha256)
 
     def _find(self, dataset_id: str) -> Dataset | None:
-        return self._files.get(dataset_id) if _ID.fullmatch(dataset_id) else None
+        return self._files.get(dataset_id) if ID.fullmatch(dataset_id) else None
 
     def _known(self, caller: Caller, dataset_id: str, sha256: str) -> Dataset | None:
         """The data set of this name, if it is the caller's and its file is the same."""
@@ -440,61 +339,3 @@ class DatasetService:
         if known is not None and not (changes(caller, known) and known.sha256 == sha256):
             raise DatasetAlreadyExists(dataset_id)
         return known
-
-    def _check_size(self, size: int) -> None:
-        if size > self._limits.bytes:
-            raise UploadTooLarge(
-                f"The file has {size:,} bytes, and the service takes {self._limits.bytes:,}; upload a smaller one, or "
-                "raise max_dataset_bytes."
-            )
-
-    def _allowed(self, path: str) -> Path:
-        """The file that a path means, links followed, if it may be read."""
-        try:
-            resolved = Path(path).resolve(strict=True)
-        except (OSError, ValueError, RuntimeError):
-            resolved = None
-        allowed = resolved is not None and any(
-            resolved.is_relative_to(folder) for folder in self._import_dirs
-        )
-        if resolved is None or not allowed or not resolved.is_file():
-            raise PathNotAllowed(
-                "There is no such file in a folder that data sets may be imported from; the service's setting "
-                "import_dirs names them."
-            )
-        return resolved
-
-
-@contextmanager
-def _no_room_is_told() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in _FULL:
-            raise
-        raise UploadTooLarge(
-            "There is no room for the file on the service's disk; delete data sets, or give its data_dir more."
-        ) from error
-
-
-def _check(header: Header) -> None:
-    wrong = [_wrong_id(header.dataset_id), _wrong_sha256(header.sha256)]
-    if header.size_bytes < 1:
-        wrong.append(Problem("size_bytes", "give the size of the whole file"))
-    elif not 0 <= header.offset <= header.size_bytes:
-        wrong.append(Problem("offset", f"give 0 to size_bytes, which is {header.size_bytes}"))
-    if problems := [each.below(_HEADER) for each in wrong if each is not None]:
-        raise InvalidRequest(problems)
-
-
-def _wrong_id(dataset_id: str) -> Problem | None:
-    if _ID.fullmatch(dataset_id):
-        return None
-    text = "give small letters, digits, _ and -, at most 63, the first a letter"
-    return Problem("dataset_id", text)
-
-
-def _wrong_sha256(sha256: str) -> Problem | None:
-    if _SHA256.fullmatch(sha256):
-        return None
-    return Problem("sha256", "give 64 hexadecimal digits, small letters")

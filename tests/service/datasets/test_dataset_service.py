@@ -28,8 +28,8 @@ from dropnorm_service.datasets.errors import (
     UploadStalled,
     UploadTooLarge,
 )
+from dropnorm_service.datasets.intake import Header
 from dropnorm_service.datasets.limits import Limits
-from dropnorm_service.datasets.service import Header
 from dropnorm_service.jobs.callers import LOCAL
 from dropnorm_service.jobs.errors import InvalidListRequest, InvalidRequest
 

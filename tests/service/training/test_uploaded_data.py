@@ -18,7 +18,7 @@ from tests.service.training.test_fit import numbers
 from dropnorm import spec as dn
 from dropnorm.datasets import Bundle, write_bundle
 from dropnorm.datasets.files import from_files
-from dropnorm_service.datasets.service import Header
+from dropnorm_service.datasets.intake import Header
 from dropnorm_service.training import Checkpoints, DatasetCache, Interrupted, fit, plan
 
 RANDOM = np.random.default_rng(7)

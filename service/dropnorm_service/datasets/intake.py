@@ -1,0 +1,258 @@
+"""How a file comes in: from a client in pieces, or from a folder of this machine; as announced, and with room."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import re
+import shutil
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from dropnorm.spec import Problem
+from dropnorm_service.datasets.errors import (
+    PathNotAllowed,
+    UploadInProgress,
+    UploadStalled,
+    UploadTooLarge,
+)
+from dropnorm_service.datasets.files import DatasetFiles, Upload
+from dropnorm_service.datasets.limits import Limits
+from dropnorm_service.durable import sha256_of
+from dropnorm_service.jobs.callers import Caller
+from dropnorm_service.jobs.errors import InvalidRequest, LimitReached
+from dropnorm_service.jobs.limits import Places, subject_of
+
+ID = re.compile(r"[a-z][a-z0-9_-]{0,62}")
+HEADER = "header"
+"""Where an upload's own fields stand in its requests."""
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_PAUSE = 5.0  # seconds after which an upload may be through
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Header:
+    """What an upload announces; see UploadHeader of the contract."""
+
+    dataset_id: str
+    size_bytes: int
+    sha256: str
+    offset: int = 0
+    shared: bool = False
+
+
+class Intake:
+    """Brings files to where they wait to be looked into and named.
+
+    Args:
+        files: where they go.
+        limits: what is allowed.
+        import_dirs: folders of this machine that files may be imported from.
+        retention: seconds that an upload which broke off is kept.
+        idle_timeout: seconds that an upload may send nothing.
+    """
+
+    def __init__(
+        self,
+        files: DatasetFiles,
+        limits: Limits,
+        *,
+        import_dirs: Sequence[Path],
+        retention: float,
+        idle_timeout: float,
+    ) -> None:
+        self._files = files
+        self._limits = limits
+        self._retention = retention
+        self._idle_timeout = idle_timeout
+        self._import_dirs = tuple(each.resolve() for each in import_dirs)
+        self._busy: dict[Upload, int] = {}  # sizes of the files that calls work on
+        self._places = Places(
+            "max_uploads_per_user",
+            limits.user_uploads,
+            "You upload {limit} files, as many as a user may at once; wait until one is through.",
+            retry_after=_PAUSE,
+        )
+
+    def busy(self, sha256: str, besides: Upload | None = None) -> bool:
+        """Whether calls work on a file, and may be about to give it a name."""
+        return any(each.sha256 == sha256 for each in self._busy.keys() - {besides})
+
+    def forget_broken(self) -> None:
+        """Remove what has come of uploads with which nobody went on for as long as that is kept."""
+        busy = {each.sha256 for each in self._busy}
+        self._files.expire(time.time() - self._retention, keep=busy)
+
+    @contextmanager
+    def sole(self, caller: Caller, upload: Upload, size: int) -> Iterator[None]:
+        """Be the only call that works on a user's file, with room for the whole of it set aside.
+
+        Raises:
+            UploadInProgress: another call works on it.
+            LimitReached: the caller has as many data as he may, or as many uploads.
+            UploadTooLarge: there is no room for it, or none is left meanwhile.
+        """
+        if upload in self._busy:
+            raise UploadInProgress(
+                "Another call uploads this very file; try again when that has ended."
+            )
+        with self._places.taken(subject_of(caller)), _no_room_is_told():
+            self.forget_broken()
+            self._check_room(caller, {**self._busy, upload: size})
+            self._busy[upload] = size
+            try:
+                yield
+            finally:
+                del self._busy[upload]
+
+    async def receive(self, upload: Upload, header: Header, chunks: AsyncIterator[bytes]) -> None:
+        """Write what comes, and check that it is the file that was announced.
+
+        Raises:
+            InvalidRequest: it is not, or it begins behind what is there.
+            UploadStalled: nothing more has come for a while.
+        """
+        place, had = header.offset, self._files.received(upload)
+        if place > had:
+            text = f"{had} bytes of this file are here, and the upload begins behind byte {place}; ask QueryUpload"
+            raise InvalidRequest.of(f"{HEADER}.offset", text)
+        async for data in self._patiently(chunks):
+            if place + len(data) > header.size_bytes:
+                self._files.discard(upload)
+                text = f"more bytes have come than the {header.size_bytes} that were announced"
+                raise InvalidRequest.of("chunk", text)
+            await asyncio.to_thread(self._files.append, upload, place, data)
+            place += len(data)
+        if place < header.size_bytes:
+            text = f"{place} of {header.size_bytes} bytes have come; send the rest from there"
+            raise InvalidRequest.of("chunk", text)
+        await self._verify(upload, HEADER)
+
+    async def copy(self, upload: Upload, source: Path) -> None:
+        """Take a file of this machine; it stays as it is.
+
+        Raises:
+            InvalidRequest: it changed while it was read.
+        """
+        await asyncio.to_thread(shutil.copyfile, source, self._files.partial(upload))
+        await self._verify(upload, "")
+
+    def check_size(self, size: int) -> None:
+        """Refuse a file that is too large by itself.
+
+        Raises:
+            UploadTooLarge: it is.
+        """
+        if size > self._limits.bytes:
+            raise UploadTooLarge(
+                f"The file has {size:,} bytes, and the service takes {self._limits.bytes:,}; upload a smaller one, or "
+                "raise max_dataset_bytes."
+            )
+
+    def allowed(self, path: str) -> Path:
+        """The file that a path means, links followed, if it may be read.
+
+        Raises:
+            PathNotAllowed: it may not, or is not there.
+        """
+        try:
+            resolved = Path(path).resolve(strict=True)
+        except (OSError, ValueError, RuntimeError):
+            resolved = None
+        allowed = resolved is not None and any(
+            resolved.is_relative_to(folder) for folder in self._import_dirs
+        )
+        if resolved is None or not allowed or not resolved.is_file():
+            raise PathNotAllowed(
+                "There is no such file in a folder that data sets may be imported from; the service's setting "
+                "import_dirs names them."
+            )
+        return resolved
+
+    def _check_room(self, caller: Caller, expected: Mapping[Upload, int]) -> None:
+        missing = {each: size - self._files.received(each) for each, size in expected.items()}
+        if self._files.total() + sum(missing.values()) > self._limits.total_bytes:
+            raise UploadTooLarge(
+                f"With this file the data sets would take more than {self._limits.total_bytes:,} bytes; delete some, "
+                "or raise max_datasets_bytes."
+            )
+        own = sum(size for each, size in missing.items() if each.owner == caller.user)
+        most = self._limits.user_bytes
+        if most is not None and self._files.taken_by(caller.user) + own > most:
+            raise LimitReached(
+                f"With this file your data sets would take more than {most:,} bytes, which is what a user may have; "
+                "delete some.",
+                setting="max_datasets_bytes_per_user",
+                limit=most,
+                subject=subject_of(caller),
+                retry_after=None,
+            )
+
+    async def _patiently(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """The chunks, as long as they come."""
+        while True:
+            try:
+                async with asyncio.timeout(self._idle_timeout):
+                    data = await anext(chunks, None)
+            except TimeoutError:
+                raise UploadStalled(
+                    f"Nothing has come for {self._idle_timeout:g} seconds; what came before is kept, send the rest."
+                ) from None
+            if data is None:
+                return
+            yield data
+
+    async def _verify(self, upload: Upload, within: str) -> None:
+        """Check that the file that has come is the one that was announced `within`."""
+        found = await asyncio.to_thread(sha256_of, self._files.partial(upload))
+        if found != upload.sha256:
+            self._files.discard(upload)
+            text = f"the bytes that came have the SHA-256 {found}; they were damaged on the way, send them again"
+            raise InvalidRequest([Problem("sha256", text).below(within)])
+
+
+@contextmanager
+def _no_room_is_told() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        raise UploadTooLarge(
+            "There is no room for the file on the service's disk; delete data sets, or give its data_dir more."
+        ) from error
+
+
+def check(header: Header) -> None:
+    """Check what an upload announces.
+
+    Raises:
+        InvalidRequest: with every field that is wrong.
+    """
+    wrong = [wrong_id(header.dataset_id), wrong_sha256(header.sha256)]
+    if header.size_bytes < 1:
+        wrong.append(Problem("size_bytes", "give the size of the whole file"))
+    elif not 0 <= header.offset <= header.size_bytes:
+        wrong.append(Problem("offset", f"give 0 to size_bytes, which is {header.size_bytes}"))
+    if problems := [each.below(HEADER) for each in wrong if each is not None]:
+        raise InvalidRequest(problems)
+
+
+def wrong_id(dataset_id: str) -> Problem | None:
+    """What is wrong with the id of a data set, if anything."""
+    if ID.fullmatch(dataset_id):
+        return None
+    text = "give small letters, digits, _ and -, at most 63, the first a letter"
+    return Problem("dataset_id", text)
+
+
+def wrong_sha256(sha256: str) -> Problem | None:
+    """What is wrong with a SHA-256, if anything."""
+    if _SHA256.fullmatch(sha256):
+        return None
+    return Problem("sha256", "give 64 hexadecimal digits, small letters")
