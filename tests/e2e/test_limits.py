@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AsyncExitStack
-from typing import Any
 
 import grpc
-import psutil
 import pytest
 from tests.e2e.servers import Server, after_epoch, long, spec
 
@@ -16,12 +13,6 @@ from dropnorm.v1 import training_service_pb2 as pb
 from dropnorm.v1.training_service_pb2_grpc import TrainingServiceStub
 
 MakeServer = Callable[..., Server]
-
-_STALLED = 500
-_CHANNELS = 50  # streams that are not read hold up others of their own connection, as HTTP/2 has it
-_EPOCHS = 700  # far more events than gRPC sends ahead
-# A stalled stream holds what gRPC sends ahead, a message, and a page of the journal.
-_BYTES_PER_STALLED = 256 * 2**10
 
 
 @pytest.fixture
@@ -78,39 +69,3 @@ def test_metadata_and_messages_that_are_too_large(client: dn.Client, stub: Train
         stub.GetTrainingJob(pb.GetTrainingJobRequest(name="x" * (65 * 2**20)), timeout=30)
     assert raised.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert stub.GetTrainingJob(asked, timeout=10).name == job.name
-
-
-@pytest.mark.timeout(300)
-async def test_watchers_that_do_not_read_cost_no_memory(make_server: MakeServer):
-    """They are told from the store when they read: what they have missed is in no queue."""
-    server = make_server("--cpu-slots", "1").start()
-    memory = psutil.Process(server.process.pid).memory_info
-    async with dn.AsyncClient(server.address) as client, AsyncExitStack() as stack:
-        job = await client.train(spec("iris", epochs=_EPOCHS))
-        await job.result()
-        before = memory().rss
-        stubs = [
-            TrainingServiceStub(await stack.enter_async_context(_connection(server)))
-            for _ in range(_CHANNELS)
-        ]
-        stalled: list[Any] = [
-            stubs[number % _CHANNELS].WatchTrainingJob(pb.WatchTrainingJobRequest(name=job.name))
-            for number in range(_STALLED)
-        ]
-        for watch in stalled:
-            await watch.read()  # the first event; it reads no further
-        assert (await client.job(job.id)).state is dn.State.SUCCEEDED
-        grown = memory().rss - before
-        assert grown < _STALLED * _BYTES_PER_STALLED, f"{grown / 2**20:.0f} MiB"
-        for other in stalled[:-1]:
-            other.cancel()
-        numbers = []
-        while (event := await stalled[-1].read()) is not grpc.aio.EOF:
-            numbers.append(event.sequence)
-        assert numbers == list(range(2, job.snapshot.last_sequence + 1)), "it is told all"
-
-
-def _connection(server: Server) -> grpc.aio.Channel:
-    # Channels to one address share a connection unless told otherwise.
-    options = [("grpc.use_local_subchannel_pool", 1)]
-    return grpc.aio.insecure_channel(server.address, options=options)
