@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dropnorm._connection import TLS
     from dropnorm.aio import AsyncClient, AsyncJobHandle
-    from dropnorm.client import Client, JobHandle
+    from dropnorm.client import Client
     from dropnorm.embedded import LocalService, local
     from dropnorm.errors import (
         AlreadyExists,
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         Unimplemented,
         WrongState,
     )
+    from dropnorm.job_handle import JobHandle
     from dropnorm.results import (
         AutoOutcome,
         BeamSearch,
@@ -330,6 +331,7 @@ _HOMES = (
     "dropnorm.results",
     "dropnorm.errors",
     "dropnorm._connection",
+    "dropnorm.job_handle",
     "dropnorm.client",
     "dropnorm.aio",
     "dropnorm.embedded",

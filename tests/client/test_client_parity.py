@@ -9,7 +9,7 @@ import pytest
 from tests.contract import METHODS
 
 import dropnorm as dn
-from dropnorm import _calls, _model_calls, aio, client, models
+from dropnorm import _calls, _model_calls, aio, client, job_handle, models
 from dropnorm.datasets import AsyncDatasets, Datasets, _requests
 from dropnorm.datasets import aio as sets_aio
 from dropnorm.datasets import client as sets
@@ -70,7 +70,7 @@ def test_everything_public_is_documented_and_waits_in_asyncio(sync, asynchronous
 
 
 def test_every_rpc_is_called():
-    sources = map(source, (_calls, _model_calls, _requests, client, aio))
+    sources = map(source, (_calls, _model_calls, _requests, client, job_handle, aio))
     called = set(re.findall(r'"([A-Z][a-z]+[A-Za-z]*)"', "".join(sources)))
     assert called >= {method.name for method in METHODS}
 
@@ -90,5 +90,6 @@ def test_every_builder_of_a_call_about_data_sets_is_used_by_both():
 
 
 def test_every_builder_of_a_call_is_used_by_both():
-    builders = [set(re.findall(r"_calls\.(\w+)", source(module))) for module in (client, aio)]
+    sync = "".join(map(source, (client, job_handle)))
+    builders = [set(re.findall(r"_calls\.(\w+)", half)) for half in (sync, source(aio))]
     assert builders[0] == builders[1]

@@ -31,8 +31,8 @@ from dropnorm.cli.options import (
     connect,
 )
 from dropnorm.cli.render import evaluation_view, plan_view, stderr, stdout, workers_table
-from dropnorm.client import JobHandle
 from dropnorm.embedded import require_service
+from dropnorm.job_handle import JobHandle
 from dropnorm.spec import TrainingSpec
 
 app = typer.Typer(

@@ -19,8 +19,9 @@ from rich.table import Table
 
 from dropnorm._progress import Show, display
 from dropnorm.cli.render import stdout, table
-from dropnorm.client import Client, JobHandle
+from dropnorm.client import Client
 from dropnorm.embedded import LocalService, local
+from dropnorm.job_handle import JobHandle
 from dropnorm.results import Evaluation, _format
 from dropnorm.spec import (
     MLP,

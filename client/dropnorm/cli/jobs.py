@@ -10,7 +10,7 @@ import typer
 from dropnorm.cli.exits import status_of_state
 from dropnorm.cli.options import DEFAULT_ADDRESS, Address, Json, connect
 from dropnorm.cli.render import event_line, job_view, jobs_table, stderr, stdout, tell_sharing
-from dropnorm.client import JobHandle
+from dropnorm.job_handle import JobHandle
 
 app = typer.Typer(help="List, show, follow and steer jobs.", no_args_is_help=True)
 
