@@ -47,7 +47,10 @@ def test_a_negative_page_size_is_refused():
         page_size(-1)
 
 
-@given(st.integers(-(2**63), 2**63 - 1), st.text(max_size=200))
+storable = st.characters(codec="utf-8", exclude_characters="\0")  # by every database
+
+
+@given(st.integers(-(2**63), 2**63 - 1), st.text(storable, max_size=200))
 def test_a_token_brings_its_keys_back(number: int, text: str):
     token = page_token(JobQuery(), [number, text])
     assert read_token(JobQuery(page_token=token), [int, str]) == (number, text)
