@@ -23,7 +23,7 @@ from tests.service.tracking.test_tracker import mirror_processes
 from dropnorm.results import State
 from dropnorm_service.tracking import TrackingConfig, consumer, tracker
 
-_TRIES = {Trouble.DOWN: 100, Trouble.BROKEN: 40, Trouble.DEAF: 15, Trouble.SLOW: 3}
+_TRIES = {Trouble.DOWN: 100, Trouble.BROKEN: 40, Trouble.DEAF: 15, Trouble.SLOW: 1}
 _GROWTH = 20 * 2**20
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
