@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import fcntl
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mlflow import MlflowClient
 
+from dropnorm_service.durable import sync
 from dropnorm_service.tracking.errors import MlflowUnavailable
+
+if TYPE_CHECKING:
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
 
 def open_store(tracking_uri: str, artifact_root: Path | None, lock: Path) -> MlflowClient:
@@ -31,10 +37,36 @@ def open_store(tracking_uri: str, artifact_root: Path | None, lock: Path) -> Mlf
 
             with _held(lock):
                 # MLflow makes an experiment `Default` in a new database; this tells it where that one keeps its files.
-                SqlAlchemyStore(tracking_uri, artifact_root.as_uri())
+                make = partial(SqlAlchemyStore, default_artifact_root=artifact_root.as_uri())
+                if file := _new_file(tracking_uri):
+                    _make_whole(file, make)
+                make(tracking_uri)
         return MlflowClient(tracking_uri, registry_uri=tracking_uri)
     except Exception as error:  # MLflow raises those of its database drivers too
         raise MlflowUnavailable(f"cannot open the store: {error}") from error
+
+
+def _new_file(tracking_uri: str) -> Path | None:
+    """The file of a SQLite database that is still to be made; None: it is there, or is no file."""
+    kind, _, rest = tracking_uri.partition(":///")
+    name = rest.partition("?")[0]
+    if kind != "sqlite" or name in ("", ":memory:"):
+        return None
+    file = Path(name)
+    return None if file.exists() and file.stat().st_size else file
+
+
+def _make_whole(file: Path, make: Callable[[str], SqlAlchemyStore]) -> None:
+    """Make a database under another name first: MLflow makes table by table, and what a kill leaves it cannot mend."""
+    draft = file.with_name(f".{file.name}.new")
+    for left in (draft, draft.with_name(f"{draft.name}-journal")):
+        left.unlink(missing_ok=True)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    store = make(f"sqlite:///{draft}")
+    store.engine.dispose()
+    sync(draft)
+    draft.replace(file)
+    sync(file.parent)
 
 
 @contextmanager
