@@ -65,9 +65,13 @@ class Postgres:
 
     def faults(self, chance: random.Random) -> Mapping[str, Fault]:
         async def restart() -> bool:
-            await asyncio.to_thread(self._cluster.stop)
-            await asyncio.sleep(chance.uniform(*_AWAY))
-            await asyncio.to_thread(self._cluster.start)
+            crash = asyncio.create_task(asyncio.to_thread(self._crash, chance.uniform(*_AWAY)))
+            try:
+                await asyncio.shield(crash)
+            finally:
+                await (
+                    crash
+                )  # also when the storm ends meanwhile: it comes back before anything is checked
             return True
 
         async def cut() -> bool:
@@ -84,6 +88,11 @@ class Postgres:
             "database connections cut": cut,
             "database connections stalled": stall,
         }
+
+    def _crash(self, seconds: float) -> None:
+        self._cluster.stop()
+        time.sleep(seconds)
+        self._cluster.start()
 
 
 @asynccontextmanager

@@ -54,6 +54,7 @@ class Service:
     def terminate(self) -> None:
         """End it in good order; it comes again."""
         self._asked_to_end = True
+        self.serving.clear()
         if self._process is not None and self._process.returncode is None:
             self._process.send_signal(signal.SIGTERM)
 

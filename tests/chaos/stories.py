@@ -107,7 +107,7 @@ async def _submit(story: Story, client: dn.AsyncClient) -> dn.AsyncJobHandle:
     """Create it, perhaps several times at once under one request id: all answers must name one job."""
 
     async def create() -> dn.AsyncJobHandle:
-        return await _persist(
+        return await persist(
             lambda: client.train(
                 SPECS[story.spec],
                 request_id=story.request_id,
@@ -148,10 +148,10 @@ async def _act(story: Story, job: dn.AsyncJobHandle) -> None:
 async def _ask(story: Story, job: dn.AsyncJobHandle, call: str) -> None:
     story.asked.add(call)
     try:
-        await _persist(lambda: getattr(job, call)(timeout=_CALL_TIMEOUT))
+        await persist(lambda: getattr(job, call)(timeout=_CALL_TIMEOUT))
     except dn.WrongState as error:
         if not job.snapshot.state.terminal:
-            await _persist(lambda: job.refresh(timeout=_CALL_TIMEOUT))
+            await persist(lambda: job.refresh(timeout=_CALL_TIMEOUT))
         if not (job.snapshot.state.terminal or "cancel" in story.asked):
             story.wrong.append(f"{call} was refused without need: {error}")
 
@@ -159,14 +159,14 @@ async def _ask(story: Story, job: dn.AsyncJobHandle, call: str) -> None:
 async def _delete(story: Story, job: dn.AsyncJobHandle, *, force: bool) -> None:
     story.asked.add("delete")
     with contextlib.suppress(dn.NotFound):  # an earlier try did it, and its answer was lost
-        await _persist(lambda: job.delete(force=force, timeout=_CALL_TIMEOUT))
+        await persist(lambda: job.delete(force=force, timeout=_CALL_TIMEOUT))
     story.deleted = story.ended = True
 
 
 async def _see_it_end(story: Story, job: dn.AsyncJobHandle) -> None:
     """Wait for its final state. A pause whose answer was lost may come true late, and is taken back then."""
     while not story.ended:
-        await _persist(lambda: job.refresh(timeout=_CALL_TIMEOUT))
+        await persist(lambda: job.refresh(timeout=_CALL_TIMEOUT))
         story.ended = job.snapshot.state.terminal
         if job.snapshot.state is dn.State.PAUSED:
             await _ask(story, job, "resume")
@@ -176,7 +176,7 @@ async def _see_it_end(story: Story, job: dn.AsyncJobHandle) -> None:
 
 async def _watch(story: Story, client: dn.AsyncClient, name: str) -> None:
     try:
-        job = await _persist(lambda: client.job(name, timeout=_CALL_TIMEOUT))
+        job = await persist(lambda: client.job(name, timeout=_CALL_TIMEOUT))
         story.seen = [event async for event in job.watch()]
     except dn.NotFound as error:
         if "delete" not in story.asked:
@@ -189,7 +189,7 @@ async def _later(story: Story) -> None:
     await asyncio.sleep(story.random.uniform(0.0, _LATEST_CALL))
 
 
-async def _persist(call: Callable[[], Awaitable[T]]) -> T:
+async def persist(call: Callable[[], Awaitable[T]]) -> T:
     """The answer to a call, asked again for as long as nobody answers it."""
     while True:
         try:
