@@ -12,16 +12,6 @@ from dropnorm_service.jobs.callers import Caller, Role
 from dropnorm_service.settings import Settings
 
 
-@pytest.fixture(autouse=True)
-def _restore_root_logger() -> object:
-    root = logging.getLogger()
-    before = (root.level, root.handlers[:])
-    yield
-    logging.captureWarnings(False)
-    root.setLevel(before[0])
-    root.handlers[:] = before[1]
-
-
 def test_json_records_carry_extras_the_request_id_and_the_trace(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
