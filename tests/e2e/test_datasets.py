@@ -267,7 +267,7 @@ def test_the_command_line(tracked: Server, tmp_path: Path) -> None:
     run("get", "flats", status=3)
     table.write_text("a,b\n1,2,3\n")
     assert "no table" in run("upload", "broken", str(table), status=2).stderr
-    assert "import_dirs" in run("import", "theirs", "/etc/passwd", status=2).stderr
+    assert "import_dirs" in run("import", "theirs", "/etc/passwd", status=8).stderr
 
 
 def test_files_of_the_services_own_machine(
