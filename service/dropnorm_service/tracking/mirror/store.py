@@ -53,7 +53,8 @@ def _new_file(tracking_uri: str) -> Path | None:
     if kind != "sqlite" or name in ("", ":memory:"):
         return None
     file = Path(name)
-    return None if file.exists() and file.stat().st_size else file
+    # An empty one is left to MLflow: this process may have it open, and would go on with what was replaced.
+    return None if file.exists() else file
 
 
 def _make_whole(file: Path, make: Callable[[str], SqlAlchemyStore]) -> None:
