@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import getpass
 import itertools
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -21,6 +23,7 @@ import pytest
 _USER = "dropnorm"
 _LANGUAGES_SINCE = 15  # the version that can sort by ICU's rules everywhere
 _ROOM = 2**30
+_PORTS = (20_000, 32_000)
 _DEBIAN = Path("/usr/lib/postgresql")
 
 
@@ -184,7 +187,9 @@ def _place() -> Path | None:
 
 
 def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port outside the range of clients: while nobody listens, a client from that range could connect to itself."""
+    while True:
+        port = random.randrange(*_PORTS)  # noqa: S311 - no secret
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
