@@ -96,14 +96,17 @@ class Cluster:
         with ThreadPoolExecutor(1) as thread:  # the caller's may have a loop of its own
             thread.submit(asyncio.run, execute()).result()
 
+    def _as_account(self) -> Sequence[str]:
+        # Not by subprocess's own means: for another user it forks, and gRPC's threads do not outlive a fork in peace.
+        if self._account is None:
+            return ()
+        return ("setpriv", f"--reuid={self._account}", f"--regid={self._account}", "--clear-groups")
+
     def _run(self, program: str, *arguments: object) -> None:
         said = self._folder / "commands.log"
         with said.open("a") as log:  # a server inherits it; a pipe would never come to its end
             done = subprocess.run(
-                [str(self.binaries / program), *map(str, arguments)],
-                user=self._account,
-                group=self._account,
-                extra_groups=[] if self._account else None,
+                [*self._as_account(), str(self.binaries / program), *map(str, arguments)],
                 cwd=self._folder,
                 env={
                     "PATH": os.environ["PATH"],
