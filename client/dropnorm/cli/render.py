@@ -79,17 +79,19 @@ def owner_of(thing: TrainingJob | Dataset | Model) -> str:
 
 
 def jobs_table(jobs: Iterable[TrainingJob]) -> Table:
-    """A row per job."""
+    """A row per job, with its owner where there are users: the width of a terminal is little enough."""
+    shown = list(jobs)
+    users = any(job.shared or job.owner not in ("", "local") for job in shown)
     rows = table()
-    for heading in ("id", "name", "owner", "experiment", "state", "progress"):
+    for heading in ("id", "name", *(["owner"] if users else []), "experiment", "state", "progress"):
         rows.add_column(heading, overflow="fold")
     rows.add_column("test", justify="right")
     rows.add_column("created", justify="right")
-    for job in jobs:
+    for job in shown:
         rows.add_row(
             escape(job.id),
             escape(job.display_name),
-            owner_of(job),
+            *([owner_of(job)] if users else []),
             escape(job.experiment),
             _state(job.state),
             _epochs(job),
