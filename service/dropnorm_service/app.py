@@ -197,20 +197,7 @@ async def _open_jobs(
 ) -> tuple[ForkServer, JobService, DatasetService, Tracker | None]:
     data = _data_settings(settings)
     forks = await stack.enter_async_context(ForkServer())
-    executor = await stack.enter_async_context(
-        LocalExecutor(
-            forks,
-            data=data,
-            cpu_slots=settings.cpu_slots,
-            threads_per_slot=settings.threads_per_slot,
-            gpus=settings.gpus,
-            heartbeat_timeout=settings.heartbeat_timeout,
-            checkpoint_interval=settings.checkpoint_interval,
-            max_job_seconds=settings.max_job_seconds,
-            worker_memory_limit=settings.worker_memory_limit,
-            traces=tracing,
-        )
-    )
+    executor = await stack.enter_async_context(_executor(settings, forks, data, tracing))
     forks.memory_limit = executor.worker_memory
     planner = await stack.enter_async_context(
         ProcessPlanner(
@@ -265,6 +252,23 @@ async def _open_jobs(
         )
     )
     return forks, service, datasets, tracker
+
+
+def _executor(
+    settings: Settings, forks: ForkServer, data: DataSettings, tracing: Tracing | None
+) -> LocalExecutor:
+    return LocalExecutor(
+        forks,
+        data=data,
+        cpu_slots=settings.cpu_slots,
+        threads_per_slot=settings.threads_per_slot,
+        gpus=settings.gpus,
+        heartbeat_timeout=settings.heartbeat_timeout,
+        checkpoint_interval=settings.checkpoint_interval,
+        max_job_seconds=settings.max_job_seconds,
+        worker_memory_limit=settings.worker_memory_limit,
+        traces=tracing,
+    )
 
 
 def _datasets(

@@ -21,7 +21,7 @@ from dropnorm_service.datasets.errors import (
 )
 from dropnorm_service.datasets.files import DatasetFiles, Upload
 from dropnorm_service.datasets.limits import Limits
-from dropnorm_service.durable import sha256_of
+from dropnorm_service.durable import no_room, sha256_of
 from dropnorm_service.jobs.callers import Caller
 from dropnorm_service.jobs.errors import InvalidRequest, LimitReached
 from dropnorm_service.jobs.limits import Places, subject_of
@@ -32,7 +32,6 @@ HEADER = "header"
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _PAUSE = 5.0  # seconds after which an upload may be through
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,7 +220,7 @@ def _no_room_is_told() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in _FULL:
+        if not no_room(error) and error.errno != errno.EFBIG:
             raise
         raise UploadTooLarge(
             "There is no room for the file on the service's disk; delete data sets, or give its data_dir more."

@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 
 from dropnorm_service.doctor.findings import Findings, failure, ok, warning
+from dropnorm_service.durable import no_room
 from dropnorm_service.settings import Settings
 
 _LEAST_FREE = 2 * 2**30
@@ -76,7 +77,7 @@ def _write_and_sync(folder: Path) -> None:
 
 
 def _cure(error: OSError) -> str:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if no_room(error):
         return "Make room: delete jobs, exports and data sets that nobody needs, or give a larger disk."
     if error.errno == errno.EROFS:
         return "The file system is read-only: mount a writable volume there, or choose another --data-dir."
