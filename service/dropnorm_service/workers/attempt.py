@@ -42,7 +42,7 @@ class _Silence:
     One operation may take longer than any heartbeat: a large matrix to be made orthogonal, a huge step, a
     model to be saved. Until it is done the worker cannot speak, but it uses the CPU, which a worker that is
     stopped, or waits for ever, does not. It is looked at twice within the patience for an idle one, since
-    what it used before it fell silent tells nothing.
+    what it used before it fell silent tells nothing. One that only waits for a core on a crowded machine works too.
     """
 
     def __init__(self, worker: Child, patience: Patience) -> None:
@@ -53,8 +53,8 @@ class _Silence:
         self.seconds = 0.0
         """How long it has said nothing."""
         self.busy = False
-        """Whether it used the CPU between the last two looks."""
-        self._used: float | None = None
+        """Whether it used the CPU between the last two looks, or wanted to."""
+        self._used: machine.CpuUse | None = None
 
     def broken(self) -> None:
         """It has said something."""
@@ -62,7 +62,7 @@ class _Silence:
 
     def too_long(self) -> bool:
         """Look at it after another window; whether it hangs."""
-        before, self._used = self._used, machine.cpu_seconds(self._worker.pid)
+        before, self._used = self._used, machine.cpu_use(self._worker.pid)
         first = self.seconds == 0.0
         self.seconds += self.window
         if first:
@@ -70,7 +70,10 @@ class _Silence:
         self.busy = (
             before is not None
             and self._used is not None
-            and self._used - before >= _BUSY_SHARE * self.window
+            and (
+                self._used.wanted
+                or self._used.seconds - before.seconds >= _BUSY_SHARE * self.window
+            )
         )
         return not self.busy or self.seconds >= self._patience.busy
 

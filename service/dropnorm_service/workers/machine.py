@@ -7,6 +7,7 @@ import os
 import platform
 import re
 from pathlib import Path
+from typing import NamedTuple
 
 _CPU_INFO = Path("/proc/cpuinfo")
 _CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
@@ -82,14 +83,20 @@ def memory_kills() -> int | None:
     return None if found is None else int(found[1])
 
 
-def cpu_seconds(group: int) -> float | None:
-    """CPU time that a process group has used so far, its children's included; None where nobody can tell.
+class CpuUse(NamedTuple):
+    """What a process group has to do with the CPU."""
 
-    Costs a look at every process of the machine.
-    """
+    seconds: float
+    """CPU time that it has used so far, its children's included."""
+    wanted: bool
+    """Whether one of its processes runs, or would if a core were free."""
+
+
+def cpu_use(group: int) -> CpuUse | None:
+    """What a process group uses; None where nobody can tell. Costs a look at every process of the machine."""
     if not (_PROCESSES / "self" / "stat").exists():
         return None
-    ticks = 0
+    ticks, wanted = 0, False
     for stat in _PROCESSES.glob("[0-9]*/stat"):
         try:
             # After the name, which may hold anything: state, parent, group, ... as proc(5) numbers them.
@@ -98,4 +105,5 @@ def cpu_seconds(group: int) -> float | None:
             continue
         if int(fields[2]) == group:
             ticks += sum(map(int, fields[11:15]))
-    return ticks / os.sysconf("SC_CLK_TCK")
+            wanted = wanted or fields[0] == "R"
+    return CpuUse(ticks / os.sysconf("SC_CLK_TCK"), wanted)

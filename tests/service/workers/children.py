@@ -56,7 +56,7 @@ def hang_silently(connection: socket.socket) -> None:
 
 def compute_for_a_while(connection: socket.socket) -> None:
     """A single operation of some seconds, in which nothing can be said."""
-    end = time.process_time() + 2.0
+    end = time.process_time() + 2.5
     while time.process_time() < end:
         sum(range(1000))
     connection.sendall(encode(End()))
@@ -69,7 +69,7 @@ def compute_for_ever(connection: socket.socket) -> None:
 
 def let_a_child_compute(connection: socket.socket) -> None:
     """As a compiler does that works in processes of its own."""
-    program = "import time\nwhile time.process_time() < 2.0: sum(range(1000))"
+    program = "import time\nwhile time.process_time() < 2.5: sum(range(1000))"
     subprocess.run([sys.executable, "-c", program], check=True)
     connection.sendall(encode(End()))
 

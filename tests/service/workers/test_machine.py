@@ -1,5 +1,8 @@
 import mmap
 import os
+import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -81,13 +84,31 @@ def test_memory_of_a_process_grows_with_what_it_holds() -> None:
 def test_cpu_time_of_a_group_grows_with_its_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = machine.cpu_seconds(os.getpgid(0))
+    before = machine.cpu_use(os.getpgid(0))
     end = time.process_time() + 0.1
     while time.process_time() < end:
         sum(range(1000))
-    after = machine.cpu_seconds(os.getpgid(0))
+    after = machine.cpu_use(os.getpgid(0))
     assert before is not None
     assert after is not None
-    assert after - before > 0.05
+    assert after.seconds - before.seconds > 0.05
+    assert after.wanted
     monkeypatch.setattr(machine, "_PROCESSES", tmp_path)
-    assert machine.cpu_seconds(os.getpgid(0)) is None
+    assert machine.cpu_use(os.getpgid(0)) is None
+
+
+def test_a_process_that_is_stopped_wants_no_cpu() -> None:
+    program = "print(flush=True)\nwhile True: sum(range(1000))"
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        busy = machine.cpu_use(child.pid)
+        child.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, child.pid, os.WSTOPPED)
+        stopped = machine.cpu_use(child.pid)
+        child.kill()
+    assert busy is not None
+    assert busy.wanted
+    assert stopped is not None
+    assert not stopped.wanted
