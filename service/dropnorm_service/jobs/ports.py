@@ -350,8 +350,12 @@ class JobStore(Protocol):
             InvalidListRequest: filter, order or token cannot be understood.
         """
 
-    def unfinished(self) -> AsyncIterator[TrainingJob]:
-        """Every job that is in no final state, deleted ones too, in no particular order."""
+    def unfinished(self, dataset: str | None = None) -> AsyncIterator[TrainingJob]:
+        """Every job that is in no final state, deleted ones too, in no particular order.
+
+        Args:
+            dataset: only those that use the data of this name; None: whatever they use.
+        """
 
     async def events(self, job_id: str, *, after: int, limit: int) -> Sequence[Event]:
         """The journal of one job, deleted or not, from sequence `after + 1` on."""

@@ -174,7 +174,7 @@ class SqlJobStore:
         token = listing.token_after(shown[-1]) if len(rows) > len(shown) else ""
         return JobPage(tuple(map(to_job, shown)), token)
 
-    async def unfinished(self) -> AsyncGenerator[TrainingJob, None]:
+    async def unfinished(self, dataset: str | None = None) -> AsyncGenerator[TrainingJob, None]:
         """See `JobStore.unfinished`."""
         query = (
             select(jobs, specs.c.spec)
@@ -183,6 +183,8 @@ class SqlJobStore:
             .order_by(jobs.c.id)
             .limit(_PAGE)
         )
+        if dataset is not None:
+            query = query.where(jobs.c.dataset == dataset)
         rows = await self._reader.read(query)
         while rows:
             for row in rows:

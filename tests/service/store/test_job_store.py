@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.service.jobs.bench import EVALUATION
-from tests.service.store.rows import append, change, draft, insert
+from tests.service.store.rows import SPEC, append, change, draft, insert
 from tests.strategies import results, submissions
 
 from dropnorm.results import (
@@ -21,6 +21,7 @@ from dropnorm.results import (
     StateChanged,
     Tracked,
 )
+from dropnorm.spec import Data
 from dropnorm_service.jobs.errors import JobAlreadyExists
 from dropnorm_service.jobs.ports import DeletedJob, RequestAccepted, RequestRecord
 from dropnorm_service.store import SqlJobStore
@@ -153,6 +154,14 @@ class TestJobStore:
         found = [job async for job in store.unfinished()]
         assert {job.state for job in found} == {state for state in State if not state.terminal}
         assert len(found) == 5
+
+    async def test_unfinished_jobs_are_found_by_the_data_they_use(self, store: SqlJobStore):
+        reviews = SPEC.model_copy(update={"data": Data(dataset="reviews")})
+        await insert(store, draft("a"))
+        await insert(store, draft("b", spec=reviews))
+        await insert(store, draft("c", spec=reviews, state=State.SUCCEEDED))
+        assert [job.id async for job in store.unfinished("reviews")] == ["b"]
+        assert [job.id async for job in store.unfinished("rev")] == []
 
     async def test_a_deleted_job_is_hidden_and_stays_hidden(self, store: SqlJobStore):
         job = await insert(store, draft())
