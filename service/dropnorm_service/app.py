@@ -103,6 +103,7 @@ async def _begin(settings: Settings, parts: Parts, stack: AsyncExitStack) -> Non
     parts.metrics.jobs.begin(await parts.store.count_states())
     if bind(settings.data_dir, parts.store.identity):
         await parts.jobs.sweep()
+    await parts.models.registered.sweep()
     await parts.jobs.start()
     collector = Collector(parts.datasets, parts.store.datasets, settings.dataset_retention)
     stack.push_async_callback(_ended, asyncio.create_task(collector.run()))

@@ -40,6 +40,7 @@ from dropnorm_service.jobs.service import JobService
 _ID = re.compile(r"[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _MLFLOWS_OWN = re.compile(r"latest|v[0-9]+")
 _FACTS = "model.json"
+_DRAFT = "."  # begins the names of folders that are not whole yet
 _POLL = 0.5
 _PATIENCE = 100.0  # less than a client waits by itself
 
@@ -86,6 +87,11 @@ class RegisteredModels:
         self._owners = owners
         self._folder = folder
         self._turn = asyncio.Lock()  # models get their owners one after the other
+
+    async def sweep(self) -> None:
+        """Remove what a service left that was killed while it took the files of a model."""
+        for draft in await asyncio.to_thread(lambda: list(self._folder.glob(f"{_DRAFT}*"))):
+            await asyncio.to_thread(shutil.rmtree, draft)
 
     async def register(
         self, caller: Caller, model_id: str, job_id: str, alias: str = "", *, shared: bool = False
@@ -263,7 +269,7 @@ class RegisteredModels:
             if target.exists():
                 return sha256
             self._folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=self._folder, prefix=".") as draft:
+            with tempfile.TemporaryDirectory(dir=self._folder, prefix=_DRAFT) as draft:
                 # Links cost no space, and files of models are replaced, never changed.
                 shutil.copytree(source, Path(draft) / MODEL, copy_function=os.link)
                 _move(Path(draft) / MODEL, target)

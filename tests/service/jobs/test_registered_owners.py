@@ -72,6 +72,14 @@ async def test_a_model_is_its_makers(shelf: Shelf):
     assert await shelf.as_(ADA).register("digits", job.id) == version
 
 
+async def test_what_a_kill_left_of_a_model_goes_at_the_next_start(shelf: Shelf, tmp_path: Path):
+    await shelf.as_(ADA).register("digits", (await shelf.trained(ADA)).id)
+    [kept] = (tmp_path / "models").iterdir()
+    (tmp_path / "models" / ".1x2y3z" / "model").mkdir(parents=True)
+    await shelf.models.sweep()
+    assert list((tmp_path / "models").iterdir()) == [kept]
+
+
 async def test_a_shared_one_is_used_but_not_changed(shelf: Shelf):
     job = await shelf.trained(ADA)
     await shelf.as_(ADA).register("digits", job.id, "champion", shared=True)
