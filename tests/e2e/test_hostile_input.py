@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import grpc
 import pytest
 from google.protobuf import json_format
-from google.rpc import error_details_pb2, status_pb2
 from hypothesis import HealthCheck, given, settings
+from tests.e2e.fuzz.calls import blamed
 from tests.e2e.servers import Server, spec
 from tests.strategies import specs
 
@@ -53,20 +53,6 @@ def send(tracked: Server) -> Iterator[Send]:
 
         yield call
     assert tracked.health() == "SERVING"
-
-
-def blamed(error: Any) -> tuple[str, ...]:
-    """The fields that an error names, after a look at its form: one ErrorInfo, and where fields are wrong, which."""
-    trailers = dict(error.trailing_metadata())
-    status = status_pb2.Status.FromString(trailers["grpc-status-details-bin"])
-    kinds = [detail.TypeName() for detail in status.details]
-    assert kinds.count("google.rpc.ErrorInfo") == 1
-    assert trailers["x-request-id"]
-    bad = error_details_pb2.BadRequest()
-    for detail in status.details:
-        detail.Unpack(bad)
-    assert all(violation.description for violation in bad.field_violations)
-    return tuple(violation.field for violation in bad.field_violations)
 
 
 def create(training_spec: training_spec_pb2.TrainingSpec) -> bytes:

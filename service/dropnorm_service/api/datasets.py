@@ -18,7 +18,8 @@ from dropnorm_service.api.names import dataset_id_of
 from dropnorm_service.api.updates import changes_of
 from dropnorm_service.datasets.intake import Header
 from dropnorm_service.datasets.service import DatasetService
-from dropnorm_service.jobs.errors import Collector, InvalidRequest
+from dropnorm_service.jobs.errors import InvalidRequest
+from dropnorm_service.jobs.wrong_fields import WrongFields
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -74,7 +75,7 @@ class DatasetServicer(DatasetServiceServicer):
         return pb.ListDatasetsResponse(datasets=map(_message, page), next_page_token=token)
 
     async def UpdateDataset(self, request: pb.UpdateDatasetRequest, context: Context) -> Any:
-        wrong = Collector()
+        wrong = WrongFields()
         with wrong:
             dataset_id = dataset_id_of(request.dataset.name, "dataset.name")
         with wrong:

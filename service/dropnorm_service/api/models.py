@@ -22,9 +22,10 @@ from dropnorm_service.api.names import (
     version_of,
 )
 from dropnorm_service.api.updates import changes_of
-from dropnorm_service.jobs.errors import Collector, InvalidRequest
+from dropnorm_service.jobs.errors import InvalidRequest
 from dropnorm_service.jobs.models import ModelService
 from dropnorm_service.jobs.registered import check_alias, check_model_id
+from dropnorm_service.jobs.wrong_fields import WrongFields
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -37,7 +38,7 @@ class ModelServicer(ModelServiceServicer):
         self._registered = models.registered
 
     async def Predict(self, request: pb.PredictRequest, context: Context) -> Any:
-        wrong = Collector()
+        wrong = WrongFields()
         sampling = None
         with wrong:
             model = model_of(request.model, "model")
@@ -51,7 +52,7 @@ class ModelServicer(ModelServiceServicer):
         return wire.to_message(prediction, model_pb2.Prediction)
 
     async def ExportModel(self, request: pb.ExportModelRequest, context: Context) -> Any:
-        wrong = Collector()
+        wrong = WrongFields()
         with wrong:
             model = model_of(request.model, "model")
         with wrong:
@@ -72,7 +73,7 @@ class ModelServicer(ModelServiceServicer):
             yield pb.DownloadModelExportResponse(offset=offset, data=data)
 
     async def RegisterModel(self, request: pb.RegisterModelRequest, context: Context) -> Any:
-        wrong = Collector()
+        wrong = WrongFields()
         with wrong:
             check_model_id(request.model_id)
         with wrong:
@@ -90,7 +91,7 @@ class ModelServicer(ModelServiceServicer):
         return _message(await self._registered.get(caller.get(), model_id))
 
     async def UpdateModel(self, request: pb.UpdateModelRequest, context: Context) -> Any:
-        wrong = Collector()
+        wrong = WrongFields()
         with wrong:
             model_id = registered_id_of(request.model.name, "model.name")
         with wrong:
@@ -106,7 +107,7 @@ class ModelServicer(ModelServiceServicer):
         return pb.ListModelsResponse(models=models, next_page_token=page.next_page_token)
 
     async def SetModelAlias(self, request: pb.SetModelAliasRequest, context: Context) -> Any:
-        wrong = Collector()
+        wrong = WrongFields()
         with wrong:
             asked = version_of(request.name)
         with wrong:

@@ -19,9 +19,10 @@ from dropnorm_service.api.names import job_id_of
 from dropnorm_service.api.replies import Replies
 from dropnorm_service.api.updates import changes_of
 from dropnorm_service.jobs.admission import check_ids
-from dropnorm_service.jobs.errors import Collector, InvalidRequest, JobNotFound
+from dropnorm_service.jobs.errors import InvalidRequest, JobNotFound
 from dropnorm_service.jobs.ports import JobQuery
 from dropnorm_service.jobs.service import JobService
+from dropnorm_service.jobs.wrong_fields import WrongFields
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -37,7 +38,7 @@ class TrainingServicer(TrainingServiceServicer):
         self, request: pb.CreateTrainingJobRequest, context: Context
     ) -> Any:
         job_id, request_id = request.training_job_id or None, request.request_id or None
-        wrong = Collector()
+        wrong = WrongFields()
         with wrong:
             submission = wire.from_message(request.training_job, Submission, path="training_job")
         if wrong:  # `create` checks the ids too, but there is nothing to create
@@ -54,7 +55,7 @@ class TrainingServicer(TrainingServiceServicer):
         return self._replies.job(job)
 
     async def GetTrainingJob(self, request: pb.GetTrainingJobRequest, context: Context) -> Any:
-        wrong = Collector()
+        wrong = WrongFields()
         with wrong:
             job_id = job_id_of(request.name)
         with wrong:
@@ -69,7 +70,7 @@ class TrainingServicer(TrainingServiceServicer):
             page_size=request.page_size,
             page_token=request.page_token,
         )
-        wrong = Collector()
+        wrong = WrongFields()
         with wrong:
             full = _is_full(request.view, default=False)
         with wrong:
@@ -85,7 +86,7 @@ class TrainingServicer(TrainingServiceServicer):
     async def WatchTrainingJob(
         self, request: pb.WatchTrainingJobRequest, context: Context
     ) -> AsyncIterator[Any]:
-        wrong = Collector()
+        wrong = WrongFields()
         with wrong:
             job_id = job_id_of(request.name)
         with wrong:
@@ -116,7 +117,7 @@ class TrainingServicer(TrainingServiceServicer):
     async def UpdateTrainingJob(
         self, request: pb.UpdateTrainingJobRequest, context: Context
     ) -> Any:
-        wrong = Collector()
+        wrong = WrongFields()
         with wrong:
             job_id = job_id_of(request.training_job.name, "training_job.name")
         with wrong:
@@ -136,7 +137,7 @@ class TrainingServicer(TrainingServiceServicer):
         return wire.to_message(plan, plan_pb2.TrainingPlan)
 
     async def ListWorkers(self, request: pb.ListWorkersRequest, context: Context) -> Any:
-        wrong = Collector()
+        wrong = WrongFields()
         with wrong:
             _check_not_negative("page_size", request.page_size)
         with wrong:

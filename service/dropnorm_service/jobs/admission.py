@@ -15,8 +15,9 @@ from dropnorm.results import Plan, State, TrainingJob
 from dropnorm.spec import InvalidSpecError, Problem, Submission, TrainingSpec
 from dropnorm.spec.submission import JobId
 from dropnorm_service.jobs.callers import Caller
-from dropnorm_service.jobs.errors import CannotFit, Collector, InvalidRequest
+from dropnorm_service.jobs.errors import CannotFit, InvalidRequest
 from dropnorm_service.jobs.ports import Clock, Executor, Planner, RequestRecord
+from dropnorm_service.jobs.wrong_fields import WrongFields
 
 _JOB_ID: TypeAdapter[str] = TypeAdapter(JobId)
 _REQUEST_ID = re.compile(r"[\x20-\x7e]{1,128}")
@@ -60,7 +61,7 @@ class Admission:
             CannotFit: it asks for more than the service has.
             PlannerUnavailable: the spec could not be checked in time.
         """
-        wrong = Collector()
+        wrong = WrongFields()
         with wrong:
             check_ids(job_id, request_id)
         with wrong:

@@ -32,7 +32,6 @@ ServiceError
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from types import TracebackType
 from typing import ClassVar, Self
 
 from dropnorm.results import State
@@ -117,55 +116,6 @@ class TooManyInputs(InvalidRequest):
 
     def __init__(self, problems: Sequence[Problem], limit: int) -> None:
         super().__init__(problems, {"limit": str(limit)})
-
-
-class Collector:
-    """Wrong fields of several parts of a request, told in one error.
-
-    Each part is read in a `with` block of its own, which ends at what is wrong and keeps it for `settle`:
-
-        wrong = Collector()
-        with wrong:
-            name = read_name(request)
-        with wrong:
-            size = read_size(request)
-        wrong.settle()
-    """
-
-    def __init__(self) -> None:
-        self._errors: list[InvalidRequest] = []
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> bool:
-        if isinstance(error, InvalidSpecError):
-            error = InvalidRequest(error.problems)
-        if isinstance(error, InvalidRequest):
-            self._errors.append(error)
-            return True
-        return False
-
-    def __bool__(self) -> bool:
-        return bool(self._errors)
-
-    def settle(self) -> None:
-        """Go on if nothing was wrong.
-
-        Raises:
-            InvalidRequest: with the problems of every part, and of the class that they have in common.
-        """
-        if len(self._errors) == 1:
-            raise self._errors[0]
-        if self._errors:
-            kinds = {type(error) for error in self._errors}
-            kind = kinds.pop() if len(kinds) == 1 else InvalidRequest
-            raise kind([problem for error in self._errors for problem in error.problems])
 
 
 class JobNotFound(ServiceError):

@@ -8,7 +8,6 @@ import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import (
     AbstractAsyncContextManager,
-    AsyncExitStack,
     aclosing,
     asynccontextmanager,
     nullcontext,
@@ -34,11 +33,9 @@ from dropnorm.spec import Submission, TrainingSpec
 from dropnorm_service.jobs import states
 from dropnorm_service.jobs.admission import Admission
 from dropnorm_service.jobs.callers import Caller, Role
+from dropnorm_service.jobs.creation import Creation
 from dropnorm_service.jobs.errors import (
-    JobAlreadyExists,
     JobNotFound,
-    LimitReached,
-    RequestIdReused,
     ShuttingDown,
     StoreUnavailable,
     WrongState,
@@ -55,8 +52,6 @@ from dropnorm_service.jobs.ports import (
     JobQuery,
     JobStore,
     Planner,
-    RequestAccepted,
-    RequestRecord,
 )
 from dropnorm_service.jobs.purging import Purger, Removing
 from dropnorm_service.jobs.retries import DEFAULT_POLICY, RetryPolicy
@@ -117,16 +112,23 @@ class JobService:
         self._store = store
         self._executor = executor
         self._folder = folder
-        self._data_held = data_held
         self._clock = clock
         self._admission = Admission(
             planner, executor, clock, data_hidden, limits.seconds, retention
         )
         self._places = JobPlaces(limits)
-        self._require_room = require_room
         self._journal = Journal(store)
         self._scheduler = Scheduler(
             self._journal, executor, folder=folder, retry=retry, clock=clock
+        )
+        self._creation = Creation(
+            store,
+            self._journal,
+            self._scheduler,
+            self._admission,
+            self._places,
+            data_held=data_held,
+            require_room=require_room,
         )
         self._purger = Purger(
             self._journal, store, folder=folder, read_up_to=read_up_to, removing=removing
@@ -202,28 +204,9 @@ class JobService:
         """
         if self._stopping:
             raise ShuttingDown
-        request: RequestRecord | None = None
-        try:
-            async with AsyncExitStack() as held:
-                await held.enter_async_context(self._data_held(submission.spec.data.dataset))
-                job, request = await self._admission.admit(caller, submission, job_id, request_id)
-                try:
-                    self._require_room()
-                    waiting = self._scheduler.waiting(caller.user)
-                    all_waiting = self._scheduler.all_waiting
-                    held.enter_context(self._places.queueing(caller, waiting, all_waiting))
-                except LimitReached:
-                    await self._refuse_repeat(request)  # which needs no place
-                    raise
-                if validate_only:
-                    return await self._rehearse(job, request)
-                return await self._journal.create(job, request, within=held.pop_all())
-        except RequestAccepted as accepted:
-            if request is None or accepted.record.digest != request.digest:
-                raise RequestIdReused(
-                    accepted.record.request_id, accepted.record.job_id
-                ) from accepted
-            return await self.get(caller, accepted.record.job_id)
+        return await self._creation.create(
+            caller, submission, job_id, request_id, validate_only=validate_only
+        )
 
     async def get(self, caller: Caller, job_id: str) -> TrainingJob:
         """The job as it is now.
@@ -364,19 +347,6 @@ class JobService:
                 await self._journal.change(live, decide)
         except JobNotFound:
             return
-
-    async def _rehearse(self, job: TrainingJob, request: RequestRecord | None) -> TrainingJob:
-        """Refuse what `Journal.create` would refuse, in the same order, and write nothing."""
-        await self._refuse_repeat(request)
-        if await self._store.get(job.id, deleted=True) is not None:
-            raise JobAlreadyExists(job.id)
-        return job
-
-    async def _refuse_repeat(self, request: RequestRecord | None) -> None:
-        if request is not None:
-            record = await self._store.request(request.owner, request.request_id)
-            if record is not None:
-                raise RequestAccepted(record)
 
     async def _shown(self, caller: Caller, slot: Slot) -> Slot:
         """A slot as the caller sees it."""

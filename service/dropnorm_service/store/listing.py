@@ -27,9 +27,9 @@ from sqlalchemy import (
 
 from dropnorm.results import State
 from dropnorm_service.jobs import filtering, paging
-from dropnorm_service.jobs.errors import Collector
 from dropnorm_service.jobs.paging import Key, Order
 from dropnorm_service.jobs.ports import JobQuery
+from dropnorm_service.jobs.wrong_fields import WrongFields
 from dropnorm_service.store.rows import to_micros
 from dropnorm_service.store.schema import IS_SHARED, job_labels, jobs, specs
 
@@ -67,7 +67,7 @@ class Listing:
 
     def __init__(self, query: JobQuery) -> None:
         self._query = query
-        wrong = Collector()
+        wrong = WrongFields()
         with wrong:
             self.page_size = paging.page_size(query.page_size)
         with wrong:

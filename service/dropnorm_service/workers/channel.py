@@ -10,7 +10,8 @@ from typing import Self
 
 from pydantic import ValidationError
 
-from dropnorm_service.workers.messages import AnyMessage, Frames, Message, decode, encode
+from dropnorm_service.workers.frames import Frames, decode, encode
+from dropnorm_service.workers.messages import AnyMessage, Message
 
 # So many unread messages, and the process on the other side has to wait for its reader.
 _INBOX_FULL = 256

@@ -15,6 +15,7 @@ from typing import Self
 from dropnorm_service.environment import worker_environment
 from dropnorm_service.output import Output
 from dropnorm_service.workers.channel import Channel
+from dropnorm_service.workers.frames import encode
 from dropnorm_service.workers.messages import (
     AnyMessage,
     Exited,
@@ -24,7 +25,6 @@ from dropnorm_service.workers.messages import (
     Ping,
     Pong,
     Up,
-    encode,
 )
 from dropnorm_service.workers.process import Child
 

@@ -15,7 +15,7 @@ from typing import Any
 import grpc
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
-from google.rpc import status_pb2
+from google.rpc import error_details_pb2, status_pb2
 
 import dropnorm as dn
 import dropnorm.v1
@@ -141,7 +141,7 @@ class Wire:
         except grpc.RpcError as error:
             code = error.code()
             if not (code is grpc.StatusCode.CANCELLED and method.server_streaming):
-                check_form(error)
+                blamed(error)
         TALLY.count(method.name, code.name)
         return code
 
@@ -160,17 +160,25 @@ def drain(call: Any, most: int) -> None:
     call.cancel()
 
 
-def check_form(error: Any) -> None:
-    """An error has a sentence, and unless it is gRPC's own (a message too large) exactly one ErrorInfo."""
+def blamed(error: Any) -> tuple[str, ...]:
+    """The fields that an error names, after a look at its form.
+
+    It has a sentence, and unless it is gRPC's own (a message too large) exactly one ErrorInfo; each field has its own.
+    """
     assert error.details()
     trailers = dict(error.trailing_metadata() or ())
     if "grpc-status-details-bin" not in trailers:
         assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED, error
-        return
+        return ()
     status = status_pb2.Status.FromString(trailers["grpc-status-details-bin"])
     kinds = [detail.TypeName() for detail in status.details]
     assert kinds.count("google.rpc.ErrorInfo") == 1, error
     assert trailers["x-request-id"]
+    bad = error_details_pb2.BadRequest()
+    for detail in status.details:
+        detail.Unpack(bad)
+    assert all(violation.description for violation in bad.field_violations), error
+    return tuple(violation.field for violation in bad.field_violations)
 
 
 def parts(method: Method, messages: Iterable[bytes]) -> Sequence[bytes]:

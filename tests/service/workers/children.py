@@ -10,7 +10,8 @@ import sys
 import threading
 import time
 
-from dropnorm_service.workers.messages import End, Trace, encode
+from dropnorm_service.workers.frames import encode
+from dropnorm_service.workers.messages import End, Trace
 
 
 def tell(connection: socket.socket, **facts: object) -> None:

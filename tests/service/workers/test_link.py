@@ -10,16 +10,8 @@ from dropnorm_service.jobs.ports import Order as Told
 from dropnorm_service.training import Interrupted, Order
 from dropnorm_service.workers.child import link as link_module
 from dropnorm_service.workers.child.link import Link
-from dropnorm_service.workers.messages import (
-    AnyMessage,
-    Frames,
-    Heartbeat,
-    Ordered,
-    Ready,
-    Report,
-    decode,
-    encode,
-)
+from dropnorm_service.workers.frames import Frames, decode, encode
+from dropnorm_service.workers.messages import AnyMessage, Heartbeat, Ordered, Ready, Report
 
 
 class Wire(NamedTuple):

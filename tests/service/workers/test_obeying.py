@@ -22,7 +22,8 @@ from dropnorm_service.training import Interrupted
 from dropnorm_service.workers import DataSettings, ForkServer
 from dropnorm_service.workers.child.link import Link
 from dropnorm_service.workers.child.worker import _beside
-from dropnorm_service.workers.messages import Frames, Heartbeat, Ordered, decode, encode
+from dropnorm_service.workers.frames import Frames, decode, encode
+from dropnorm_service.workers.messages import Heartbeat, Ordered
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

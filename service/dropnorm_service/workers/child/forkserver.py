@@ -23,18 +23,16 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+from dropnorm_service.workers.frames import Frames, decode, encode
 from dropnorm_service.workers.messages import (
     Exited,
     Fork,
     Forked,
     ForkRefused,
-    Frames,
     Message,
     Ping,
     Pong,
     Up,
-    decode,
-    encode,
 )
 
 # Raised for the forked alone: where memory runs out, the kernel shall end a worker, not the server.

@@ -7,7 +7,8 @@ import socket
 
 import torch
 
-from dropnorm_service.workers.messages import Gpu, Inventory, encode
+from dropnorm_service.workers.frames import encode
+from dropnorm_service.workers.messages import Gpu, Inventory
 
 
 def main(connection: socket.socket) -> None:

@@ -12,16 +12,14 @@ from datetime import UTC, datetime
 
 from dropnorm.results import Payload
 from dropnorm_service.training import Interrupted, Order
+from dropnorm_service.workers.frames import Frames, decode, encode
 from dropnorm_service.workers.messages import (
     AnyMessage,
-    Frames,
     Heartbeat,
     Logged,
     Message,
     Ordered,
     Report,
-    decode,
-    encode,
 )
 
 _HEARTBEAT_SECONDS = 1.0

@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from dropnorm.results import EpochCompleted, EpochMetrics
-from dropnorm_service.workers import messages
-from dropnorm_service.workers.messages import End, Frames, Report, Trace, decode, encode
+from dropnorm_service.workers import frames
+from dropnorm_service.workers.frames import Frames, decode, encode
+from dropnorm_service.workers.messages import End, Report, Trace
 
 
 @given(st.lists(st.text(max_size=40), max_size=8), st.data())
@@ -16,10 +17,10 @@ def test_messages_come_out_whole_however_the_bytes_are_cut(
     texts: list[str], data: st.DataObject
 ) -> None:
     stream = b"".join(encode(Trace(text=text)) for text in texts)
-    frames, heard = Frames(), []
+    cut, heard = Frames(), []
     while stream:
         size = data.draw(st.integers(1, len(stream)))
-        heard += [decode(body) for body in frames.feed(stream[:size])]
+        heard += [decode(body) for body in cut.feed(stream[:size])]
         stream = stream[size:]
     assert heard == [Trace(text=text) for text in texts]
 
@@ -48,7 +49,7 @@ def test_a_diverged_loss_survives_the_way() -> None:
 
 def test_too_long_a_message_is_refused_by_both_sides(monkeypatch: pytest.MonkeyPatch) -> None:
     long = encode(Trace(text="x" * 2000))
-    monkeypatch.setattr(messages, "MAX_MESSAGE_BYTES", 1000)
+    monkeypatch.setattr(frames, "MAX_MESSAGE_BYTES", 1000)
     with pytest.raises(ValueError, match="the limit is 1000"):
         encode(Trace(text="x" * 2000))
     with pytest.raises(ValueError, match="the limit is 1000"):
