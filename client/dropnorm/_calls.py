@@ -86,8 +86,8 @@ class Call(Generic[Result]):
 class Attempts:
     """Deadline and retries of one call.
 
-    After UNAVAILABLE a few with jittered exponential back-off (AIP-194); after RESOURCE_EXHAUSTED, where the service
-    says when to try again, as often as there is time for it.
+    After UNAVAILABLE a few with jittered exponential back-off (AIP-194); where the service says when to try again, as
+    it does where a limit is met or its store is away, as often as there is time for it.
     """
 
     LIMIT = 5

@@ -302,8 +302,11 @@ def from_rpc_error(error: grpc.RpcError, *, address: str) -> DropnormError:
 
 
 def retry_after(error: grpc.RpcError) -> float | None:
-    """Seconds after which the service says that a call which met a limit is worth trying again; None: it does not."""
-    if error.code() is not grpc.StatusCode.RESOURCE_EXHAUSTED:
+    """Seconds after which the service says that a call is worth trying again; None: it does not say.
+
+    It says so where a limit was met, or where something that the service needs is away.
+    """
+    if error.code() not in (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAVAILABLE):
         return None
     return _retry_after(_status(_trailers(error).get(_DETAILS_KEY)))
 

@@ -13,6 +13,12 @@ from dropnorm.results import State, StateChanged
 Code = grpc.StatusCode
 
 
+def away() -> Fault:
+    return rejection(
+        Code.UNAVAILABLE, "STORE_UNAVAILABLE", "The database is away.", retry_after=0.01
+    )
+
+
 def full(retry_after: float | None = 0.01) -> Fault:
     return rejection(
         Code.RESOURCE_EXHAUSTED,
@@ -23,10 +29,11 @@ def full(retry_after: float | None = 0.01) -> Fault:
     )
 
 
+@pytest.mark.parametrize("refused", [full(), away()])
 async def test_a_call_is_repeated_when_the_service_says_as_often_as_there_is_time(
-    kind, client, service
+    kind, client, service, refused
 ):
-    service.faults["CreateTrainingJob"] = [full()] * 20
+    service.faults["CreateTrainingJob"] = [refused] * 20
     job = await kind.do(client.train, samples.SPEC, job_id="first")
     assert job.id == "first"
     assert len({request.request_id for request in service.requests}) == 1

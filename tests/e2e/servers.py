@@ -123,6 +123,16 @@ class Server:
         return str(health_pb2.HealthCheckResponse.ServingStatus.Name(reply.status))
 
 
+def busiest(pids: list[int]) -> int:
+    """The worker that computes; the others wait for work."""
+    return max(pids, key=seconds_computed)
+
+
+def seconds_computed(pid: int) -> float:
+    """Seconds of processor time that a process has used."""
+    return sum(psutil.Process(pid).cpu_times()[:2])
+
+
 def command(*arguments: object) -> Sequence[str]:
     """The command line of a service that does not outlive the tests."""
     return [

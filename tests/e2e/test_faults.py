@@ -14,6 +14,7 @@ from tests.e2e.servers import (
     PATIENCE,
     Server,
     after_epoch,
+    busiest,
     check_journal,
     eventually,
     first,
@@ -59,11 +60,6 @@ def check_whole(job: dn.JobHandle, epochs: int = EPOCHS) -> None:
         if event.attempt == 2 and isinstance(event.payload, dn.EpochCompleted)
     ]
     assert second[0] > 2, "it went on from a checkpoint"
-
-
-def busiest(pids: list[int]) -> int:
-    """The worker that computes; the others wait for work."""
-    return max(pids, key=lambda pid: sum(psutil.Process(pid).cpu_times()[:2]))
 
 
 def test_a_worker_that_is_killed_is_replaced(make_server: MakeServer):

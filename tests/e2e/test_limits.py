@@ -19,6 +19,7 @@ MakeServer = Callable[..., Server]
 def server(make_server: MakeServer) -> Server:
     return make_server(
         *("--cpu-slots", "1", "--max-queued-jobs", "2", "--max-calls", "4"),
+        *("--max-job-seconds", "60"),
     ).start()
 
 
@@ -57,6 +58,19 @@ def test_as_many_calls_as_may_be(client: dn.Client, stub: TrainingServiceStub):
     assert raised.value.metadata["setting"] == "max_calls"
     watches[0].cancel()
     assert client.job(job.id).name == job.name, "the client waits as it is told, and asks again"
+
+
+def test_a_job_that_asks_for_more_time_than_a_job_may_have(client: dn.Client):
+    def timed(seconds: float) -> dn.TrainingSpec:
+        return spec("iris", epochs=1).model_copy(update={"compute": dn.Compute(time_limit=seconds)})
+
+    with pytest.raises(dn.InvalidRequest, match="may train for 60 seconds at most") as raised:
+        client.train(timed(60.5), job_id="long")
+    [problem] = raised.value.problems
+    assert problem.field == "training_job.spec.compute.time_limit"
+    with pytest.raises(dn.NotFound):
+        client.job("long")
+    assert client.train(timed(60.0)).result(timeout=60).history
 
 
 def test_metadata_and_messages_that_are_too_large(client: dn.Client, stub: TrainingServiceStub):

@@ -44,7 +44,8 @@ class TrainingServiceStub(object):
     as one that is not there: NOT_FOUND, with the same words. One that he may see but not change, since
     its owner has shared it, is PERMISSION_DENIED. Ids are of all users together, so an id that another
     user's has is ALREADY_EXISTS; nothing else is told of it. RESOURCE_EXHAUSTED carries a
-    google.rpc.QuotaFailure, and a google.rpc.RetryInfo where waiting helps.
+    google.rpc.QuotaFailure. It, and UNAVAILABLE, carry a google.rpc.RetryInfo where it is known that
+    waiting helps.
     """
 
     def __init__(self, channel):
@@ -125,7 +126,8 @@ class TrainingServiceServicer(object):
     as one that is not there: NOT_FOUND, with the same words. One that he may see but not change, since
     its owner has shared it, is PERMISSION_DENIED. Ids are of all users together, so an id that another
     user's has is ALREADY_EXISTS; nothing else is told of it. RESOURCE_EXHAUSTED carries a
-    google.rpc.QuotaFailure, and a google.rpc.RetryInfo where waiting helps.
+    google.rpc.QuotaFailure. It, and UNAVAILABLE, carry a google.rpc.RetryInfo where it is known that
+    waiting helps.
     """
 
     def CreateTrainingJob(self, request, context):
@@ -311,7 +313,8 @@ class TrainingService(object):
     as one that is not there: NOT_FOUND, with the same words. One that he may see but not change, since
     its owner has shared it, is PERMISSION_DENIED. Ids are of all users together, so an id that another
     user's has is ALREADY_EXISTS; nothing else is told of it. RESOURCE_EXHAUSTED carries a
-    google.rpc.QuotaFailure, and a google.rpc.RetryInfo where waiting helps.
+    google.rpc.QuotaFailure. It, and UNAVAILABLE, carry a google.rpc.RetryInfo where it is known that
+    waiting helps.
     """
 
     @staticmethod

@@ -1,9 +1,9 @@
 """The error catalogue: which gRPC status each domain error becomes, and with which details (AIP-193).
 
 Exactly one ErrorInfo each. Besides it wrong fields are a BadRequest, a job that is not there or whose id is taken a
-ResourceInfo, a state that does not allow what is asked a PreconditionFailure, and a limit that is reached a
-QuotaFailure, with a RetryInfo where waiting helps. Whatever is not in the catalogue is INTERNAL and tells the caller
-nothing but the request id under which the log has the rest.
+ResourceInfo, a state that does not allow what is asked a PreconditionFailure, a limit that is reached a
+QuotaFailure, and what passes by waiting has a RetryInfo. Whatever is not in the catalogue is INTERNAL and tells the
+caller nothing but the request id under which the log has the rest.
 """
 
 from __future__ import annotations
@@ -133,10 +133,10 @@ def _more_details(error: errors.ServiceError) -> Iterator[Message]:
         exhausted = error_details_pb2.QuotaFailure()
         exhausted.violations.add(subject=error.subject, description=_cut(error.message))
         yield exhausted
-        if error.retry_after is not None:
-            yield error_details_pb2.RetryInfo(
-                retry_delay=duration_pb2.Duration(seconds=math.ceil(error.retry_after))
-            )
+    if error.retry_after is not None:
+        yield error_details_pb2.RetryInfo(
+            retry_delay=duration_pb2.Duration(seconds=math.ceil(error.retry_after))
+        )
 
 
 def _bad_request(problems: Sequence[Problem]) -> error_details_pb2.BadRequest:

@@ -47,10 +47,12 @@ class ServiceError(Exception):
         message: what is wrong and what to do, for people.
         metadata: the values the message speaks of, by name.
         problems: the wrong fields, each with its path from the request's root; mostly none.
+        retry_after: seconds after which it is worth trying again; None: that is not known, or never.
     """
 
     reason: ClassVar[str]
     problems: tuple[Problem, ...] = ()
+    retry_after: float | None = None
 
     def __init__(self, message: str, metadata: Mapping[str, str] | None = None) -> None:
         super().__init__(message)
@@ -160,7 +162,7 @@ class LimitReached(ServiceError):
 
     Attributes:
         subject: who has: `user:NAME`, or `service`, which is all users together.
-        retry_after: seconds after which it is worth trying again; None: not before something is given up.
+        retry_after: as in `ServiceError`; None: not before something is given up.
     """
 
     reason = "LIMIT_REACHED"
@@ -282,6 +284,7 @@ class StoreUnavailable(ServiceError):
     """The database does not answer, or cannot write."""
 
     reason = "STORE_UNAVAILABLE"
+    retry_after = 5.0  # a call that comes while it is away costs a try to connect
 
 
 class ShuttingDown(ServiceError):

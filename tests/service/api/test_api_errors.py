@@ -108,6 +108,14 @@ async def test_a_wrong_state_is_a_precondition_that_failed():
     assert violation.description == "It has ended."
 
 
+async def test_a_store_that_is_away_is_worth_another_try_in_a_while():
+    seen = await failure(errors.StoreUnavailable("The database of jobs does not answer."))
+    [told] = details(status_of(seen), error_details_pb2.RetryInfo)
+
+    assert seen.code() is grpc.StatusCode.UNAVAILABLE
+    assert told.retry_delay.seconds == 5
+
+
 async def test_a_problem_of_the_request_as_a_whole_is_a_plain_sentence():
     seen = await failure(errors.InvalidRequest.of("", "the request is empty"))
 
