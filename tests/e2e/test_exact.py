@@ -19,8 +19,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.e2e.conftest import SMALL
-from tests.e2e.servers import Server, after_epoch, check_journal, eventually, first, spec, states
-from tests.e2e.test_faults import busiest
+from tests.e2e.servers import (
+    Server,
+    after_epoch,
+    busiest,
+    check_journal,
+    eventually,
+    first,
+    spec,
+    states,
+)
 from tests.service.training.stopping import timeless
 
 import dropnorm as dn
