@@ -82,7 +82,7 @@ class Journal:
     """
 
     def __init__(
-        self, store: JobStore, *, idle_capacity: int = 256, idle_bytes: int = 8 * 2**20
+        self, store: JobStore, *, idle_capacity: int = 512, idle_bytes: int = 8 * 2**20
     ) -> None:
         self._store = store
         self._jobs = LiveJobs(idle_capacity, idle_bytes)

@@ -96,6 +96,7 @@ class LiveJobs:
     def __init__(self, idle_capacity: int, idle_bytes: int) -> None:
         self._capacity = idle_capacity
         self._bytes = idle_bytes
+        self._taken = 0
         self._jobs: dict[str, LiveJob] = {}
         self._idle: OrderedDict[str, LiveJob] = OrderedDict()
 
@@ -119,13 +120,13 @@ class LiveJobs:
 
     def complete(self, live: LiveJob, evaluation: Evaluation | None) -> None:
         """Keep the evaluation of a job that is without, as long as there is room."""
-        live.put_evaluation(evaluation)
+        self._put_evaluation(live, evaluation)
         self._make_room()
 
     def hold(self, live: LiveJob) -> None:
         """Keep a job in memory until it is released as often as it was held."""
         live.holders += 1
-        self._idle.pop(live.job.id, None)
+        self._wake_up(live.job.id)
 
     def release(self, live: LiveJob) -> None:
         """Let go of a job that was held."""
@@ -137,20 +138,34 @@ class LiveJobs:
     def discard(self, job_id: str) -> None:
         """Forget a job that is no more; those who hold it keep their own view of it."""
         self._jobs.pop(job_id, None)
-        self._idle.pop(job_id, None)
+        self._wake_up(job_id)
 
     def _rest(self, live: LiveJob) -> None:
         self._idle[live.job.id] = live
+        self._taken += live.evaluation_bytes
         while len(self._idle) > self._capacity:
-            oldest, _ = self._idle.popitem(last=False)
+            oldest = next(iter(self._idle))
+            self._wake_up(oldest)
             del self._jobs[oldest]
         self._make_room()
 
+    def _wake_up(self, job_id: str) -> None:
+        """Count a job no more among those that nobody holds, if it is one."""
+        live = self._idle.pop(job_id, None)
+        if live is not None:
+            self._taken -= live.evaluation_bytes
+
+    def _put_evaluation(self, live: LiveJob, evaluation: Evaluation | None) -> None:
+        before = live.evaluation_bytes
+        live.put_evaluation(evaluation)
+        if live.job.id in self._idle:
+            self._taken += live.evaluation_bytes - before
+
     def _make_room(self) -> None:
-        excess = sum(live.evaluation_bytes for live in self._idle.values()) - self._bytes
+        if self._taken <= self._bytes:
+            return
         for live in self._idle.values():
-            if excess <= 0:
-                return
-            if size := live.evaluation_bytes:
-                excess -= size
-                live.put_evaluation(None)
+            if live.evaluation_bytes:
+                self._put_evaluation(live, None)
+                if self._taken <= self._bytes:
+                    return
