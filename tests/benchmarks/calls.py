@@ -33,7 +33,7 @@ _RATE = 200.0
 
 def measure_get(quick: bool) -> Iterator[Row]:
     """GetTrainingJob and an echo, a hundred calls each in turn, over connections that are open."""
-    with running() as service, _echo_server() as echo_address:
+    with running() as service, echo_server() as echo_address:
         job = service.train(DIGITS)
         job.result()
         wait_until_idle(service)
@@ -115,7 +115,8 @@ async def _create(address: str, seconds: float) -> int:
 
 
 @contextmanager
-def _echo_server() -> Iterator[str]:
+def echo_server() -> Iterator[str]:
+    """Address of a server that echoes, in a process of its own."""
     command = [sys.executable, "-m", "tests.benchmarks.echo"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None

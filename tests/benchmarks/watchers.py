@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import statistics
-import subprocess
-import sys
-import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
+from tests.benchmarks.helpers import Helper
 from tests.benchmarks.rows import Row, milliseconds
 from tests.benchmarks.services import DIGITS, ENDLESS, running, wait_until_running
 
@@ -48,27 +46,17 @@ def measure(quick: bool) -> Iterator[Row]:
 def _watch(
     service: LocalService, job: dn.JobHandle, blocker: dn.JobHandle
 ) -> tuple[list[list[int]], list[float]]:
-    command = [
-        *(sys.executable, "-m", "tests.benchmarks.watching"),
-        *(service.address, job.name, str(_WATCHERS)),
-    ]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        if process.stdout.readline() != "ready\n":
-            raise RuntimeError("the watchers did not start; see their message above")
-        output: list[str] = []
-        reader = threading.Thread(
-            target=lambda stream: output.extend(stream), args=[process.stdout]
-        )
-        reader.start()
+    with (
+        Helper("watching", service.address, _WATCHERS, job.name, niceness=10) as watching,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        watching.wait_until_ready()
+        seen = pool.submit(watching.finish)
         blocker.cancel()
         latencies = []
-        while reader.is_alive():
+        while not seen.done():
             start = time.perf_counter()
             service.job(job.name)
             latencies.append(time.perf_counter() - start)
             time.sleep(_PAUSE)
-        reader.join()
-    if process.returncode != 0:
-        raise RuntimeError(f"the watchers ended with exit status {process.returncode}")
-    return json.loads(output[0]), latencies
+        return seen.result(), latencies

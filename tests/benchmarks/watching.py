@@ -1,6 +1,7 @@
-"""Many watchers of one job: `python -m tests.benchmarks.watching ADDRESS JOB COUNT`.
+"""Many watchers of some jobs: `python -m tests.benchmarks.watching ADDRESS COUNT JOB...`.
 
-Prints `ready` when each has had its first event, and in the end the sequence numbers that each got, as JSON.
+They are spread over the jobs and over connections. Prints `ready` when each has had its first event, and in the end the
+sequence numbers that each got, as JSON.
 """
 
 from __future__ import annotations
@@ -8,37 +9,36 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import grpc
+from tests.benchmarks.helpers import connect, say_ready
 
-from dropnorm.v1 import training_service_pb2, training_service_pb2_grpc
+from dropnorm.v1 import training_service_pb2
 
-_PER_CHANNEL = 50
+if TYPE_CHECKING:
+    from dropnorm.v1.training_service_pb2_grpc import TrainingServiceAsyncStub
+
+_PER_CONNECTION = 50
 
 
-async def main(address: str, job: str, count: int) -> None:
+async def main(address: str, count: int, jobs: Sequence[str]) -> None:
     """Watch until the service ends every stream."""
-    # Channels to one address share a connection unless told otherwise.
-    options = [("grpc.use_local_subchannel_pool", 1)]
-    channels = [
-        grpc.aio.insecure_channel(address, options=options)
-        for _ in range(-(-count // _PER_CHANNEL))
-    ]
+    stubs = [connect(address) for _ in range(-(-count // _PER_CONNECTION))]
     begun = asyncio.Semaphore(0)
     watchers = [
-        asyncio.create_task(_watch(channels[number // _PER_CHANNEL], job, begun))
+        asyncio.create_task(
+            _watch(stubs[number // _PER_CONNECTION], jobs[number % len(jobs)], begun)
+        )
         for number in range(count)
     ]
     for _ in range(count):
         await begun.acquire()
-    print("ready", flush=True)
+    say_ready()
     print(json.dumps(await asyncio.gather(*watchers)))
-    for channel in channels:
-        await channel.close(grace=None)
 
 
-async def _watch(channel: grpc.aio.Channel, job: str, begun: asyncio.Semaphore) -> list[int]:
-    stub = training_service_pb2_grpc.TrainingServiceStub(channel)
+async def _watch(stub: TrainingServiceAsyncStub, job: str, begun: asyncio.Semaphore) -> list[int]:
     seen: list[int] = []
     async for event in stub.WatchTrainingJob(
         training_service_pb2.WatchTrainingJobRequest(name=job)
@@ -50,4 +50,4 @@ async def _watch(channel: grpc.aio.Channel, job: str, begun: asyncio.Semaphore) 
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3])))
+    asyncio.run(main(sys.argv[1], int(sys.argv[2]), sys.argv[3:]))

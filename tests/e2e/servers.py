@@ -23,16 +23,25 @@ AnyPayload = TypeVar("AnyPayload", bound=Payload)
 
 PATIENCE = 60.0
 
+_SERVICE = "dropnorm_service"
+
 
 class Server:
-    """`python -m dropnorm_service` on a data folder; it can be ended and started again."""
+    """`python -m dropnorm_service` on a data folder; it can be ended and started again.
 
-    def __init__(self, data_dir: Path, *flags: str) -> None:
+    Args:
+        data_dir: the folder.
+        flags: further flags.
+        module: run instead, when it is a service with other workers.
+    """
+
+    def __init__(self, data_dir: Path, *flags: str, module: str = _SERVICE) -> None:
         self.data_dir = data_dir
         self.port = 0
         self.said: dict[str, str] = {}
         """What it printed when it began to serve."""
         self._flags = flags
+        self._module = module
         self._process: subprocess.Popen[str] | None = None
 
     @property
@@ -53,7 +62,10 @@ class Server:
         self.data_dir.mkdir(exist_ok=True)
         with (self.data_dir / "service.log").open("a") as log:
             self._process = subprocess.Popen(
-                command("--data-dir", self.data_dir, "--port", self.port, *self._flags),
+                command(
+                    *("--data-dir", self.data_dir, "--port", self.port, *self._flags),
+                    module=self._module,
+                ),
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
@@ -133,11 +145,11 @@ def seconds_computed(pid: int) -> float:
     return sum(psutil.Process(pid).cpu_times()[:2])
 
 
-def command(*arguments: object) -> Sequence[str]:
+def command(*arguments: object, module: str = _SERVICE) -> Sequence[str]:
     """The command line of a service that does not outlive the tests."""
     return [
         sys.executable,
-        *("-m", "dropnorm_service", "--exit-with-parent"),
+        *("-m", module, "--exit-with-parent"),
         *map(str, arguments),
     ]
 

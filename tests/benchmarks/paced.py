@@ -1,0 +1,63 @@
+"""A service whose workers train at the pace of a large training and leave the CPU alone, as on a GPU:
+`python -m tests.benchmarks.paced`, with the flags of the service.
+
+All is real, the trainings too; but after each epoch the worker waits until a second is over since the one before, so
+that a job's journal grows by an epoch and a report of progress every second.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+EPOCH_SECONDS = 1.0
+
+Sink = Callable[[Any], None]
+
+
+def _paced(on_event: Sink) -> Sink:
+    following = time.monotonic()
+
+    def tell(payload: Any) -> None:
+        nonlocal following
+        on_event(payload)
+        if payload.kind == "epoch":
+            now = time.monotonic()
+            following = max(following + EPOCH_SECONDS, now)
+            time.sleep(following - now)
+
+    return tell
+
+
+def _in_fork_server() -> None:
+    from dropnorm_service.training import fit
+    from dropnorm_service.workers.child import worker
+
+    def paced_fit(spec: Any, data: Any, *, on_event: Sink, **options: Any) -> Any:
+        return fit(spec, data, on_event=_paced(on_event), **options)
+
+    worker.fit = paced_fit  # type: ignore[attr-defined, assignment]
+
+
+def main() -> int:
+    """Serve; the fork server loads this module too."""
+    from dropnorm_service import __main__ as service
+    from dropnorm_service import assembly
+    from dropnorm_service.workers import ForkServer
+
+    paths = (str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", ""))
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+    preload = ("dropnorm_service.workers.child.preload", "tests.benchmarks.paced")
+    assembly.ForkServer = partial(ForkServer, preload)  # type: ignore[attr-defined, assignment]
+    return service.main()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
+elif "dropnorm_service.workers.child.preload" in sys.modules:
+    _in_fork_server()
