@@ -212,6 +212,7 @@ BY_REASON: Mapping[str, type[DropnormError]] = MappingProxyType(
         "EXPORT_NOT_FOUND": NotFound,
         "CANNOT_EXPORT": ExportRefused,
         "EXPORT_DEVIATES": ExportRefused,
+        "DISK_FULL": ResourceExhausted,
         "EXPORTER_UNAVAILABLE": Unavailable,
         "PREDICTOR_UNAVAILABLE": Unavailable,
         "DATASET_NOT_FOUND": NotFound,

@@ -77,7 +77,7 @@ async def assemble(settings: Settings, stack: AsyncExitStack) -> Parts:
     datasets = _datasets(settings, store, forks, planner)
     jobs, tracker = _jobs(settings, store, executor, planner, datasets, room, tracing)
     jobs.observe(metrics.jobs.observe)
-    models = await _models(settings, store, forks, data, jobs, stack)
+    models = await _models(settings, store, forks, data, jobs, room, stack)
     metrics.read_from(
         Sources(
             ledger=store,
@@ -234,6 +234,7 @@ async def _models(
     forks: ForkServer,
     data: DataSettings,
     jobs: JobService,
+    room: DiskRoom,
     stack: AsyncExitStack,
 ) -> ModelService:
     predictor = await stack.enter_async_context(
@@ -245,4 +246,4 @@ async def _models(
         config = TrackingConfig.resolve(settings.data_dir, settings.mlflow_tracking_uri)
         registry = await stack.enter_async_context(MlflowRegistry(config))
     registered = RegisteredModels(jobs, registry, store.models, settings.data_dir / "models")
-    return ModelService(jobs, predictor, exporter, registered)
+    return ModelService(jobs, predictor, exporter, registered, require_room=room.require)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import tempfile
 from pathlib import Path
 
 _BLOCK = 1 << 20
@@ -14,6 +15,21 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 def no_room(error: OSError) -> bool:
     """Whether a file could not be written because the disk, or a quota on it, is full."""
     return error.errno in _NO_ROOM
+
+
+def is_full(folder: Path) -> bool:
+    """Whether there is no room for a file of a MiB in a folder, found out by writing one.
+
+    Libraries that write files in languages of their own tell of a full disk in words of their own.
+    """
+    try:
+        with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
+            os.posix_fallocate(file.fileno(), 0, _BLOCK)
+    except OSError as error:
+        if not no_room(error):
+            raise
+        return True
+    return False
 
 
 def sync(path: Path) -> None:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import get_args
 
+import numpy as np
 import pytest
 from tests.e2e.servers import Server, check_journal, eventually, first, spec
 
 import dropnorm as dn
 from dropnorm.results import State
+from dropnorm.spec.export import ExportFormat
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
@@ -19,6 +22,7 @@ MakeServer = Callable[..., Server]
 
 DISK = 48 * 2**20
 EPOCHS = 400
+IRIS = [[5.1, 3.5, 1.4, 0.2]]
 
 
 @pytest.fixture
@@ -34,8 +38,8 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
-def fill(disk: Path) -> Path:
-    """Take all room that there is."""
+def fill(disk: Path, *, leaving: int = 0) -> Path:
+    """Take all room that there is, but for some bytes."""
     hog = disk / "hog"
     with hog.open("wb", buffering=0) as file:
         for piece in (2**20, 4096):
@@ -44,6 +48,7 @@ def fill(disk: Path) -> Path:
                     pass
             except OSError:
                 pass  # that is what was wanted
+        file.truncate(file.tell() - leaving)
     return hog
 
 
@@ -73,3 +78,33 @@ def test_a_full_disk_costs_time_and_nothing_else(disk: Path, make_server: MakeSe
         for job in (running, waiting, client.train(spec("iris", epochs=1), job_id="refused")):
             assert job.result(timeout=60).history
             check_journal(list(job.watch()))
+
+
+NOTHING, A_BEGINNING = 0, 64 * 2**10
+
+
+def test_what_is_asked_of_a_full_disk_is_refused_by_a_sentence(disk: Path, make_server: MakeServer):
+    server = make_server("--disk-reserve", "0", "--cpu-slots", "1").start()
+    wide = spec("iris", epochs=1).model_copy(update={"architecture": dn.MLP(hidden=(256, 256))})
+    x, y = np.zeros((300, 400), np.float32), np.arange(300) % 2
+    with server.client() as client:
+        job = client.train(wide)
+        job.result(timeout=60)
+        predicted = job.predict(IRIS)
+        exports = disk / "jobs" / job.id / "exports"
+        asked: Sequence[tuple[int, ExportFormat]] = [
+            (NOTHING, "safetensors"),
+            *[(A_BEGINNING, each) for each in get_args(ExportFormat)],
+        ]
+        for leaving, format in asked:
+            hog = fill(disk, leaving=leaving)
+            with pytest.raises(dn.ResourceExhausted, match="no room for this export of") as refused:
+                job.export(format=format)
+            assert refused.value.reason == "DISK_FULL"
+            assert not list(exports.glob("*")), "nothing is left by halves"
+            with pytest.raises(dn.ResourceExhausted, match="no room for the file on the service"):
+                client.datasets.upload("wide", x, y)
+            assert job.predict(IRIS) == predicted
+            hog.unlink()
+        assert job.export(format="safetensors").size_bytes > A_BEGINNING
+        assert client.datasets.upload("wide", x, y).samples == 300

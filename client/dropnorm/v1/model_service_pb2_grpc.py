@@ -120,6 +120,7 @@ class ModelServiceServicer(object):
         An export of the same form takes the place of the one before it; where the job is another user's, who shares
         it, only of one with a larger tolerance. It may take minutes. FAILED_PRECONDITION:
         the model does not go into that form, or deviates by more than the tolerance allows; no file is kept then.
+        RESOURCE_EXHAUSTED: the service's disk has no room for it; nothing of it is kept.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -298,6 +298,7 @@ class ModelServiceStub(typing.Generic[_ModelServicePredictType, _ModelServiceExp
     An export of the same form takes the place of the one before it; where the job is another user's, who shares
     it, only of one with a larger tolerance. It may take minutes. FAILED_PRECONDITION:
     the model does not go into that form, or deviates by more than the tolerance allows; no file is kept then.
+    RESOURCE_EXHAUSTED: the service's disk has no room for it; nothing of it is kept.
     """
 
     GetModelExport: _ModelServiceGetModelExportType
@@ -411,6 +412,7 @@ class ModelServiceServicer(metaclass=abc.ABCMeta):
         An export of the same form takes the place of the one before it; where the job is another user's, who shares
         it, only of one with a larger tolerance. It may take minutes. FAILED_PRECONDITION:
         the model does not go into that form, or deviates by more than the tolerance allows; no file is kept then.
+        RESOURCE_EXHAUSTED: the service's disk has no room for it; nothing of it is kept.
         """
 
     @abc.abstractmethod

@@ -42,6 +42,7 @@ STATUS: dict[type[errors.ServiceError], grpc.StatusCode] = {
     errors.ExportNotFound: grpc.StatusCode.NOT_FOUND,
     errors.CannotExport: grpc.StatusCode.FAILED_PRECONDITION,
     errors.ExportDeviates: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.DiskFull: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.ExporterUnavailable: grpc.StatusCode.UNAVAILABLE,
     errors.PredictorUnavailable: grpc.StatusCode.UNAVAILABLE,
     errors.PlannerUnavailable: grpc.StatusCode.UNAVAILABLE,

@@ -18,6 +18,7 @@ ServiceError
 +-- ExportNotFound
 +-- CannotExport            the model does not go into that form
 |   +-- ExportDeviates      it does, but not exactly enough
++-- DiskFull                there was no room for what was to be written
 +-- PlannerUnavailable
 +-- PredictorUnavailable
 +-- ExporterUnavailable
@@ -256,6 +257,18 @@ class ExportDeviates(CannotExport):
     reason = "EXPORT_DEVIATES"
 
 
+class DiskFull(ServiceError):
+    """The disk of the data folder filled up while something was written for the caller; nothing of it is left."""
+
+    reason = "DISK_FULL"
+
+    def __init__(self, what: str) -> None:
+        super().__init__(
+            f"There is no room for {what} on the disk of the service's data folder, and nothing of it is kept; free "
+            "some, or give data_dir a larger disk."
+        )
+
+
 class PlannerUnavailable(ServiceError):
     """The planner did not answer within its limit."""
 
@@ -351,6 +364,7 @@ SERVICE_ERRORS: tuple[type[ServiceError], ...] = (
     ExportNotFound,
     CannotExport,
     ExportDeviates,
+    DiskFull,
     PlannerUnavailable,
     PredictorUnavailable,
     ExporterUnavailable,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -31,6 +31,7 @@ class ModelService:
         predictor: what runs them.
         exporter: what writes them.
         registered: the registered ones.
+        require_room: raises LimitReached where nothing more can be stored.
     """
 
     def __init__(
@@ -39,8 +40,11 @@ class ModelService:
         predictor: Predictor,
         exporter: Exporter,
         registered: RegisteredModels,
+        *,
+        require_room: Callable[[], None] = lambda: None,
     ) -> None:
         self.registered = registered
+        self._require_room = require_room
         self._jobs = jobs
         self._predictor = predictor
         self._exporter = exporter
@@ -81,6 +85,8 @@ class ModelService:
             ModelNotFound, WrongState, ModelUnusable: as in `predict`.
             CannotExport: the model does not go into that form.
             ExportDeviates: it does, but not exactly enough.
+            LimitReached: the disk's room is kept for the jobs that there are.
+            DiskFull: there was room, but not enough.
             ExporterUnavailable: no answer within the limit.
         """
         if isinstance(model, Registered):
@@ -93,6 +99,7 @@ class ModelService:
                 known = await self.get_export(caller, job.id, export_id)
                 if known.settings.tolerance <= settings.tolerance:
                     return known
+        self._require_room()
         return await self._exporter.export(
             job.name,
             self._jobs.folder_of(job.id) / MODEL,

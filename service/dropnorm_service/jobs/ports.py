@@ -168,6 +168,7 @@ class Exporter(Protocol):
         Raises:
             ModelUnusable: the model is not there, or damaged, or the data that it was trained on is gone.
             CannotExport: it does not go into that form, or not exactly enough.
+            DiskFull: there was no room for it.
             ExporterUnavailable: no answer within the limit.
         """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import warnings
@@ -79,7 +80,9 @@ def _write_portable(subject: Subject, path: Path) -> None:
 
 
 def _write_program(subject: Subject, path: Path) -> None:
-    torch.export.save(_program(subject), path, extra_files={_METADATA: subject.metadata})
+    written = io.BytesIO()  # since torch's own writer, where it finds no room, ends the process
+    torch.export.save(_program(subject), written, extra_files={_METADATA: subject.metadata})
+    path.write_bytes(written.getbuffer())
 
 
 def _open_program(path: Path) -> Run:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import errno
+import os
 import shutil
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +14,7 @@ from torch import Tensor
 
 from dropnorm.results import ExportProof, ModelExport
 from dropnorm.spec import GAN, ExportSettings
-from dropnorm_service.durable import sha256_of
+from dropnorm_service.durable import is_full, sha256_of
 from dropnorm_service.training.batching import derived_seed
 from dropnorm_service.training.data import Dataset, raw_splits
 from dropnorm_service.training.errors import BadData
@@ -45,6 +47,7 @@ def export_model(
         BadData: the data is not what the model was trained on.
         CannotExport: this model does not go into that form.
         Deviates: it does, but not exactly enough.
+        OSError: it cannot be written; with ENOSPC, the disk is full.
     """
     if dataset.digest != saved.dataset.digest:
         raise BadData(
@@ -96,7 +99,9 @@ def _write(subject: Subject, settings: ExportSettings, path: Path) -> None:
         FORMS[settings.format].write(subject, path)
     except CannotExport:
         raise
-    except Exception as error:  # whatever torch has against the model
+    except Exception as error:  # whatever torch has against the model, or the disk
+        if is_full(path.parent):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
         kind = subject.saved.spec.architecture.kind
         why = str(error).strip().partition("\n")[0][:300] or type(error).__name__
         raise CannotExport(f"torch cannot write this {kind} as {settings.format}: {why}") from error

@@ -10,6 +10,7 @@ from dropnorm.results import ModelExport
 from dropnorm.spec import ExportSettings
 from dropnorm_service.jobs.errors import (
     CannotExport,
+    DiskFull,
     ExportDeviates,
     ExporterUnavailable,
     ModelUnusable,
@@ -88,6 +89,8 @@ def _read(training_job: str, reply: ExportReply) -> ModelExport:
     if reply.trace:
         log.error("the exporter met an unexpected error", extra={"trace": reply.trace})
         raise ExportFailed(f"the model of {training_job} could not be exported")
+    if reply.disk_full:
+        raise DiskFull(f"this export of {training_job}")
     if reply.unusable:
         raise ModelUnusable(training_job, reply.unusable)
     if reply.refused:

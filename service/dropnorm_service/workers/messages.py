@@ -303,6 +303,8 @@ class ExportReply(Message):
     """Why the model does not go into the form, a sentence."""
     deviates: bool = False
     """It is refused because it would not predict the same."""
+    disk_full: bool = False
+    """There was no room for it."""
     trace: str = ""
     """The trace of an unexpected error, for the server's log."""
 

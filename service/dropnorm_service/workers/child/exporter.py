@@ -9,6 +9,7 @@ import traceback
 import torch
 
 from dropnorm.spec import InvalidSpecError
+from dropnorm_service.durable import no_room
 from dropnorm_service.training import (
     BadData,
     CannotExport,
@@ -53,5 +54,9 @@ def _answer(request: ExportRequest) -> ExportReply:
     except CannotExport as error:
         refused, deviates = str(error), isinstance(error, Deviates)
         return ExportReply(number=number, refused=refused, deviates=deviates)
+    except OSError as error:
+        full = no_room(error)
+        trace = "" if full else traceback.format_exc()
+        return ExportReply(number=number, disk_full=full, trace=trace)
     except Exception:
         return ExportReply(number=number, trace=traceback.format_exc())
