@@ -17,7 +17,7 @@ from dropnorm_service.api.tls import Certificates, TlsFiles, UnusableCertificate
 from dropnorm_service.assembly import Parts, assemble
 from dropnorm_service.datasets.collector import Collector
 from dropnorm_service.endings import notice_orphaned, stop_signals
-from dropnorm_service.exposure import check_exposure
+from dropnorm_service.exposure import check_exposure, exposure_of_metrics
 from dropnorm_service.health import HealthWatch
 from dropnorm_service.jobs.errors import StoreUnavailable
 from dropnorm_service.lock import (
@@ -143,6 +143,8 @@ async def _serve_metrics(
     """Open the port of the metrics, if there shall be one; where they are then."""
     if settings.metrics_port is None:
         return {}
+    if told := exposure_of_metrics(settings):
+        log.warning("%s", told)
     endpoint = MetricsEndpoint(metrics.exposition)
     url = await endpoint.start(settings.metrics_host, settings.metrics_port)
     stack.callback(endpoint.stop)

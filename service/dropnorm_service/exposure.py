@@ -1,4 +1,8 @@
-"""Whether the settings may be served: nobody listens to the network unguarded without having said so."""
+"""Whether the settings may be served: nobody listens to the network unguarded without having said so.
+
+Metrics are another matter. They name no job and no user, and Prometheus comes from elsewhere as a rule; so whoever sets
+`metrics_host` has said so, and is told once more.
+"""
 
 from __future__ import annotations
 
@@ -30,8 +34,27 @@ def check_exposure(settings: Settings) -> None:
         )
 
 
-def is_loopback(host: str) -> bool:
+def exposure_of_metrics(settings: Settings) -> str:
+    """What is to be known of who can read the metrics, a sentence; empty where it is this machine alone, or nobody.
+
+    Raises:
+        SettingsError: `metrics_host` has no address.
+    """
+    host = settings.metrics_host
+    if settings.metrics_port is None or is_loopback(host, "metrics_host"):
+        return ""
+    return (
+        f"the metrics at {host or 'every address'} can be read from other machines, without TLS and without a token; "
+        "they name no job and no user, and belong in a network that only Prometheus shares"
+    )
+
+
+def is_loopback(host: str, setting: str = "host") -> bool:
     """Whether every address of a host is of this machine alone.
+
+    Args:
+        host: a name or a number.
+        setting: what names it.
 
     Raises:
         SettingsError: the host has no address.
@@ -42,7 +65,7 @@ def is_loopback(host: str) -> bool:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         raise SettingsError(
-            f"host: {host!r} has no address here ({error}); give one of this machine, as 127.0.0.1 or 0.0.0.0"
+            f"{setting}: {host!r} has no address here ({error}); give one of this machine, as 127.0.0.1 or 0.0.0.0"
         ) from error
     return all(ip_address(address[0]).is_loopback for *_, address in found)
 

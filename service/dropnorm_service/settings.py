@@ -194,7 +194,8 @@ class Settings(BaseSettings):
     SQLite and a folder in the data folder."""
 
     metrics_host: str = "127.0.0.1"
-    """Address of the metrics, which name no job and no user; whoever reaches it can read them."""
+    """Address of the metrics, which name no job and no user; whoever reaches it can read them. One that other machines
+    reach is a warning in the log, as it needs neither TLS nor a token."""
     metrics_port: Annotated[int, Field(ge=0, le=65535)] | None = None
     """Port on which Prometheus reads metrics at `/metrics`; 0 takes a free one and prints it; absent: none."""
     tracing_endpoint: Annotated[str, AfterValidator(_is_collector)] | None = None

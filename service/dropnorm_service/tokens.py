@@ -9,7 +9,8 @@ import json
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -17,7 +18,7 @@ from dropnorm_service import audit, logs
 from dropnorm_service.jobs.callers import Role
 from dropnorm_service.jobs.errors import ServiceError
 from dropnorm_service.jobs.service import utc_now
-from dropnorm_service.jobs.tokens import Token, Tokens
+from dropnorm_service.jobs.tokens import Token, Tokens, token_id_of
 from dropnorm_service.redaction import redact
 from dropnorm_service.settings import Settings, SettingsError
 from dropnorm_service.store import InvalidDatabaseUrl, SqlJobStore, StoreTooNew
@@ -25,6 +26,7 @@ from dropnorm_service.store import InvalidDatabaseUrl, SqlJobStore, StoreTooNew
 _PROGRAM = "dropnorm tokens"
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _LONGEST = timedelta(days=3650)
+_LONGEST_NAME = 64  # of what is recorded as it was given
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,7 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         settings = Settings.load(options.settings)
         logs.configure(settings)
-        asyncio.run(_run(options, settings))
+        with _refusals_recorded(options):
+            asyncio.run(_run(options, settings))
     except (SettingsError, InvalidDatabaseUrl) as error:
         return _fail(error, 2)
     except StoreTooNew as error:
@@ -130,7 +133,7 @@ async def _run(options: argparse.Namespace, settings: Settings) -> None:
             _show(await tokens.list(), options.json)
         else:
             token = await tokens.revoke(options.id)
-            _record("RevokeToken", token)
+            _record_done("RevokeToken", token)
             if options.json:
                 print(json.dumps(_facts(token)))
             else:
@@ -139,7 +142,7 @@ async def _run(options: argparse.Namespace, settings: Settings) -> None:
 
 async def _create(tokens: Tokens, options: argparse.Namespace) -> None:
     token, bearer = await tokens.create(options.user, Role[options.role.upper()], options.expires)
-    _record("CreateToken", token)
+    _record_done("CreateToken", token)
     if options.json:
         print(json.dumps(_facts(token) | {"token": bearer}))
         return
@@ -199,21 +202,44 @@ def _facts(token: Token) -> dict[str, Any]:
     }
 
 
-def _record(action: str, token: Token) -> None:
+def _record_done(action: str, token: Token) -> None:
+    caller = token.caller
+    _record(action, f"tokens/{token.id}", "OK", of_user=caller.user, of_role=str(caller.role))
+
+
+@contextmanager
+def _refusals_recorded(options: argparse.Namespace) -> Iterator[None]:
+    """Have the audit log hear of a change that was not made, and why."""
+    try:
+        yield
+    except Exception as error:
+        asked = vars(options)
+        if options.command == "create":
+            of = {"of_user": asked["user"][:_LONGEST_NAME], "of_role": asked["role"]}
+            _record("CreateToken", "", _outcome(error), **of, why=str(error))
+        elif options.command == "revoke":
+            shown = token_id_of(options.id) or options.id  # who gives the whole token names it, too
+            _record(
+                "RevokeToken", f"tokens/{shown[:_LONGEST_NAME]}", _outcome(error), why=str(error)
+            )
+        raise
+
+
+def _outcome(error: Exception) -> str:
+    """The status by which the service itself would refuse."""
+    if isinstance(error, SettingsError | InvalidDatabaseUrl):
+        return "INVALID_ARGUMENT"
+    if isinstance(error, ServiceError):
+        return "INVALID_ARGUMENT" if error.problems else "UNAVAILABLE"
+    return "FAILED_PRECONDITION" if isinstance(error, StoreTooNew) else "INTERNAL"
+
+
+def _record(action: str, resource: str, outcome: str, **more: str) -> None:
     try:
         user = getpass.getuser()
     except (KeyError, OSError):  # as in a container that knows no names
         user = f"uid {os.getuid()}"
-    audit.record(
-        action,
-        f"tokens/{token.id}",
-        "OK",
-        user=user,
-        token="",
-        peer="command line",
-        of_user=token.caller.user,
-        of_role=str(token.caller.role),
-    )
+    audit.record(action, resource, outcome, user=user, token="", peer="command line", **more)
 
 
 if __name__ == "__main__":

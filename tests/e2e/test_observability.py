@@ -26,6 +26,7 @@ ROOT = Path(__file__).parents[2]
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
 DASHBOARD = json.loads((ROOT / "docker/grafana/dropnorm.json").read_text(encoding="utf-8"))
 ALERTS = yaml.safe_load((ROOT / "docker/prometheus/alerts.yaml").read_text(encoding="utf-8"))
+EVERYWHERE = "0.0.0.0"  # noqa: S104 - what is wanted here
 
 _NAME = re.compile(r"\b(?:up|(?:dropnorm|process)_[a-z_]+)\b(?=[\s{\[)]|$)")
 
@@ -142,6 +143,28 @@ def test_metrics_are_true_after_a_kill_and_a_restart(make_server: Callable[..., 
 
 def states(seen: Scrape) -> dict[str, float]:
     return {labels["state"]: value for labels, value in seen.samples("dropnorm_jobs") if value}
+
+
+def test_metrics_for_other_machines_are_a_warning_and_name_nobody(
+    make_server: Callable[..., Server],
+) -> None:
+    server = make_server("--metrics-host", EVERYWHERE, "--metrics-port", "0").start()
+    assert f"the metrics at {EVERYWHERE} can be read from other machines" in server.log
+    with server.client() as client:
+        job = client.train(
+            spec("iris", epochs=1), job_id="nameless", name="whose", labels={"of": "ada"}
+        )
+        job.result(timeout=60)
+    url = server.said["metrics"].replace(EVERYWHERE, "127.0.0.1")
+    said = Scrape.of(url)
+    assert said.value("dropnorm_jobs_ended_total", state="SUCCEEDED") == 1
+    labels = {
+        value
+        for each in said.families
+        for sample in each.samples
+        for value in sample.labels.values()
+    }
+    assert not [each for each in labels if re.search("nameless|whose|ada|local", each)]
 
 
 def test_a_metrics_port_that_is_taken_is_a_sentence(observed: Server, tmp_path: Path) -> None:

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from mlflow import MlflowClient
 from tests.e2e.conftest import SMALL
-from tests.e2e.servers import Server, after_epoch, eventually, long, spec
+from tests.e2e.servers import Server, after_epoch, long, spec
 
 import dropnorm as dn
+from dropnorm.cli.exits import Exit
 from dropnorm_service.jobs.callers import Role
 from dropnorm_service.jobs.service import utc_now
 from dropnorm_service.jobs.tokens import Tokens
 from dropnorm_service.store import SqlJobStore
+
+Command = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture(scope="module")
@@ -28,10 +35,15 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="module")
-def users(server: Server) -> Iterator[dict[str, dn.Client]]:
-    """A client of each user."""
+def tokens(server: Server) -> dict[str, str]:
+    """A token of each user."""
     roles = {"ada": Role.USER, "bob": Role.USER, "eve": Role.VIEWER, "root": Role.ADMIN}
-    tokens = asyncio.run(_tokens(server.data_dir, roles))
+    return asyncio.run(_tokens(server.data_dir, roles))
+
+
+@pytest.fixture(scope="module")
+def users(server: Server, tokens: dict[str, str]) -> Iterator[dict[str, dn.Client]]:
+    """A client of each user."""
     clients = {
         user: dn.Client(server.address, token=token, timeout=60.0) for user, token in tokens.items()
     }
@@ -53,6 +65,24 @@ def trained(users: dict[str, dn.Client]) -> dn.JobHandle:
     job = users["ada"].train(spec(epochs=1), job_id="adas")
     job.result(timeout=100)
     return job
+
+
+@pytest.fixture
+def command(server: Server, tokens: dict[str, str]) -> Command:
+    """The `dropnorm` command, as a user runs it; its exit status, what it prints, and what it says."""
+
+    def run(user: str, *arguments: str) -> tuple[int, str, str]:
+        done = subprocess.run(
+            [sys.executable, "-m", "dropnorm.cli", *arguments, "--address", server.address],
+            check=False,
+            capture_output=True,
+            text=True,
+            env=os.environ | {"DROPNORM_TOKEN": tokens[user]},
+            timeout=60,
+        )
+        return done.returncode, done.stdout, done.stderr
+
+    return run
 
 
 def test_each_sees_his_own_and_what_is_shared(users: dict[str, dn.Client], trained: dn.JobHandle):
@@ -95,6 +125,31 @@ def test_a_data_set_of_another_is_none_until_it_is_shared(users: dict[str, dn.Cl
     job.cancel()
 
 
+@pytest.mark.parametrize(("kind", "name"), [("jobs", "adas"), ("datasets", "commanded")])
+def test_the_command_shares_and_no_longer(
+    kind: str,
+    name: str,
+    users: dict[str, dn.Client],
+    trained: dn.JobHandle,
+    command: Command,
+):
+    users["ada"].datasets.upload("commanded", np.eye(20, 4, dtype=np.float32), np.arange(20) % 2)
+    shown, hidden, refused = (kind, "get", name, "--json"), Exit.NOT_FOUND, Exit.NOT_ALLOWED
+    assert command("bob", *shown)[0] == hidden
+    assert command("bob", kind, "share", name)[0] == hidden, "as one that is not there"
+
+    status, _, said = command("ada", kind, "share", name)
+    assert (status, said.partition(" ")[2]) == (0, "is shared with the project\n")
+    status, printed, _ = command("bob", *shown)
+    assert (status, json.loads(printed)["owner"]) == (0, "ada")
+    status, _, said = command("bob", kind, "unshare", name)
+    assert (status, "belongs to ada" in said) == (refused, True)
+
+    status, printed, _ = command("ada", kind, "unshare", name, "--json")
+    assert (status, json.loads(printed)["shared"]) == (0, False)
+    assert command("bob", *shown)[0] == hidden
+
+
 def test_who_watches_is_cut(users: dict[str, dn.Client]):
     job = users["ada"].train(long(), shared=True)
     watched = users["bob"].job(job.id)
@@ -111,9 +166,10 @@ def test_mlflow_names_the_owner_and_what_is_written_there_opens_nothing(
     server: Server,
     users: dict[str, dn.Client],
     trained: dn.JobHandle,
+    command: Command,
     monkeypatch: pytest.MonkeyPatch,
 ):
-    ada, bob = users["ada"], users["bob"]
+    bob = users["bob"]
     version = trained.register("secret", timeout=300.0)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{server.data_dir}/mlflow.db")
     mlflow = MlflowClient()
@@ -131,5 +187,10 @@ def test_mlflow_names_the_owner_and_what_is_written_there_opens_nothing(
             bob.models.predict(name, np.zeros((1, 1, 8, 8), np.float32))
     assert [model.id for model in bob.models.list()] == ["mine"]
     assert {model.owner for model in users["root"].models.list()} == {"ada", "bob"}
-    ada.models.share("secret")
-    assert eventually(lambda: bob.models.get("secret").shared, "the model is shared")
+    status, _, said = command("ada", "models", "share", "secret")
+    assert (status, said) == (0, "models/secret is shared with the project\n")
+    assert bob.models.get("secret").shared
+    assert command("bob", "models", "unshare", "secret")[0] == Exit.NOT_ALLOWED
+    assert command("ada", "models", "unshare", "secret")[0] == 0
+    with pytest.raises(dn.NotFound):
+        bob.models.get("secret")

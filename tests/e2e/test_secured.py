@@ -51,10 +51,17 @@ class Secured:
 
     def tokens(self, *arguments: object) -> Any:
         """`dropnorm tokens` with --json, beside the running service; what it says."""
-        flags = ("--json", "--data-dir", self.server.data_dir, "--audit-log", self.audit_log)
-        done = self.run("tokens", *arguments, *flags)
+        done = self.run_tokens(*arguments)
         assert done.returncode == 0, done.stderr
         return [json.loads(line) for line in done.stdout.splitlines()]
+
+    def run_tokens(self, *arguments: object) -> subprocess.CompletedProcess[str]:
+        flags = ("--json", "--data-dir", self.server.data_dir, "--audit-log", self.audit_log)
+        return self.run("tokens", *arguments, *flags)
+
+    def audited(self) -> list[Any]:
+        """The records of the audit log."""
+        return [json.loads(line) for line in self.audit_log.read_text().splitlines()]
 
     def token(self, user: str, role: str) -> tuple[str, str]:
         """A new token's id and text."""
@@ -176,7 +183,7 @@ def test_every_change_is_in_the_audit_log(secured: Secured, ada: str):
     with dn.Client(secured.address, token=ada, tls=secured.tls) as client:
         job = client.train(long(), job_id="audited")
         job.cancel()
-    entries = [json.loads(line) for line in secured.audit_log.read_text().splitlines()]
+    entries = secured.audited()
     mine = [each for each in entries if each["resource"] == "trainingJobs/audited"]
 
     assert [(each["action"], each["outcome"], each["user"]) for each in mine] == [
@@ -184,10 +191,33 @@ def test_every_change_is_in_the_audit_log(secured: Secured, ada: str):
         ("CancelTrainingJob", "OK", "ada"),
     ]
     assert all(each["token"] == ada.split("_")[1] and each["request_id"] for each in mine)
-    made = [each for each in entries if each["action"] == "CreateToken"]
+    made = [each for each in entries if (each["action"], each["outcome"]) == ("CreateToken", "OK")]
     assert [each["resource"].removeprefix("tokens/") for each in made] == [
         token.split("_")[1] for token in secured.told
     ]
+
+
+def test_commands_about_tokens_that_are_refused_are_in_the_audit_log(secured: Secured, ada: str):
+    before = len(secured.audited())
+    stranger = f"dn_{'0' * 12}_{PLANTED}{'x' * (43 - len(PLANTED))}"
+    for arguments, told in (
+        (("create", "--user", "no name", "--role", "user"), "a user is a letter or digit"),
+        (("revoke", "nothing"), "there is no token nothing"),
+        (("revoke", stranger), f"there is no token {'0' * 12}"),
+    ):
+        refused = secured.run_tokens(*arguments)
+        assert (refused.returncode, told in refused.stderr) == (2, True), refused.stderr
+        assert PLANTED not in refused.stderr
+    created, unknown, whole = secured.audited()[before:]
+    assert (created["action"], created["outcome"]) == ("CreateToken", "INVALID_ARGUMENT")
+    assert (created["of_user"], created["of_role"]) == ("no name", "user")
+    assert "a user is a letter or digit" in created["why"]
+    assert created["user"]
+    assert [each["resource"] for each in (unknown, whole)] == [
+        "tokens/nothing",
+        f"tokens/{'0' * 12}",
+    ]
+    assert {each["action"] for each in (unknown, whole)} == {"RevokeToken"}
 
 
 def test_no_token_is_in_any_file_or_process(secured: Secured, ada: str):

@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 
-from dropnorm_service.exposure import check_exposure, is_loopback
+from dropnorm_service.exposure import check_exposure, exposure_of_metrics, is_loopback
 from dropnorm_service.settings import Settings, SettingsError
 
 PAIR = {"tls_certificate": Path("/c"), "tls_key": Path("/k")}
+ANY = "0.0.0.0"  # noqa: S104 - nobody listens
 TOKENS = {"authentication": "tokens"}
 
 
@@ -58,3 +59,23 @@ def test_a_host_without_an_address_is_named(host: str):
 def test_half_of_tls_is_none(given: dict[str, str], message: str):
     with pytest.raises(SettingsError, match=message):
         check_exposure(settings(**given))
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({}, False),
+        ({"metrics_port": 9464}, False),
+        ({"metrics_host": ANY}, False),
+        ({"metrics_host": ANY, "metrics_port": 9464}, True),
+        ({"metrics_host": ANY, "metrics_port": 9464, "insecure": True}, True),
+    ],
+)
+def test_metrics_for_others_are_allowed_and_told(given: dict[str, Any], told: bool):
+    check_exposure(settings(**given))
+    assert ("can be read from other machines" in exposure_of_metrics(settings(**given))) is told
+
+
+def test_a_host_for_metrics_without_an_address_is_named():
+    with pytest.raises(SettingsError, match=r"metrics_host: 'unix' has no address here"):
+        exposure_of_metrics(settings(metrics_host="unix", metrics_port=9464))

@@ -1,4 +1,4 @@
-"""Asks each call whom it comes from, and ends streams whose token is valid no more."""
+"""Asks each call whom it comes from, and ends those under way whose token is valid no more."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Visitor:
 
 
 class Guard:
-    """Knows the callers, and which streams are theirs.
+    """Knows the callers, and which calls are theirs.
 
     Args:
         authenticator: knows the tokens; None: everybody is the local caller.
@@ -65,7 +65,9 @@ class Guard:
 
     @asynccontextmanager
     async def leash(self, visitor: Visitor) -> AsyncIterator[None]:
-        """Let a stream go on for as long as its token is valid.
+        """Let a call go on for as long as its token is valid.
+
+        What it has begun to write is finished, as after a deadline of its caller's.
 
         Raises:
             Unauthenticated: it is not any more.
@@ -82,12 +84,12 @@ class Guard:
                 finally:
                     del self._leashes[leash]
         except TimeoutError:
-            if not leash.expired():  # it is the stream's own
+            if not leash.expired():  # it is the call's own
                 raise
             raise self._cut(visitor.token) from None
 
     async def run(self) -> None:
-        """Look after the streams until cancelled."""
+        """Look after the calls until cancelled."""
         if self._authenticator is None:
             return
         while True:
@@ -108,7 +110,7 @@ class Guard:
         assert self._authenticator is not None
         if self._authenticator.knows(token):
             return StoreUnavailable(
-                "The stream is ended, since for too long the store could not say whether its token is still valid."
+                "The call is ended, since for too long the store could not say whether its token is still valid."
             )
         return Unauthenticated()
 

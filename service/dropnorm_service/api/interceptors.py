@@ -123,7 +123,7 @@ class _Edge:
             raise self._visitor.refusal
 
     async def answer(self, request: bytes, context: Context) -> Any:
-        async with self._served(context) as account:
+        async with self._served(context) as account, self._guard.leash(self._visitor):
             reply = await self._handler.unary_unary(self._read(request, account), context)
             account.answers(reply)
             return reply

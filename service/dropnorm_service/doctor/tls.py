@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from dropnorm_service.api.tls import Certificates, TlsFiles, UnusableCertificate
 from dropnorm_service.doctor.findings import Findings, failure, ok, warning
-from dropnorm_service.exposure import check_exposure, is_loopback
+from dropnorm_service.exposure import check_exposure, exposure_of_metrics, is_loopback
 from dropnorm_service.observability.certificates import expiry_of
 from dropnorm_service.settings import Settings, SettingsError
 
@@ -18,6 +18,7 @@ def look(settings: Settings) -> Findings:
     try:
         check_exposure(settings)
         local = is_loopback(settings.host)
+        told = exposure_of_metrics(settings)
     except SettingsError as error:
         yield failure(
             "exposure", f"{error}.", "The service does not start so; correct the settings."
@@ -32,6 +33,12 @@ def look(settings: Settings) -> Findings:
     else:
         users = "of this machine" if local and settings.authentication == "none" else "with a token"
         yield ok("authentication", f"Callers {users} are served.")
+    if told:
+        yield warning(
+            "metrics",
+            f"{told[0].upper()}{told[1:]}.",
+            "Leave --metrics-host on 127.0.0.1 otherwise.",
+        )
     yield from _certificate(settings)
 
 

@@ -122,7 +122,8 @@ class Tokens:
         """
         found = [token for token in await self._store.all() if token.id == token_id]
         if not found:
-            text = f"there is no token {token_id[:40]}; `dropnorm tokens list` shows them"
+            shown = token_id_of(token_id) or token_id[:40]
+            text = f"there is no token {shown}; `dropnorm tokens list` shows them"
             raise InvalidRequest.of("id", text)
         [token] = found
         if token.revoke_time is not None:

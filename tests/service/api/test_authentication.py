@@ -10,15 +10,24 @@ from typing import Any
 
 import grpc
 import pytest
+from google.protobuf.message import Message
 from google.rpc import error_details_pb2
 from tests.service.api.details import details, failure, status_of
 from tests.service.api.guarded import METHODS, Guarded, authorization, guarded, now
 from tests.service.jobs.bench import SPEC, Bench
 from tests.service.jobs.conftest import bench, store
 
-from dropnorm.spec import Submission
+from dropnorm import wire
+from dropnorm.results import Plan
+from dropnorm.spec import Submission, TrainingSpec
 from dropnorm.v1 import dataset_service_pb2 as datasets
-from dropnorm.v1.training_service_pb2 import GetTrainingJobRequest, WatchTrainingJobRequest
+from dropnorm.v1.training_job_pb2 import TrainingJob
+from dropnorm.v1.training_service_pb2 import (
+    CreateTrainingJobRequest,
+    GetTrainingJobRequest,
+    PlanTrainingJobRequest,
+    WatchTrainingJobRequest,
+)
 from dropnorm_service.api.authorization import RULES
 from dropnorm_service.jobs.callers import Role
 from dropnorm_service.store import SqlJobStore
@@ -27,6 +36,8 @@ __all__ = ["bench", "store"]
 
 GET = "/dropnorm.v1.TrainingService/GetTrainingJob"
 WATCH = "/dropnorm.v1.TrainingService/WatchTrainingJob"
+PLAN = "/dropnorm.v1.TrainingService/PlanTrainingJob"
+CREATE = "/dropnorm.v1.TrainingService/CreateTrainingJob"
 UPLOAD = "/dropnorm.v1.DatasetService/UploadDataset"
 WORKERS = "/dropnorm.v1.TrainingService/ListWorkers"
 REFLECTION = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
@@ -187,6 +198,36 @@ async def test_an_upload_ends_when_its_token_is_revoked(service: Guarded):
     error = await failure(call)
 
     assert error.code() is Code.UNAUTHENTICATED
+
+
+@pytest.mark.parametrize("method", [PLAN, CREATE])
+async def test_a_call_that_takes_long_ends_when_its_token_is_revoked(
+    service: Guarded, bench: Bench, method: str
+):
+    asked, answered = asyncio.Event(), asyncio.Event()
+    plan = bench.planner.plan
+
+    async def slowly(spec: TrainingSpec, *, uploads: bool = True) -> Plan:
+        asked.set()
+        await answered.wait()
+        return await plan(spec, uploads=uploads)
+
+    bench.planner.plan = slowly  # type: ignore[method-assign]
+    wanted = wire.to_message(Submission(spec=SPEC), TrainingJob)
+    requests: dict[str, Message] = {
+        PLAN: PlanTrainingJobRequest(spec=wanted.spec),
+        CREATE: CreateTrainingJobRequest(training_job=wanted, training_job_id="never"),
+    }
+    token, bearer = await service.token()
+    call = asyncio.ensure_future(service.call(method, bearer, requests[method].SerializeToString()))
+    await asked.wait()
+    await service.tokens.revoke(token.id)
+
+    error = await failure(call)
+
+    assert error.code() is Code.UNAUTHENTICATED
+    answered.set()
+    assert await bench.store.get("never") is None
 
 
 async def test_the_streams_of_others_go_on(service: Guarded, bench: Bench):

@@ -28,6 +28,7 @@ class Fault(IntEnum):
     BUG = 9_006
     ENDLESS = 9_007
     NO_ROOM_FOR_THE_MODEL = 9_008
+    FROZEN = 9_009
 
 
 def _killed_by(number: signal.Signals) -> Callable[..., None]:
@@ -51,6 +52,7 @@ _FAULTS: dict[int, Callable[..., None]] = {
     Fault.KILLED: _killed_by(signal.SIGKILL),
     Fault.SEGMENTATION: _killed_by(signal.SIGSEGV),
     Fault.BUS_ERROR: _killed_by(signal.SIGBUS),
+    Fault.FROZEN: _killed_by(signal.SIGSTOP),
     Fault.ECC: _raising(
         torch.AcceleratorError("CUDA error: uncorrectable ECC error encountered\nCompile with ...")
     ),
