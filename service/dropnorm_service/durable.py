@@ -32,6 +32,11 @@ def is_full(folder: Path) -> bool:
     return False
 
 
+def draft_of(folder: Path) -> Path:
+    """Where a folder is filled before it takes its place; what is there when nobody fills it is of no use."""
+    return folder.with_name(f".{folder.name}")
+
+
 def sync(path: Path) -> None:
     """Wait until what a file holds, or which names a folder has, would survive a loss of power."""
     handle = os.open(path, os.O_RDONLY)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from dropnorm.results import ExportProof, ModelExport
 from dropnorm.spec import GAN, ExportSettings
-from dropnorm_service.durable import is_full, sha256_of
+from dropnorm_service.durable import draft_of, is_full, sha256_of
 from dropnorm_service.training.batching import derived_seed
 from dropnorm_service.training.data import Dataset, raw_splits
 from dropnorm_service.training.errors import BadData
@@ -60,7 +60,7 @@ def export_model(
     folding = _fold(predictor.network, settings)
     subject = Subject(saved, predictor, settings.fold_batch_norm, x[[0, -1]])
     form = FORMS[settings.format]
-    draft = folder.with_name(f".{folder.name}")
+    draft = draft_of(folder)
     shutil.rmtree(draft, ignore_errors=True)  # of a process that was killed
     draft.mkdir(parents=True)
     try:

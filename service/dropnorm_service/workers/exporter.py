@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import shutil
 from pathlib import Path
 
 from dropnorm.results import ModelExport
 from dropnorm.spec import ExportSettings
+from dropnorm_service.durable import draft_of
 from dropnorm_service.jobs.errors import (
     CannotExport,
     DiskFull,
@@ -73,6 +75,8 @@ class ProcessExporter:
                     reply = await process.ask(request, self._timeout)
                 finally:
                     await process.end()
+                    # Of one that was ended in the middle of it; any other has removed it.
+                    await asyncio.to_thread(shutil.rmtree, draft_of(folder), ignore_errors=True)
         except TimeoutError:
             raise ExporterUnavailable(
                 f"Nothing was exported within {self._timeout:g} seconds; try again later."

@@ -90,8 +90,12 @@ async def test_one_that_does_not_end_is_given_up_with_its_process(
             await asyncio.sleep(0.002)
         os.kill(new.pop(), signal.SIGSTOP)
 
+    half = tmp_path / ".out" / "model.safetensors"
+    half.parent.mkdir()
+    half.write_bytes(b"half")
     stopping = asyncio.create_task(stop())
     with pytest.raises(ExporterUnavailable, match="Nothing was exported within"):
         await exporter.export(JOB, model, FOLDED, name=NAME, folder=tmp_path / "out")
     await stopping
     assert set(children(forks)) <= before
+    assert not half.parent.exists()
