@@ -18,7 +18,7 @@ from dropnorm_service import audit, logs
 from dropnorm_service.jobs.callers import Role
 from dropnorm_service.jobs.errors import ServiceError
 from dropnorm_service.jobs.service import utc_now
-from dropnorm_service.jobs.tokens import Token, Tokens, token_id_of
+from dropnorm_service.jobs.tokens import Token, Tokens, id_named_by
 from dropnorm_service.redaction import redact
 from dropnorm_service.settings import Settings, SettingsError
 from dropnorm_service.store import InvalidDatabaseUrl, SqlJobStore, StoreTooNew
@@ -213,15 +213,13 @@ def _refusals_recorded(options: argparse.Namespace) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        asked = vars(options)
+        refused, why = _outcome(error), str(error)
         if options.command == "create":
-            of = {"of_user": asked["user"][:_LONGEST_NAME], "of_role": asked["role"]}
-            _record("CreateToken", "", _outcome(error), **of, why=str(error))
+            of = {"of_user": options.user[:_LONGEST_NAME], "of_role": options.role}
+            _record("CreateToken", "", refused, **of, why=why)
         elif options.command == "revoke":
-            shown = token_id_of(options.id) or options.id  # who gives the whole token names it, too
-            _record(
-                "RevokeToken", f"tokens/{shown[:_LONGEST_NAME]}", _outcome(error), why=str(error)
-            )
+            named = id_named_by(options.id)
+            _record("RevokeToken", f"tokens/{named}" if named else "", refused, why=why)
         raise
 
 

@@ -22,7 +22,8 @@ MAX_TOKENS = 10_000
 _ID_BYTES = 6
 _SECRET_BYTES = 32
 _KEPT = timedelta(days=30)
-_FORM = re.compile(rf"dn_([0-9a-f]{{{2 * _ID_BYTES}}})_[A-Za-z0-9_-]{{43}}")
+_ID = re.compile(rf"[0-9a-f]{{{2 * _ID_BYTES}}}")
+_FORM = re.compile(rf"dn_({_ID.pattern})_[A-Za-z0-9_-]{{43}}")
 _USER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}")
 
 
@@ -122,8 +123,9 @@ class Tokens:
         """
         found = [token for token in await self._store.all() if token.id == token_id]
         if not found:
-            shown = token_id_of(token_id) or token_id[:40]
-            text = f"there is no token {shown}; `dropnorm tokens list` shows them"
+            named = id_named_by(token_id)
+            what = f"there is no token {named}" if named else "that is no token's id"
+            text = f"{what}; `dropnorm tokens list` shows them"
             raise InvalidRequest.of("id", text)
         [token] = found
         if token.revoke_time is not None:
@@ -137,6 +139,11 @@ def token_id_of(bearer: str) -> str | None:
     """The id in a token's text; None: it is none that was ever made."""
     match = _FORM.fullmatch(bearer)
     return match[1] if match else None
+
+
+def id_named_by(text: str) -> str:
+    """The id that somebody gives, perhaps by giving the whole token; empty: neither, and perhaps a part of a secret."""
+    return text if _ID.fullmatch(text) else token_id_of(text) or ""
 
 
 def belongs(bearer: str, token: Token | None) -> bool:

@@ -98,5 +98,8 @@ async def test_there_are_not_more_than_fit_into_memory(
 
 
 async def test_a_token_that_is_not_there_cannot_be_revoked(tokens: Tokens):
-    with pytest.raises(InvalidRequest, match="there is no token 0123"):
-        await tokens.revoke("0123")
+    with pytest.raises(InvalidRequest, match="there is no token 012301230123"):
+        await tokens.revoke("012301230123")
+    with pytest.raises(InvalidRequest, match="that is no token's id") as raised:
+        await tokens.revoke("part-of-a-secret")
+    assert "secret" not in str(raised.value), "it may be one"
