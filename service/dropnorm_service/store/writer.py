@@ -125,6 +125,7 @@ class Writer:
         except StoreUnavailable as error:
             for order in orders:
                 order.settle(error)
+            self._refuse(error)  # or those who wait would grow in number, where each try takes long
         except Exception as error:
             if len(orders) == 1:
                 orders[0].settle(error)

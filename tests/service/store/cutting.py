@@ -22,6 +22,8 @@ class Proxy:
         self.port = port
         self.lose: Loss | None = None
         self.refusing = False
+        self.silent = False
+        """Nothing is passed on any more, and nobody is told."""
         self.lost = asyncio.Event()
         """Something has been lost."""
         self._server_port = server_port
@@ -50,6 +52,8 @@ class Proxy:
         back = asyncio.create_task(_copy(server_reader, writer))
         try:
             while data := await reader.read(2**16):
+                if self.silent:
+                    await asyncio.Event().wait()
                 loss = self.lose if _COMMIT in data else None
                 if loss is not None:
                     self.lose = None

@@ -12,7 +12,14 @@ from tests.service.store.rows import append, change, draft, insert
 from dropnorm.results import LogLine, State
 from dropnorm_service.jobs.errors import StoreUnavailable
 from dropnorm_service.jobs.ports import RequestRecord
-from dropnorm_service.store import InvalidDatabaseUrl, SqlJobStore, StoreInUse, postgres, store
+from dropnorm_service.store import (
+    InvalidDatabaseUrl,
+    SqlJobStore,
+    StoreInUse,
+    postgres,
+    store,
+    writer,
+)
 
 LOG = LogLine(message="hello")
 
@@ -156,6 +163,26 @@ async def test_a_crash_and_restart_of_the_database_is_waited_out(
         for job in jobs:
             events = await opened.events(job.id, after=0, limit=100_000)
             assert [event.sequence for event in events] == list(range(1, written + 2))
+
+
+async def test_nobody_queues_up_before_a_database_that_does_not_answer(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(postgres, "_COMMAND_SECONDS", 0.5)
+    monkeypatch.setattr(store, "_PATIENCE", 0.0)
+    monkeypatch.setattr(writer, "_MOST", 2)
+    tries: list[writer.Commit] = []
+    async with (
+        proxy(postgres_url) as (passing, url),
+        await SqlJobStore.open(f"{url}?connect_timeout=0.5", tries.append) as opened,
+    ):
+        passing.silent = True
+        asked = [insert(opened, draft(f"a{number}")) for number in range(40)]
+        refused = await asyncio.gather(*asked, return_exceptions=True)
+        assert {type(each) for each in refused} == {StoreUnavailable}
+        assert [each.failed for each in tries] == [True], "one try for all who wait"
+        passing.silent = False
+        await insert(opened, draft("b"))
 
 
 async def test_an_outage_that_lasts_is_told_at_once(
