@@ -18,12 +18,11 @@ from dropnorm_service.jobs.errors import (
     ShuttingDown,
 )
 from dropnorm_service.jobs.live import LiveJob, LiveJobs
+from dropnorm_service.jobs.pages import Pages
 from dropnorm_service.jobs.ports import Change, JobStore, RequestAccepted, RequestRecord
 from dropnorm_service.jobs.projection import project
 
 _PAGE = 100
-# Events from the store are the reader's own copies, which he keeps for as long as he does not read on: some 5 KB each.
-_STORED_PAGE = 16
 _CLOSING_SECONDS = 5.0
 
 T = TypeVar("T")
@@ -86,6 +85,7 @@ class Journal:
     ) -> None:
         self._store = store
         self._jobs = LiveJobs(idle_capacity, idle_bytes)
+        self._pages = Pages(store)
         self._loading: dict[str, asyncio.Task[LiveJob | None]] = {}
         self._changing: set[asyncio.Task[Any]] = set()
         self._listeners: list[Listener] = []
@@ -237,7 +237,7 @@ class Journal:
         while True:
             events = live.recent(after, _PAGE)
             if events is None:
-                events = await self._store.events(live.job.id, after=after, limit=_STORED_PAGE)
+                events = await self._pages.after(live.job, after)
                 if not events:  # purged under the reader's feet
                     raise JobNotFound(live.job.id)
             for event in events:
