@@ -263,6 +263,16 @@ _HANDSHAKES: Mapping[str, str] = MappingProxyType(
 )
 """What gRPC says of a handshake that failed -> what it means."""
 
+_TOO_LARGE: Mapping[str, str] = MappingProxyType(
+    {
+        "message larger than max": "A message of a call to {address} is larger than the 64 MiB that go over at once; "
+        "send less with one call.",
+        "metadata size exceeds": "The headers of a call to {address} are larger than the 8 KiB that a service takes; "
+        "look at the token, and at what a proxy adds.",
+    }
+)
+"""What gRPC itself says of what is too large -> what to do."""
+
 
 def from_rpc_error(error: grpc.RpcError, *, address: str) -> DropnormError:
     """The exception of this tree that an RPC's failure means. Raise it `from` the RPC's own.
@@ -350,6 +360,10 @@ def _transport_text(code: grpc.StatusCode, error: grpc.RpcError, address: str) -
             f"`dropnorm.local()`; or check the address, and whether the service speaks TLS, as its clients must then "
             f"too (`tls=True`, `--tls`). ({details})"
         )
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
+        for mark, text in _TOO_LARGE.items():
+            if mark in details:
+                return f"{text.format(address=address)} ({details})"
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return (
             f"The service at {address} did not answer in time; give the call a longer timeout, or look at "

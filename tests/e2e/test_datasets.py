@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import grpc
 import numpy as np
 import pytest
 from tests.e2e.servers import PATIENCE, Server, eventually, long, spec
@@ -21,7 +22,9 @@ from tests.e2e.servers import PATIENCE, Server, eventually, long, spec
 import dropnorm as dn
 from dropnorm.datasets import _requests, write_bundle
 from dropnorm.datasets.arrays import from_arrays
+from dropnorm.errors import from_rpc_error
 from dropnorm.v1 import dataset_service_pb2 as pb
+from dropnorm.v1.dataset_service_pb2_grpc import DatasetServiceStub
 
 RANDOM = np.random.default_rng(5)
 LABELS = np.array(["low", "high"])[np.arange(400) % 2]
@@ -230,6 +233,36 @@ async def test_an_upload_goes_on_over_a_line_that_breaks(tracked: Server) -> Non
         assert line.breaks == 0
         # At every break a part of 1 MiB and what was under way may be lost, but not what has come before.
         assert line.sent < dataset.size_bytes + 2 * 3 * 2**20
+
+
+def test_an_upload_that_stalls_leaves_its_place_to_others(
+    make_server: Callable[..., Server],
+) -> None:
+    server = make_server("--max-uploads-per-user", "1", "--upload-idle-timeout", "2").start()
+    stalled = threading.Event()
+    header = pb.UploadHeader(dataset_id="stalled", size_bytes=2**20, sha256="0" * 64)
+
+    def begin_and_stall() -> Iterator[pb.UploadDatasetRequest]:
+        yield pb.UploadDatasetRequest(header=header)
+        yield pb.UploadDatasetRequest(chunk=bytes(1000))
+        stalled.wait(PATIENCE)
+
+    with server.client() as other, grpc.insecure_channel(server.address) as channel:
+        stub: Any = DatasetServiceStub(channel)
+        call = stub.UploadDataset.future(begin_and_stall())
+
+        def received() -> int:
+            query = pb.QueryUploadRequest(sha256=header.sha256)
+            return int(stub.QueryUpload(query).received_bytes)
+
+        eventually(lambda: received() == 1000, "the upload has begun")
+        # It is told to come again, and does until there is a place.
+        assert other.datasets.upload("whole", SAMPLES, LABELS).samples == 400
+        error = from_rpc_error(call.exception(PATIENCE), address=server.address)
+        stalled.set()
+        assert isinstance(error, dn.Unavailable)
+        assert "Nothing has come for 2 seconds" in str(error)
+        assert received() == 1000, "what has come is kept"
 
 
 def test_limits_are_told_by_the_service(make_server: Callable[..., Server]) -> None:

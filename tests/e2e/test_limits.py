@@ -9,6 +9,7 @@ import pytest
 from tests.e2e.servers import Server, after_epoch, long, spec
 
 import dropnorm as dn
+from dropnorm.errors import from_rpc_error
 from dropnorm.v1 import training_service_pb2 as pb
 from dropnorm.v1.training_service_pb2_grpc import TrainingServiceStub
 
@@ -71,6 +72,63 @@ def test_a_job_that_asks_for_more_time_than_a_job_may_have(client: dn.Client):
     with pytest.raises(dn.NotFound):
         client.job("long")
     assert client.train(timed(60.0)).result(timeout=60).history
+
+
+def test_as_many_watches_as_may_be(make_server: MakeServer):
+    server = make_server("--cpu-slots", "1", "--max-watches", "3").start()
+    with server.client() as client, grpc.insecure_channel(server.address) as channel:
+        job = client.train(long())
+        stub = TrainingServiceStub(channel)
+        request = pb.WatchTrainingJobRequest(name=job.name)
+        watches = [stub.WatchTrainingJob(request) for _ in range(3)]
+        for watch in watches:
+            next(watch)
+        with pytest.raises(grpc.RpcError) as raised:
+            next(stub.WatchTrainingJob(request))
+        refusal = from_rpc_error(raised.value, address=server.address)
+        assert isinstance(refusal, dn.ResourceExhausted)
+        assert "3 journals are being followed" in str(refusal)
+        assert refusal.retry_after == 5
+        assert refusal.metadata["setting"] == "max_watches"
+        watches[0].cancel()
+        assert next(job.watch()).sequence == 1, "the client waits as it is told, and asks again"
+
+
+def test_as_many_streams_as_a_connection_has(make_server: MakeServer):
+    server = make_server("--cpu-slots", "1", "--max-watches-per-user", "2000").start()
+    with server.client() as client, grpc.insecure_channel(server.address) as channel:
+        client.train(long(), priority=1)
+        request = pb.WatchTrainingJobRequest(name=client.train(long()).name)
+        stub = TrainingServiceStub(channel)
+        watches = [stub.WatchTrainingJob(request) for _ in range(1000)]
+        for watch in watches:
+            assert next(watch).sequence == 1
+        more = stub.WatchTrainingJob(request)
+        with pytest.raises(grpc.RpcError) as raised:
+            stub.GetTrainingJob(pb.GetTrainingJobRequest(name=request.name), timeout=0.5)
+        assert raised.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED, "it waits its turn"
+        assert client.job(request.name).name == request.name, "another connection is served"
+        watches[0].cancel()
+        assert next(more).sequence == 1
+
+
+def test_messages_that_are_too_large_for_grpc_are_told_in_a_sentence(server: Server):
+    name = "x" * (65 * 2**20)
+    request = pb.GetTrainingJobRequest(name=name)
+    with grpc.insecure_channel(server.address) as channel, pytest.raises(grpc.RpcError) as refused:
+        TrainingServiceStub(channel).GetTrainingJob(request, timeout=30)
+    by_service = from_rpc_error(refused.value, address=server.address)
+    with server.client() as client, pytest.raises(grpc.RpcError) as unsent:
+        client._method("GetTrainingJob")(request, timeout=30)
+    by_client = from_rpc_error(unsent.value, address=server.address)
+    headers = (("x-much", "x" * 100_000),)
+    with grpc.insecure_channel(server.address) as channel, pytest.raises(grpc.RpcError) as raised:
+        TrainingServiceStub(channel).GetTrainingJob(request.__class__(), metadata=headers)
+    of_headers = from_rpc_error(raised.value, address=server.address)
+    for error, limit in ((by_service, "64 MiB"), (by_client, "64 MiB"), (of_headers, "8 KiB")):
+        assert isinstance(error, dn.ResourceExhausted)
+        assert error.retry_after is None
+        assert limit in str(error)
 
 
 def test_metadata_and_messages_that_are_too_large(client: dn.Client, stub: TrainingServiceStub):
