@@ -28,6 +28,7 @@ DASHBOARD = json.loads((ROOT / "docker/grafana/dropnorm.json").read_text(encodin
 ALERTS = yaml.safe_load((ROOT / "docker/prometheus/alerts.yaml").read_text(encoding="utf-8"))
 EVERYWHERE = "0.0.0.0"  # noqa: S104 - what is wanted here
 
+_MIRRORS = ("mlflow", "mlflow-artifacts")
 _NAME = re.compile(r"\b(?:up|(?:dropnorm|process)_[a-z_]+)\b(?=[\s{\[)]|$)")
 
 
@@ -51,9 +52,10 @@ def trained(observed: Server) -> dn.TrainingJob:
         eventually(lambda: job.refresh().mlflow_run_id, "the run")
 
         def behind() -> float:
-            return scrape(observed).value("dropnorm_mirror_lag_events", mirror="mlflow")
+            seen = scrape(observed)
+            return sum(seen.value("dropnorm_mirror_lag_events", mirror=name) for name in _MIRRORS)
 
-        eventually(lambda: behind() == 0, "the mirror")
+        eventually(lambda: behind() == 0, "the mirrors")
         return job.refresh().snapshot
 
 
