@@ -34,8 +34,13 @@ class Pages:
             StoreUnavailable: they cannot be read.
         """
         start = sequence - sequence % _SIZE
-        page = await asyncio.shield(self._page(job, start))
-        return page[sequence - start :]
+        for _ in range(
+            2
+        ):  # a page that was being read already may be older than what this reader knows of
+            page = await asyncio.shield(self._page(job, start))
+            if events := page[sequence - start :]:
+                return events
+        return ()
 
     def _page(self, job: TrainingJob, start: int) -> asyncio.Task[Sequence[Event]]:
         key = (job.name, job.create_time, start)  # a name may be given again to another job

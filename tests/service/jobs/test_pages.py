@@ -20,14 +20,16 @@ class Journals:
     def __init__(self, events: int) -> None:
         self.length = events
         self.reads: list[int] = []
+        self.begun = asyncio.Event()
         self.away = False
 
     async def events(self, job_id: str, *, after: int, limit: int) -> Sequence[Event]:
         self.reads.append(after)
+        self.begun.set()
+        last = min(after + limit, self.length)
         await asyncio.sleep(0)
         if self.away:
             raise StoreUnavailable("The store is away.")
-        last = min(after + limit, self.length)
         return [event(job_id, number) for number in range(after + 1, last + 1)]
 
 
@@ -63,6 +65,16 @@ async def test_a_journal_that_grows_is_told_to_its_end():
     assert await replay(pages, draft("a")) == list(range(1, 21))
     journals.length = 40
     assert await replay(pages, draft("a"), 20) == list(range(21, 41))
+
+
+async def test_who_knows_of_more_than_was_there_when_a_page_was_begun_gets_it():
+    journals = Journals(20)
+    pages = Pages(journals)  # type: ignore[arg-type]
+    before = asyncio.create_task(pages.after(draft("a"), 16))
+    await journals.begun.wait()
+    journals.length = 24
+    assert [each.sequence for each in await pages.after(draft("a"), 20)] == [21, 22, 23, 24]
+    assert [each.sequence for each in await before] == [17, 18, 19, 20]
 
 
 async def test_another_job_of_the_same_name_has_a_journal_of_its_own():
