@@ -18,6 +18,7 @@ from tests.benchmarks import (
     load,
     scale,
     sequences,
+    soak,
     throughput,
     watchers,
 )
@@ -31,6 +32,7 @@ BENCHMARKS: Mapping[str, Callable[[bool], Iterator[Row]]] = {
     "create": calls.measure_create,
     "watchers": watchers.measure,
     "load": load.measure,
+    "soak": soak.measure,
     "scale": scale.measure,
     "convolutions": convolutions.measure,
     "batch_norm": experiments.measure_batch_norm,
