@@ -3,7 +3,7 @@
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Set
 from pathlib import Path
 
 from tests.service.datasets.folders import Folder
@@ -88,21 +88,35 @@ async def test_a_job_that_is_accepted_has_its_data_set(tmp_path: Path, data: byt
                 return None
             return name
 
+        steps: asyncio.Queue[None] = asyncio.Queue()
+
+        async def referred() -> Set[str]:
+            """Asked before a data set is taken, and again when it is."""
+            steps.put_nowait(None)
+            found = await store.datasets()
+            steps.put_nowait(None)
+            return found
+
         accepted: set[str] = set()
         collected: set[str] = set()
         for turn in range(30):
             name = f"mine{turn}"
             await sent(folder, data, name)
             creating: asyncio.Task[str | None] | None = None
-            if turn % 2:
+            if turn % 6 == 5:
                 creating = asyncio.create_task(create(name))
-            collecting = asyncio.create_task(folder.datasets.collect(store.datasets, before=LATER))
-            for _ in range(turn):
-                await asyncio.sleep(0)
-            creating = creating or asyncio.create_task(create(name))
+            collecting = asyncio.create_task(folder.datasets.collect(referred, before=LATER))
+            if creating is None:  # after so many steps of the collection
+                for _ in range(turn % 6):
+                    await steps.get()
+                for _ in range(turn // 6):
+                    await asyncio.sleep(0)
+                creating = asyncio.create_task(create(name))
             collected.update(await collecting)
             if made := await creating:
                 accepted.add(made)
+            while not steps.empty():
+                steps.get_nowait()
         there = {path.stem for path in (folder.folder / "names").iterdir()}
         assert there == accepted
         assert collected == {f"mine{turn}" for turn in range(30)} - accepted
