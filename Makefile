@@ -53,7 +53,7 @@ check-protos: $(VENV)/.dev ## Check the contract's style, its compatibility, and
 
 unit: $(VENV)/.dev ## Test the parts
 	@echo "== unit tests"
-	@$(BIN)/pytest -m "not e2e and not docker" --numprocesses 2
+	@$(BIN)/pytest -m "not e2e and not docker" --numprocesses 2 --dist worksteal
 
 # One test after the other: each starts a server and workers, and two of them would fight for the CPU.
 e2e: $(VENV)/.dev ## Test the whole: a real server, real workers
