@@ -258,23 +258,26 @@ async def test_a_paused_job_is_a_scheduled_run_that_goes_on(story: Story, mirror
     assert [step for step, _ in mirror.points(going_on, "train_loss")] == [1, 2, 3]
 
 
-@pytest.mark.parametrize("batches", [1, 2])
+@pytest.mark.parametrize("sent_when", [(), ("lost",), ("half way",), ("lost", "half way")])
 async def test_epochs_that_a_second_attempt_repeats_stay_single(
-    story: Story, mirror: Mirror, batches: int
+    story: Story, mirror: Mirror, sent_when: tuple[str, ...]
 ):
-    """Also when both attempts come at once, as after an outage of MLflow."""
+    """However they come: both attempts at once, as after an outage of MLflow, or what is repeated in two parts."""
     lost = JobError(code=14, reason="WORKER_LOST", message="The worker was killed by signal 9.")
     await story.submit("again")
     await story.start("again")
-    await story.train("again", [1, 2])
+    await story.train("again", [1, 2, 3])
     await story.tell("again", moved(State.QUEUED, lost))
-    if batches == 2:
+    if "lost" in sent_when:
         await mirror.follow()
     await story.start("again", attempt=2)
-    await story.train("again", [2, 3], attempt=2)
+    await story.train("again", [2], attempt=2)
+    if "half way" in sent_when:
+        await mirror.follow()
+    await story.train("again", [3, 4], attempt=2)
     await mirror.follow()
     [run] = mirror.runs()
-    assert [step for step, _ in mirror.points(run, "validation_loss")] == [1, 2, 3]
+    assert [step for step, _ in mirror.points(run, "validation_loss")] == [1, 2, 3, 4]
     assert run.data.tags["dropnorm.attempt_1_lost"].startswith("WORKER_LOST: ")
     assert run.info.status == "RUNNING"
 

@@ -6,7 +6,6 @@ import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 from mlflow import MlflowClient
 from mlflow.entities import Param, RunTag
@@ -23,13 +22,6 @@ _PATIENCE = 28  # about two minutes of the feed's retries
 ERROR_TAG = "dropnorm.mirror_error"
 
 log = logging.getLogger(__name__)
-
-
-class _Earlier(NamedTuple):
-    """What a run's curves held when an attempt began: the time of each epoch's point in ms."""
-
-    attempt: int
-    times: dict[int, int]
 
 
 class RunRecorder:
@@ -52,7 +44,7 @@ class RunRecorder:
         self._locator = RunLocator(client, artifact_root)
         self._guard = Guard(client, patience=_PATIENCE)
         self._on_run = on_run
-        self._earlier: dict[str, _Earlier] = {}
+        self._epochs: dict[str, dict[int, int]] = {}
         self._tags: dict[str, dict[str, str]] = {}
 
     def record(self, batch: Batch) -> None:
@@ -93,7 +85,7 @@ class RunRecorder:
     def _forget(self, job: TrainingJob, run: RunRef | None) -> None:
         self._locator.forget(job)
         if run is not None:
-            self._earlier.pop(run.run_id, None)
+            self._epochs.pop(run.run_id, None)
             self._tags.pop(run.run_id, None)
 
     def _locate(self, job: TrainingJob) -> RunRef | None:
@@ -159,21 +151,23 @@ class RunRecorder:
                 if first.setdefault(epoch, self._recorded(run, event).get(epoch, time)) != time:
                     continue
             new.append(event)
+        if (
+            run.run_id in self._epochs
+        ):  # the attempt may do again in a later batch what this one brings
+            self._epochs[run.run_id].update(first)
         return new
 
     def _recorded(self, run: RunRef, event: Event) -> dict[int, int]:
-        """What the run's curves held when the event's attempt began to write to them."""
+        """What the run's curves hold that an attempt may do again: the time of each epoch's point in ms."""
         if event.attempt < 2:
             return {}
-        if run.run_id not in self._earlier or self._earlier[run.run_id].attempt != event.attempt:
+        if run.run_id not in self._epochs:
             history = self._guard(
                 f"the history of {event.training_job}",
                 lambda: self._client.get_metric_history(run.run_id, "train_loss"),
             )
-            self._earlier[run.run_id] = _Earlier(
-                event.attempt, {metric.step: metric.timestamp for metric in history}
-            )
-        return self._earlier[run.run_id].times
+            self._epochs[run.run_id] = {metric.step: metric.timestamp for metric in history}
+        return self._epochs[run.run_id]
 
     def _leave_out(self, run: RunRef, job: TrainingJob, missing: list[str]) -> None:
         """Say in the log and on the run's page that something is missing there, unless there is no such page."""
