@@ -75,9 +75,10 @@ async def assemble(settings: Settings, stack: AsyncExitStack) -> Parts:
     )
     room = DiskRoom(settings.data_dir, settings.disk_reserve)
     datasets = _datasets(settings, store, forks, planner)
-    jobs, tracker = _jobs(settings, store, executor, planner, datasets, room, tracing)
+    tracking = _tracking(settings)
+    jobs, tracker = _jobs(settings, store, executor, planner, datasets, room, tracking, tracing)
     jobs.observe(metrics.jobs.observe)
-    models = await _models(settings, store, forks, data, jobs, room, stack)
+    models = await _models(settings, store, forks, data, jobs, room, tracking, stack)
     metrics.read_from(
         Sources(
             ledger=store,
@@ -138,6 +139,13 @@ def _data_settings(settings: Settings) -> DataSettings:
     )
 
 
+def _tracking(settings: Settings) -> TrackingConfig | None:
+    """The MLflow store; None: nothing is recorded in any."""
+    if not settings.tracking:
+        return None
+    return TrackingConfig.resolve(settings.data_dir, settings.mlflow_tracking_uri)
+
+
 def _executor(
     settings: Settings, forks: ForkServer, data: DataSettings, tracing: Tracing | None
 ) -> LocalExecutor:
@@ -190,6 +198,7 @@ def _jobs(
     planner: ProcessPlanner,
     datasets: DatasetService,
     room: DiskRoom,
+    tracking: TrackingConfig | None,
     tracing: Tracing | None,
 ) -> tuple[JobService, Tracker | None]:
     """The jobs, and what records them in MLflow, if anything does. Each knows the other."""
@@ -214,9 +223,9 @@ def _jobs(
         ),
         require_room=room.require,
     )
-    if settings.tracking:
+    if tracking is not None:
         tracker = Tracker(
-            TrackingConfig.resolve(settings.data_dir, settings.mlflow_tracking_uri),
+            tracking,
             store=store,
             folder_of=jobs.folder_of,
             record_tracking=jobs.record_tracking,
@@ -235,6 +244,7 @@ async def _models(
     data: DataSettings,
     jobs: JobService,
     room: DiskRoom,
+    tracking: TrackingConfig | None,
     stack: AsyncExitStack,
 ) -> ModelService:
     predictor = await stack.enter_async_context(
@@ -242,8 +252,7 @@ async def _models(
     )
     exporter = ProcessExporter(forks, data=data, timeout=settings.export_timeout)
     registry: MlflowRegistry | None = None
-    if settings.tracking:
-        config = TrackingConfig.resolve(settings.data_dir, settings.mlflow_tracking_uri)
-        registry = await stack.enter_async_context(MlflowRegistry(config))
+    if tracking is not None:
+        registry = await stack.enter_async_context(MlflowRegistry(tracking))
     registered = RegisteredModels(jobs, registry, store.models, settings.data_dir / "models")
     return ModelService(jobs, predictor, exporter, registered, require_room=room.require)
