@@ -8,7 +8,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Any, Self
 
-import grpc
+from tests.e2e.servers import own_channel
 
 from dropnorm.v1.training_service_pb2_grpc import TrainingServiceStub
 
@@ -74,15 +74,9 @@ class Helper:
         return self._process.stdout.readline()
 
 
-def channel(address: str) -> grpc.aio.Channel:
-    """A connection of its own; channels to one address share one unless told otherwise."""
-    options = [("grpc.use_local_subchannel_pool", 1)]
-    return grpc.aio.insecure_channel(address, options=options)
-
-
 def connect(address: str) -> TrainingServiceAsyncStub:
     """A connection of its own to a service."""
-    return TrainingServiceStub(channel(address))
+    return TrainingServiceStub(own_channel(address))
 
 
 async def told_to_end() -> None:

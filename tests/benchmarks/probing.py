@@ -20,7 +20,8 @@ from typing import Any
 import grpc
 from tests.benchmarks import echo
 from tests.benchmarks.asked import job_id, wrong
-from tests.benchmarks.helpers import channel, connect, say_ready, told_to_end
+from tests.benchmarks.helpers import connect, say_ready, told_to_end
+from tests.e2e.servers import own_channel
 
 from dropnorm.v1 import training_service_pb2 as pb
 
@@ -40,7 +41,7 @@ class _Probe:
 
     def __init__(self, address: str, echo_address: str, clients: int, each: int) -> None:
         self._stub = connect(address)
-        self._echo: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel(
+        self._echo: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = own_channel(
             echo_address
         ).unary_unary(echo.METHOD, request_serializer=None, response_deserializer=None)
         self._clients, self._each = clients, each

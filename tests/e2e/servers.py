@@ -145,6 +145,12 @@ def seconds_computed(pid: int) -> float:
     return sum(psutil.Process(pid).cpu_times()[:2])
 
 
+def own_channel(address: str) -> grpc.aio.Channel:
+    """A connection of its own; channels to one address share one unless told otherwise."""
+    options = [("grpc.use_local_subchannel_pool", 1)]
+    return grpc.aio.insecure_channel(address, options=options)
+
+
 def command(*arguments: object, module: str = _SERVICE) -> Sequence[str]:
     """The command line of a service that does not outlive the tests."""
     return [

@@ -10,15 +10,14 @@ from typing import Any
 import grpc
 import psutil
 import pytest
-from tests.e2e.servers import Server, spec
+from tests.e2e.servers import Server, own_channel, spec
 
 import dropnorm as dn
 from dropnorm.v1 import training_service_pb2 as pb
 from dropnorm.v1.training_service_pb2_grpc import TrainingServiceStub
 
-_CONNECTIONS = (
-    50  # streams that are not read hold up others of their own connection, as HTTP/2 has it
-)
+# Streams that are not read hold up others of their own connection, as HTTP/2 has it.
+_CONNECTIONS = 50
 _EACH = 10
 # With a report of a dozen layers each: far more than gRPC sends ahead.
 _SPEC = spec("iris", epochs=100).model_copy(
@@ -45,7 +44,7 @@ async def test_watchers_that_do_not_read_cost_no_memory(server: Server):
         before = memory().rss
         stalled: list[Any] = []
         for _ in range(_CONNECTIONS):
-            stub = TrainingServiceStub(await stack.enter_async_context(_connection(server)))
+            stub = TrainingServiceStub(await stack.enter_async_context(own_channel(server.address)))
             watches = [
                 stub.WatchTrainingJob(pb.WatchTrainingJobRequest(name=job.name))
                 for _ in range(_EACH)
@@ -66,9 +65,3 @@ async def _read_on(watch: Any) -> list[Any]:
     while (event := await watch.read()) is not grpc.aio.EOF:
         events.append(event)
     return events
-
-
-def _connection(server: Server) -> grpc.aio.Channel:
-    # Channels to one address share a connection unless told otherwise.
-    options = [("grpc.use_local_subchannel_pool", 1)]
-    return grpc.aio.insecure_channel(server.address, options=options)
