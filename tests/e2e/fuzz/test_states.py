@@ -181,8 +181,12 @@ class Jobs(RuleBasedStateMachine):
         """The whole journal of a job, once it has ended, tells of legal moves alone."""
         job = self.client.job(job_id).refresh()
         if job.state not in ENDS:
-            job.cancel()
-            self.cancelled.add(job_id)
+            try:
+                job.cancel()
+            except dn.WrongState:  # it ended meanwhile
+                assert job.refresh().state in {State.SUCCEEDED, State.FAILED}
+            else:
+                self.cancelled.add(job_id)
         events = list(job.watch())
         check_journal(events)
         lived = states(events)
