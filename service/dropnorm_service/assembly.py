@@ -15,7 +15,7 @@ from dropnorm_service.jobs.registered import RegisteredModels
 from dropnorm_service.jobs.retries import RetryPolicy
 from dropnorm_service.jobs.room import DiskRoom
 from dropnorm_service.jobs.service import JobService, utc_now
-from dropnorm_service.lock import removing
+from dropnorm_service.lock import Removals
 from dropnorm_service.observability.metrics import Metrics
 from dropnorm_service.observability.readings import Sources
 from dropnorm_service.settings import Settings, SettingsError
@@ -74,9 +74,12 @@ async def assemble(settings: Settings, stack: AsyncExitStack) -> Parts:
         )
     )
     room = DiskRoom(settings.data_dir, settings.disk_reserve)
-    datasets = _datasets(settings, store, forks, planner)
+    removals = Removals(settings.data_dir)
+    datasets = _datasets(settings, store, forks, planner, removals)
     tracking = _tracking(settings)
-    jobs, tracker = _jobs(settings, store, executor, planner, datasets, room, tracking, tracing)
+    jobs, tracker = _jobs(
+        settings, store, executor, planner, datasets, removals, room, tracking, tracing
+    )
     jobs.observe(metrics.jobs.observe)
     models = await _models(settings, store, forks, data, jobs, room, tracking, stack)
     metrics.read_from(
@@ -164,7 +167,11 @@ def _executor(
 
 
 def _datasets(
-    settings: Settings, store: SqlJobStore, forks: ForkServer, planner: ProcessPlanner
+    settings: Settings,
+    store: SqlJobStore,
+    forks: ForkServer,
+    planner: ProcessPlanner,
+    removals: Removals,
 ) -> DatasetService:
     limits = Limits(
         bytes=settings.max_dataset_bytes,
@@ -187,7 +194,7 @@ def _datasets(
         import_dirs=settings.import_dirs,
         retention=settings.upload_retention,
         idle_timeout=settings.upload_idle_timeout,
-        removing=lambda: removing(settings.data_dir),
+        removing=removals.begin,
     )
 
 
@@ -197,6 +204,7 @@ def _jobs(
     executor: LocalExecutor,
     planner: ProcessPlanner,
     datasets: DatasetService,
+    removals: Removals,
     room: DiskRoom,
     tracking: TrackingConfig | None,
     tracing: Tracing | None,
@@ -212,7 +220,7 @@ def _jobs(
         data_hidden=datasets.hidden,
         read_up_to=lambda: tracker.position if tracker is not None else None,
         retry=RetryPolicy(limit=settings.max_attempts),
-        removing=lambda: removing(settings.data_dir),
+        removing=removals.begin,
         retention=settings.job_retention,
         limits=JobLimits(
             queued=settings.max_queued_jobs_per_user,

@@ -87,16 +87,46 @@ def copying(folder: Path) -> Iterator[None]:
         yield
 
 
-@contextmanager
-def removing(folder: Path) -> Iterator[bool]:
-    """Whether files may be removed from the data folder within the block: not while somebody copies it."""
-    with _opened(folder) as file:
+class Removals:
+    """What one service removes from its data folder, kept apart from copies of it.
+
+    Removals that overlap hold the lock together, from the beginning of the first to the end of the last: only
+    somebody who copies is in their way, and not one in that of another. For use on one event loop.
+
+    Args:
+        folder: the data folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._lock: TextIO | None = None
+        self._under_way = 0
+
+    @contextmanager
+    def begin(self) -> Iterator[bool]:
+        """Whether files may be removed within the block: not while somebody copies the folder."""
+        if self._lock is None:
+            self._lock = self._locked()
+        if self._lock is None:
+            yield False
+            return
+        self._under_way += 1
+        try:
+            yield True
+        finally:
+            self._under_way -= 1
+            if not self._under_way:
+                self._lock.close()
+                self._lock = None
+
+    def _locked(self) -> TextIO | None:
+        file = _opened(self._folder)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            yield False
-        else:
-            yield True
+            file.close()
+            return None
+        return file
 
 
 def _opened(folder: Path) -> TextIO:
