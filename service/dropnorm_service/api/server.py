@@ -46,7 +46,7 @@ _OPTIONS = (
     ("grpc.keepalive_timeout_ms", 20_000),
     # Clients ping every half minute to notice a dead connection under a quiet watch; gRPC's own
     # limit of one ping in five minutes would cut them off.
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),
 )
 
