@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.docker.engine import Composition, inspect, obstacle, run
+from tests.docker.engine import PATIENCE, SERVICES, Composition, inspect, obstacle, run
+
+import dropnorm as dn
 
 # The services of compose.yaml that are built here, and the image that the tests have each built to.
 BUILT = {"service": "dropnorm-test", "mlflow": "dropnorm-mlflow-test"}
@@ -51,11 +53,11 @@ def images(engine: None, figures: list[str]) -> dict[str, str]:
     return BUILT
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def compose(
     images: dict[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[[str], Composition]]:
-    """Starts a compose file of `docker`; everything is gone in the end."""
+    """Starts a compose file of `docker`; everything is gone at the end of the module."""
     started: list[Composition] = []
 
     def start(file: str) -> Composition:
@@ -69,3 +71,29 @@ def compose(
     yield start
     for composition in started:
         composition.end()
+
+
+@pytest.fixture(scope="module")
+def team(compose: Callable[[str], Composition], figures: list[str]) -> Composition:
+    """compose.yaml, up and healthy."""
+    began = time.monotonic()
+    composition = compose("compose.yaml")
+    composition.healthy(*SERVICES)
+    figures.append(f"compose.yaml up and healthy in {time.monotonic() - began:.0f} s")
+    return composition
+
+
+@pytest.fixture(scope="module")
+def token(team: Composition) -> str:
+    said = team.execute(
+        "service", "dropnorm", "tokens", "create", "--user", "tester", "--role", "admin"
+    )
+    return said.split()[-1]
+
+
+@pytest.fixture(scope="module")
+def client(team: Composition, token: str) -> Iterator[dn.Client]:
+    tls = dn.TLS(ca=team.secrets / "ca.crt")
+    address = f"127.0.0.1:{team.port}"
+    with dn.Client(address, token=token, tls=tls, patience=PATIENCE) as client:
+        yield client

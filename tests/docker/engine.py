@@ -17,8 +17,9 @@ from tests.service.tracking.page import free_port
 
 ROOT = Path(__file__).parents[2]
 BASE_IMAGES = ("python:3.11-slim-bookworm", "postgres:15")
+SERVICES = ("service", "postgres", "mlflow")  # of compose.yaml
+PATIENCE = 300.0
 _MANY_SECONDS = 3600.0
-_TO_BECOME_HEALTHY = 300.0
 
 
 def run(*command: object, env: Mapping[str, str] = {}, check: bool = True) -> str:
@@ -81,7 +82,8 @@ class Composition:
         self.project = f"dropnorm-test-{uuid.uuid4().hex[:8]}"
         self.port, self.mlflow_port = free_port(), free_port()
         self.secrets = secrets
-        self._command = [*compose_commands()[0], "-p", self.project, "-f", f"docker/{file}"]
+        path = ROOT / "docker" / file
+        self._command = [*compose_commands()[0], "-p", self.project, "-f", str(path)]
         self._environment = {
             "DROPNORM_CPU_SLOTS": "2",
             "DROPNORM_THREADS_PER_SLOT": "1",
@@ -102,6 +104,12 @@ class Composition:
 
     def compose(self, *arguments: object) -> str:
         return run(*self._command, *arguments, env=self._environment)
+
+    def script(self, page: str, folder: Path) -> None:
+        """Run commands of the documentation, which call Compose `$compose`, in a folder of their own."""
+        shown = 'compose="docker compose -f docker/compose.yaml"\n'
+        here = f'cd "$1"\ncompose="{" ".join(self._command)}"\n'
+        run("sh", "-euc", here + page.replace(shown, ""), "sh", folder, env=self._environment)
 
     def execute(self, service: str, *command: str) -> str:
         """What a command in a service's container says."""
@@ -132,7 +140,7 @@ class Composition:
         eventually(
             lambda: self.state(service)["Health"]["Status"] == "healthy",
             f"{service} becomes healthy",
-            within=_TO_BECOME_HEALTHY,
+            within=PATIENCE,
         )
 
     def logs(self, service: str) -> str:

@@ -5,50 +5,21 @@ from __future__ import annotations
 import ssl
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import grpc
 import pytest
 from mlflow import MlflowClient
-from mlflow.entities import Run
-from tests.docker.engine import Composition, inspect, processes, run
+from tests.docker.engine import PATIENCE, SERVICES, Composition, inspect, processes, run
+from tests.docker.jobs import check_mirrored, ended_run, next_epoch, runs_of
 from tests.e2e.servers import after_epoch, check_journal, eventually, long, spec
 from tests.e2e.test_readme import blocks
 
 import dropnorm as dn
-from dropnorm.results import Event
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(3600)]
 
-SERVICES = ("service", "postgres", "mlflow")
 SMALL_JOBS = 12
-PATIENCE = 300.0
-
-
-@pytest.fixture(scope="module")
-def team(compose: Callable[[str], Composition], figures: list[str]) -> Composition:
-    began = time.monotonic()
-    composition = compose("compose.yaml")
-    composition.healthy(*SERVICES)
-    figures.append(f"compose.yaml up and healthy in {time.monotonic() - began:.0f} s")
-    return composition
-
-
-@pytest.fixture(scope="module")
-def token(team: Composition) -> str:
-    said = team.execute(
-        "service", "dropnorm", "tokens", "create", "--user", "tester", "--role", "admin"
-    )
-    return said.split()[-1]
-
-
-@pytest.fixture(scope="module")
-def client(team: Composition, token: str) -> Iterator[dn.Client]:
-    tls = dn.TLS(ca=team.secrets / "ca.crt")
-    address = f"127.0.0.1:{team.port}"
-    with dn.Client(address, token=token, tls=tls, patience=PATIENCE) as client:
-        yield client
 
 
 def test_nobody_is_let_in_without_a_token_or_without_tls(team: Composition) -> None:
@@ -221,45 +192,6 @@ def restart_mlflow(team: Composition) -> None:
 
 
 # What is looked at.
-
-
-def next_epoch(job: dn.JobHandle, after: int) -> Event:
-    """The first epoch in a job's journal after an event; waits for it."""
-    for event in job.watch(after=after):
-        if isinstance(event.payload, dn.EpochCompleted):
-            return event
-    raise AssertionError(f"{job.name} has ended: {job.state}")
-
-
-def ended_run(team: Composition, job: dn.JobHandle, status: str) -> Run:
-    """The run of a job that has ended, once MLflow has all of it."""
-    mlflow = MlflowClient(team.mlflow)
-
-    def ended() -> Run | None:
-        job.refresh()
-        run = mlflow.get_run(job.mlflow_run_id) if job.mlflow_run_id else None
-        return run if run is not None and run.info.status == status else None
-
-    return eventually(ended, f"the run of {job.name} is {status} in MLflow", within=PATIENCE)
-
-
-def runs_of(team: Composition, experiment: str) -> Sequence[Run]:
-    mlflow = MlflowClient(team.mlflow)
-    found = mlflow.get_experiment_by_name(experiment)
-    assert found is not None
-    return mlflow.search_runs([found.experiment_id])
-
-
-def check_mirrored(team: Composition, job: dn.JobHandle, status: str) -> None:
-    """MLflow has the job's run, ended, with each epoch once."""
-    run = ended_run(team, job, status)
-    history = MlflowClient(team.mlflow).get_metric_history(run.info.run_id, "optimizer_steps")
-    epochs = {
-        event.payload.metrics.epoch
-        for event in job.watch()
-        if isinstance(event.payload, dn.EpochCompleted)
-    }
-    assert sorted(metric.step for metric in history) == sorted(epochs)
 
 
 def history(image: str) -> str:

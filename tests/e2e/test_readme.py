@@ -20,9 +20,9 @@ README = Path(__file__).parents[2] / "README.md"
 LASTING = ("dropnorm serve", "dropnorm ui", "dropnorm demo")
 
 
-def blocks(language: str, under: str = "") -> list[str]:
-    """The blocks of one language, of the whole page or of the part under one heading."""
-    text = README.read_text(encoding="utf-8")
+def blocks(language: str, under: str = "", page: Path = README) -> list[str]:
+    """The blocks of one language, of a whole page or of the part under one heading."""
+    text = page.read_text(encoding="utf-8")
     if under:
         text = re.split(r"^#", text.split(f"# {under}\n", 1)[1], maxsplit=1, flags=re.MULTILINE)[0]
     return re.findall(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
