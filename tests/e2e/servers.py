@@ -113,6 +113,10 @@ class Server:
         ]
         return [each.pid for each in below if each.ppid() == forks]
 
+    def worker_of(self, job: dn.JobHandle) -> int:
+        """The process that has a job's folder; the job has come as far as an epoch."""
+        return int((self.data_dir / "jobs" / job.id / "lock").read_text())
+
     def memory(self) -> int:
         """Bytes that the server and all its processes hold, each for itself."""
         server = psutil.Process(self.process.pid)
@@ -133,11 +137,6 @@ class Server:
             request = health_pb2.HealthCheckRequest(service=service)
             reply = check(request, timeout=PATIENCE)
         return str(health_pb2.HealthCheckResponse.ServingStatus.Name(reply.status))
-
-
-def busiest(pids: list[int]) -> int:
-    """The worker that computes; the others wait for work."""
-    return max(pids, key=seconds_computed)
 
 
 def seconds_computed(pid: int) -> float:

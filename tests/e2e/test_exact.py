@@ -22,7 +22,6 @@ from tests.e2e.conftest import SMALL
 from tests.e2e.servers import (
     Server,
     after_epoch,
-    busiest,
     check_journal,
     eventually,
     first,
@@ -99,7 +98,7 @@ def test_a_job_whose_workers_are_killed_ends_bit_for_bit_the_same(
     job = client.train(eventful(), job_id="killed")
     for target in sorted(chance.sample(range(2, EPOCHS - 4), 3)):
         after_epoch(job, target)
-        os.kill(busiest(server.workers()), signal.SIGKILL)
+        os.kill(server.worker_of(job), signal.SIGKILL)
     assert outcome(server, job) == expected
     assert job.refresh().snapshot.attempt >= 3
     check_journal(list(job.watch()))

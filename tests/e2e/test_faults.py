@@ -14,7 +14,6 @@ from tests.e2e.servers import (
     PATIENCE,
     Server,
     after_epoch,
-    busiest,
     check_journal,
     eventually,
     first,
@@ -66,7 +65,7 @@ def test_a_worker_that_is_killed_is_replaced(make_server: MakeServer):
     server = make_server(*SOON).start()
     with server.client() as client:
         job = train(client)
-        os.kill(busiest(server.workers()), signal.SIGKILL)
+        os.kill(server.worker_of(job), signal.SIGKILL)
 
         check_whole(job)
         lost = [
@@ -82,7 +81,7 @@ def test_a_worker_that_hangs_is_replaced(make_server: MakeServer):
     server = make_server(*SOON, "--heartbeat-timeout", "3").start()
     with server.client() as client:
         job = train(client)
-        os.kill(busiest(server.workers()), signal.SIGSTOP)
+        os.kill(server.worker_of(job), signal.SIGSTOP)
 
         check_whole(job)
 

@@ -11,7 +11,6 @@ import psutil
 import pytest
 from tests.e2e.servers import (
     Server,
-    busiest,
     check_journal,
     eventually,
     first,
@@ -48,7 +47,7 @@ def test_nothing_piles_up_while_it_is_away_and_nothing_is_lost(
     with server.client() as client, ThreadPoolExecutor(SUBMITTERS + WATCHERS) as threads:
         job = client.train(spec("iris", epochs=100_000), job_id="talkative")
         written = first(job, dn.CheckpointWritten).sequence
-        worker = busiest(server.workers())
+        worker = server.worker_of(job)
         before = process.memory_info().rss
         postgres.stop()
         submitted = [threads.submit(submit, server, number) for number in range(SUBMITTERS)]

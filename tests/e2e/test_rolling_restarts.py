@@ -61,7 +61,7 @@ def test_a_second_signal_ends_it_at_once_and_loses_nothing(make_server: MakeServ
     with server.client() as client:
         job = client.train(spec(epochs=EPOCHS), job_id="hardy")
         first(job, dn.CheckpointWritten)
-        hanging = max(server.workers(), key=lambda pid: sum(psutil.Process(pid).cpu_times()[:2]))
+        hanging = server.worker_of(job)
         left = server.workers()
         os.kill(hanging, signal.SIGSTOP)  # so that the first one has something to wait for
         server.process.send_signal(signal.SIGTERM)
@@ -105,7 +105,7 @@ def test_whoever_still_holds_a_job_s_folder_is_ended_by_the_next_attempt(make_se
     with server.client() as client:
         job = client.train(spec(epochs=EPOCHS), job_id="hardy")
         first(job, dn.CheckpointWritten)
-        holder = max(server.workers(), key=lambda pid: sum(psutil.Process(pid).cpu_times()[:2]))
+        holder = server.worker_of(job)
         os.kill(holder, signal.SIGSTOP)
         os.kill(fork_server_of(server), signal.SIGKILL)  # which would have ended it
         server.kill()
