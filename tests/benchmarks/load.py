@@ -79,6 +79,7 @@ def _service(module: str, slots: int) -> Iterator[Server]:
         server = Server(Path(folder, "data"), *flags, module=module)
         try:
             yield server.start()
+            server.stop()  # with its workers, which write to the folder
         finally:
             server.end()
 

@@ -27,9 +27,9 @@ from dropnorm_service.api.context import REQUEST_ID_HEADER, adopt_request_id, ca
 from dropnorm_service.api.errors import to_status
 from dropnorm_service.api.guard import Guard, Visitor
 from dropnorm_service.api.observers import Ended, Observers
-from dropnorm_service.api.turns import Turns
 from dropnorm_service.jobs.errors import InvalidRequest, ServiceError, Unauthenticated
 from dropnorm_service.jobs.limits import Places, call_places
+from dropnorm_service.turns import Turns
 
 log = logging.getLogger(__name__)
 
@@ -137,6 +137,7 @@ class _Edge:
     # Replies are written, not yielded: so it is always this coroutine that waits, and can be cut off.
 
     async def stream(self, request: bytes, context: Context) -> None:
+        await self._turns.mine()  # hundreds may begin at once
         async with self._served(context) as account, self._guard.leash(self._visitor):
             await self._tell(
                 self._handler.unary_stream(self._read(request, account), context), context

@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 
 from dropnorm.results import Evaluation, Event, State, TrainingJob
+from dropnorm_service.turns import Turns
 
 _TAIL = 512
 # What an epoch of an evaluation's history takes in memory, measured on CPython 3.11.
@@ -15,6 +16,11 @@ _EPOCH_BYTES = 1800
 
 class LiveJob:
     """A job in memory.
+
+    Args:
+        job: its row.
+        newest: the newest part of its journal.
+        turns: in which those who wait for news are woken.
 
     Attributes:
         job: its row, as it is in the store, but perhaps without its evaluation: see `whole`.
@@ -25,7 +31,9 @@ class LiveJob:
         watchers: how many follow its journal.
     """
 
-    def __init__(self, job: TrainingJob, newest: Sequence[Event] = ()) -> None:
+    def __init__(
+        self, job: TrainingJob, newest: Sequence[Event] = (), turns: Turns | None = None
+    ) -> None:
         self.job = job
         self.evaluation: Evaluation | None = None
         self.deleted = False
@@ -33,7 +41,8 @@ class LiveJob:
         self.holders = 0
         self.watchers = 0
         self._tail = list(newest)
-        self._news = asyncio.Event()
+        self._turns = turns or Turns()
+        self._waiting: dict[asyncio.Future[None], None] = {}
 
     def advance(
         self, job: TrainingJob, events: Sequence[Event], evaluation: Evaluation | None
@@ -57,12 +66,17 @@ class LiveJob:
 
     async def news(self) -> None:
         """Wait until there is something new; what came before the call does not count."""
-        await self._news.wait()
+        waiting = asyncio.get_running_loop().create_future()
+        self._waiting[waiting] = None
+        try:
+            await waiting
+        finally:  # who gives up, at a job of which there is never news, leaves nothing
+            self._waiting.pop(waiting, None)
 
     def wake(self) -> None:
         """Wake everyone who waits for news."""
-        self._news.set()
-        self._news = asyncio.Event()
+        waiting, self._waiting = self._waiting, {}
+        self._turns.give(waiting)
 
     def trim(self) -> None:
         """Forget the newest part of the journal; nobody reads or continues it."""
@@ -96,6 +110,7 @@ class LiveJobs:
     def __init__(self, idle_capacity: int, idle_bytes: int) -> None:
         self._capacity = idle_capacity
         self._bytes = idle_bytes
+        self._turns = Turns()
         self._taken = 0
         self._jobs: dict[str, LiveJob] = {}
         self._idle: OrderedDict[str, LiveJob] = OrderedDict()
@@ -114,7 +129,7 @@ class LiveJobs:
         """Take a row and its newest events into memory, unless the job is there already."""
         live = self._jobs.get(job.id)
         if live is None:
-            live = self._jobs[job.id] = LiveJob(job, newest)
+            live = self._jobs[job.id] = LiveJob(job, newest, self._turns)
             self._rest(live)
         return live
 

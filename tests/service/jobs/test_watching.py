@@ -64,6 +64,31 @@ async def test_five_hundred_watchers_get_every_event_in_order(bench: Bench):
     assert await asyncio.gather(*watching) == [list(range(1, 55))] * 500
 
 
+async def test_hundreds_who_wait_for_news_hear_of_it_one_in_each_round_of_the_loop(bench: Bench):
+    """So that a call in between waits for one of them at each of its steps, not for all."""
+    job = await bench.create()
+    attempt = await bench.launched()
+    now = await bench.reached(job, State.RUNNING)
+    told: list[int] = []
+
+    async def watch() -> None:
+        async for event in bench.service.watch(job.id, now.last_sequence):
+            told.append(event.sequence)
+            return
+
+    watching = [asyncio.create_task(watch()) for _ in range(100)]
+    for _ in range(100):  # all of them have come as far as to wait
+        await asyncio.sleep(0)
+    attempt.say(LogLine(message="hello"))
+    most, before = 0, 0
+    async with asyncio.timeout(10):
+        while len(told) < len(watching):
+            await asyncio.sleep(0)
+            most, before = max(most, len(told) - before), len(told)
+    assert most == 1
+    await asyncio.gather(*watching)
+
+
 async def test_a_slow_watcher_is_fed_from_the_store(bench: Bench, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(live, "_TAIL", 8)
     job = await bench.create()
