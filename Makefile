@@ -55,10 +55,10 @@ unit: $(VENV)/.dev ## Test the parts
 	@echo "== unit tests"
 	@$(BIN)/pytest -m "not e2e and not docker" --numprocesses 2 --dist worksteal
 
-# One test after the other: each starts a server and workers, and two of them would fight for the CPU.
+# Most of the time a test waits, for a restart or for a time that has to pass. The files share servers within them.
 e2e: $(VENV)/.dev ## Test the whole: a real server, real workers
 	@echo "== end-to-end tests"
-	@$(BIN)/pytest -m e2e
+	@$(BIN)/pytest -m e2e --numprocesses 2 --dist loadfile
 
 docker-test: $(VENV)/.dev ## Build the images and test them in containers; skips where no Docker engine answers
 	@echo "== docker tests"
