@@ -5,7 +5,7 @@ import os
 import pytest
 from hypothesis import settings
 
-pytest_plugins = ["tests.postgres"]
+pytest_plugins = ["tests.figures", "tests.postgres"]
 
 # Several test processes share the CPU, and sums come out the same whatever machine adds them up.
 os.environ["OMP_NUM_THREADS"] = "1"

@@ -62,23 +62,8 @@ def _print(reports: list[Report], seed: int, jobs: int) -> None:
     for kind in dict.fromkeys(kind for report in reports for kind in report.faults):
         table.add_row(kind, *(str(report.faults.get(kind, "-")) for report in reports))
     table.add_section()
-    rows = {
-        "faults in all": [sum(report.faults.values()) for report in reports],
-        "starts of the service": [report.starts for report in reports],
-        "jobs": [report.jobs for report in reports],
-    }
-    for end in dict.fromkeys(end for report in reports for end in report.ends):
-        rows[f"- {end}"] = [report.ends.get(end, 0) for report in reports]
-    rows |= {
-        "events in their journals": [report.events for report in reports],
-        "lost": [len(report.findings.lost) for report in reports],
-        "doubled": [len(report.findings.doubled) for report in reports],
-        "stuck": [len(report.findings.stuck) for report in reports],
-        "other promises broken": [len(report.findings.broken) for report in reports],
-        "seconds": [round(report.seconds) for report in reports],
-    }
-    for name, values in rows.items():
-        table.add_row(name, *map(str, values))
+    for name in dict.fromkeys(name for report in reports for name in report.counts):
+        table.add_row(name, *(str(report.counts.get(name, 0)) for report in reports))
     console.print(table)
     for report in reports:
         for line in report.findings.lines():

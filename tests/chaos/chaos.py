@@ -55,6 +55,22 @@ class Report:
     seconds: float = 0.0
     findings: Findings = field(default_factory=Findings)
 
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """What went in and what came of it."""
+        return {
+            "faults in all": sum(self.faults.values()),
+            "starts of the service": self.starts,
+            "jobs": self.jobs,
+            **{f"- {end}": number for end, number in self.ends.items()},
+            "events in their journals": self.events,
+            "lost": len(self.findings.lost),
+            "doubled": len(self.findings.doubled),
+            "stuck": len(self.findings.stuck),
+            "other promises broken": len(self.findings.broken),
+            "seconds": round(self.seconds),
+        }
+
 
 async def calm(folder: Path, mark: str) -> Mapping[str, Numbers]:
     """What each spec comes to when nobody disturbs it: computed once, for all rounds."""

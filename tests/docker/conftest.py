@@ -8,26 +8,12 @@ from pathlib import Path
 
 import pytest
 from tests.docker.engine import PATIENCE, SERVICES, Composition, inspect, obstacle, run
+from tests.figures import Figures
 
 import dropnorm as dn
 
 # The services of compose.yaml that are built here, and the image that the tests have each built to.
 BUILT = {"service": "dropnorm-test", "mlflow": "dropnorm-mlflow-test"}
-
-FIGURES = pytest.StashKey[list[str]]()
-
-
-@pytest.fixture(scope="session")
-def figures(pytestconfig: pytest.Config) -> list[str]:
-    """What was measured, shown when all is over."""
-    return pytestconfig.stash.setdefault(FIGURES, [])
-
-
-def pytest_terminal_summary(
-    terminalreporter: pytest.TerminalReporter, config: pytest.Config
-) -> None:
-    for line in config.stash.get(FIGURES, []):
-        terminalreporter.write_line(f"docker: {line}")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -37,7 +23,7 @@ def engine() -> None:
 
 
 @pytest.fixture(scope="session")
-def images(engine: None, figures: list[str]) -> dict[str, str]:
+def images(engine: None, figures: Figures) -> dict[str, str]:
     """The image of each service that is built here, by its name."""
     for service, image in BUILT.items():
         began = time.monotonic()
@@ -49,7 +35,7 @@ def images(engine: None, figures: list[str]) -> dict[str, str]:
         )
         seconds = time.monotonic() - began
         size = inspect(image)["Size"] / 1e6
-        figures.append(f"image {image}: {size:,.0f} MB, built in {seconds:.0f} s")
+        figures("docker", f"image {image}: {size:,.0f} MB, built in {seconds:.0f} s")
     return BUILT
 
 
@@ -74,12 +60,12 @@ def compose(
 
 
 @pytest.fixture(scope="module")
-def team(compose: Callable[[str], Composition], figures: list[str]) -> Composition:
+def team(compose: Callable[[str], Composition], figures: Figures) -> Composition:
     """compose.yaml, up and healthy."""
     began = time.monotonic()
     composition = compose("compose.yaml")
     composition.healthy(*SERVICES)
-    figures.append(f"compose.yaml up and healthy in {time.monotonic() - began:.0f} s")
+    figures("docker", f"compose.yaml up and healthy in {time.monotonic() - began:.0f} s")
     return composition
 
 

@@ -14,6 +14,7 @@ from tests.docker.engine import PATIENCE, SERVICES, Composition, inspect, proces
 from tests.docker.jobs import check_mirrored, ended_run, next_epoch, runs_of
 from tests.e2e.servers import after_epoch, check_journal, eventually, long, spec
 from tests.e2e.test_readme import blocks
+from tests.figures import Figures
 
 import dropnorm as dn
 
@@ -70,7 +71,7 @@ def test_the_readmes_program_trains(team: Composition, token: str, capsys) -> No
 
 
 def test_restarts_in_mid_job_lose_and_double_nothing(
-    team: Composition, client: dn.Client, figures: list[str]
+    team: Composition, client: dn.Client, figures: Figures
 ) -> None:
     endless = client.train(long(), name="endless", experiment="restarted", priority=1)
     small = [
@@ -82,7 +83,8 @@ def test_restarts_in_mid_job_lose_and_double_nothing(
         began = time.monotonic()
         fault(team)
         last = next_epoch(endless, last).sequence
-        figures.append(f"{fault.__name__}: training again after {time.monotonic() - began:.0f} s")
+        took = time.monotonic() - began
+        figures("docker", f"{fault.__name__}: training again after {took:.0f} s")
     for job in small:
         job.result(timeout=PATIENCE)
     endless.cancel()

@@ -73,7 +73,7 @@ def contract() -> Sequence[Method]:
 
 
 class Tally:
-    """Counts answers by their code, or by the SDK's exception; printed when the tests have ended."""
+    """Counts answers by their code, or by the SDK's exception; shown when the tests have ended."""
 
     def __init__(self) -> None:
         self.answers: Counter[str] = Counter()

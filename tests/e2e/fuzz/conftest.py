@@ -6,10 +6,11 @@ from tests.e2e.conftest import SMALL
 from tests.e2e.fuzz.calls import TALLY, Wire
 from tests.e2e.fuzz.unpickling import Unpickling
 from tests.e2e.servers import Server
+from tests.figures import Figures
 
 
 @pytest.fixture(scope="package")
-def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def target(tmp_path_factory: pytest.TempPathFactory, figures: Figures) -> Iterator[Server]:
     """A service for these tests alone: in the end it is well, has met no error of its own, and unpickled nothing."""
     folder: Path = tmp_path_factory.mktemp("fuzz")
     (folder / "imports").mkdir()
@@ -23,6 +24,8 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     alive = server.process.poll() is None
     health = server.health() if alive else "dead"
     server.end()
+    for line in TALLY.lines():
+        figures("fuzzing", line)
     assert alive, server.log[-4000:]
     assert health == "SERVING"
     assert "unexpected error" not in server.log
@@ -34,10 +37,3 @@ def wire(target: Server) -> Iterator[Wire]:
     wire = Wire(target.address)
     yield wire
     wire.close()
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    if TALLY.methods:
-        terminalreporter.section("fuzzing")
-        for line in TALLY.lines():
-            terminalreporter.write_line(line)
