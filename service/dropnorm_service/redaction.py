@@ -5,8 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-_IN_URL = re.compile(r"""(://[^/\s:@"']*):[^\s"']*@""")
-_IN_QUERY = re.compile(r"""([?&](?:password|passwd|pwd|token|secret)=)[^&\s"']+""", re.IGNORECASE)
+# A password may hold any of `/ @ ' "`, and a space where no port was meant: `://host:80 is busy, ask a@b` names none.
+_IN_URL = re.compile(r"""(://[^/\s:@]*):(?:\S*|(?!\d+\s)[^/@"\s][^/@"\n]*)@""")
+# As `sslpassword` and `odbc_connect`, whose value is a connection string of its own.
+_IN_QUERY = re.compile(
+    r"""([?&;][^?&;=\s]*(?:password|passwd|pwd|token|secret|odbc_connect)=)[^&\s"]+""",
+    re.IGNORECASE,
+)
 _TOKEN = re.compile(r"\b(dn_[0-9a-f]{12})_[A-Za-z0-9_-]+")
 
 

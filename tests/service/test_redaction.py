@@ -22,8 +22,24 @@ TOKEN = "dn_0123456789ab_" + "x" * 43
         ("to https://:pw@host/ it went", "to https://:***@host/ it went"),
         ("a://u:p/w@h b://v:q@r@i", "a://u:***@h b://v:***@i"),
         ("postgresql://h/d?user=a&password=pw&x=1", "postgresql://h/d?user=a&password=***&x=1"),
+        ("postgresql://u@h/d?sslpassword=pw&x=1", "postgresql://u@h/d?sslpassword=***&x=1"),
+        ("postgresql://h/d?password=it's", "postgresql://h/d?password=***"),
+        ("postgresql://u:it's@h/d", "postgresql://u:***@h/d"),
+        ('postgresql://u:a"b@h/d', "postgresql://u:***@h/d"),
+        ("postgresql://u:my pass@h/d", "postgresql://u:***@h/d"),
+        (
+            "mssql+pyodbc:///?odbc_connect=DRIVER%3Dx%3BPWD%3Dpw&x=1",
+            "mssql+pyodbc:///?odbc_connect=***&x=1",
+        ),
+        (
+            "mssql:///?odbc_connect=Driver={ODBC 18};PWD=pw",
+            "mssql:///?odbc_connect=*** 18};PWD=***",
+        ),
         (f"Bearer {TOKEN} was given", "Bearer dn_0123456789ab_*** was given"),
         ("http://host:80/path and a@b.c", "http://host:80/path and a@b.c"),
+        ("http://host:80 is busy, ask a@b.c", "http://host:80 is busy, ask a@b.c"),
+        ("http://host: no answer, ask a@b.c", "http://host: no answer, ask a@b.c"),
+        ('{"a": "http://host:x", "b": "a@b"}', '{"a": "http://host:x", "b": "a@b"}'),
     ],
 )
 def test_a_secret_is_taken_out(text: str, shown: str):
