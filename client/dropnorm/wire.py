@@ -12,16 +12,18 @@ service answers (any ResultModel) is read leniently, because it may be newer tha
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from functools import cache
 from types import UnionType
 from typing import Annotated, Any, Final, TypeVar, Union, cast, get_args, get_origin
 
+from annotated_types import MaxLen
 from google.api import field_behavior_pb2
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from dropnorm._codecs import (
     ERROR_DOMAIN,
@@ -121,7 +123,7 @@ def _compile(
     for name in names:
         field = descriptor.fields_by_name[name]
         info = model.model_fields[name]
-        inner = _codec(_core(info.annotation), field, known)
+        inner = _codec(_core(info.annotation), field, known, _most(info))
         if field.is_repeated and not info.is_required() and info.default not in ((), {}):
             inner = OrDefault(inner)
         same = type(inner) is Codec
@@ -141,15 +143,36 @@ def _check_fields(model: type[BaseModel], names: Sequence[str], descriptor: Desc
         raise TypeError(f"{model.__name__} and {descriptor.full_name} differ in {sorted(wrong)}")
 
 
+def _most(info: FieldInfo) -> int | None:
+    """Items that a list or map may have; None: any number."""
+    constraints = _constraints(info.annotation, info.metadata)
+    return next((each.max_length for each in constraints if isinstance(each, MaxLen)), None)
+
+
+def _constraints(annotation: Any, metadata: Iterable[Any]) -> Iterator[Any]:
+    """Of a type itself or, of what may be None, of what it is else; not of its items."""
+    for each in metadata:
+        yield from each.metadata if isinstance(each, FieldInfo) else (each,)
+    if get_origin(annotation) is Annotated:
+        kind, *more = get_args(annotation)
+        yield from _constraints(kind, more)
+    elif get_origin(annotation) in (Union, UnionType):
+        for kind in get_args(annotation):
+            yield from _constraints(kind, ())
+
+
 def _codec(
-    annotation: Any, field: FieldDescriptor, known: dict[type[BaseModel], ModelCodec]
+    annotation: Any,
+    field: FieldDescriptor,
+    known: dict[type[BaseModel], ModelCodec],
+    most: int | None = None,
 ) -> Codec:
     origin = get_origin(annotation)
     if origin is dict:
-        return Copied(dict)
+        return Copied(dict, most)
     if origin is tuple:
         item = _codec(_core(get_args(annotation)[0]), field, known)
-        return Copied(tuple) if type(item) is Codec else Repeated(item)
+        return Copied(tuple, most) if type(item) is Codec else Repeated(item, most)
     if field.enum_type is not None:
         return EnumCodec(annotation, field.enum_type)
     if field.message_type is None:

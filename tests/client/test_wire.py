@@ -19,6 +19,7 @@ from tests import strategies
 
 from dropnorm import spec as dn
 from dropnorm import wire
+from dropnorm._codecs import Copied, ModelCodec, OrDefault, Repeated, UnionCodec
 from dropnorm.results import (
     CheckpointWritten,
     EpochCompleted,
@@ -474,3 +475,38 @@ class TestLenientReading:
 def test_two_types_that_differ_are_refused():
     with pytest.raises(TypeError, match=r"Adam and dropnorm\.v1\.Sgd differ in \['beta1', 'beta2'"):
         wire.to_message(dn.Adam(), optimization_pb2.Sgd)
+
+
+def test_every_list_and_map_of_a_request_has_a_limit() -> None:
+    """What has none is read to its end, item by item, before it is refused."""
+    unlimited = [
+        f"{each.model.__name__}.{name}"
+        for each in codecs(wire._codec_of(dn.Submission, training_job_pb2.TrainingJob.DESCRIPTOR))
+        for name, _, codec in each.fields
+        if isinstance(inner := getattr(codec, "_listed", codec), Copied | Repeated)
+        and inner._most is None
+    ]
+    assert unlimited == []
+
+
+def codecs(codec: ModelCodec) -> Sequence[ModelCodec]:
+    """The codecs of a model and of all models within it."""
+    found: dict[type[BaseModel], ModelCodec] = {}
+
+    def collect(each: Any) -> None:
+        if isinstance(each, ModelCodec):
+            if each.model not in found:
+                found[each.model] = each
+                for _, _, inner in each.fields:
+                    collect(inner)
+        elif isinstance(each, UnionCodec):
+            for member in each._members.values():
+                collect(member)
+        elif isinstance(each, OrDefault):
+            collect(each._listed)
+        elif isinstance(each, Repeated):
+            collect(each._item)
+
+    collect(codec)
+    assert len(found) > 40, "it has come to the architectures and schedules"
+    return list(found.values())

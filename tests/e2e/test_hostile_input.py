@@ -104,6 +104,7 @@ def test_numbers_that_are_none(send: Send, value: float):
 
 
 MILLION = 2**20
+BLOCK: dict[str, Any] = {"residual": {"layers": [{"flatten": {}}] * 500}}
 
 
 @pytest.mark.parametrize(
@@ -118,6 +119,16 @@ MILLION = 2**20
         (
             {"architecture": {"sequential": {"layers": [{"flatten": {}}] * 5000}}},
             "architecture.sequential.layers",
+        ),
+        # Items that are wrong cost far more than good ones, unless they are counted before they are read.
+        ({"architecture": {"mlp": {"hidden": [0] * 1_000_000}}}, "architecture.mlp.hidden"),
+        (
+            {"architecture": {"sequential": {"layers": [{}] * 200_000}}},
+            "architecture.sequential.layers",
+        ),
+        (
+            {"architecture": {"sequential": {"layers": [BLOCK] * 500}}},
+            "architecture.sequential.layers[9].residual.layers[490]",
         ),
         ({"optimization": {"epochs": 10**9}}, "optimization.epochs"),
         ({"optimization": {"batch_size": 10**12}}, "optimization.batch_size"),

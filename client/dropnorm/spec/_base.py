@@ -118,12 +118,20 @@ def join_path(prefix: str, field: str) -> str:
     return f"{prefix}.{field}" if prefix and field else prefix or field
 
 
+_TOO_LONG = "give at most {max_length} items, not {actual_length}"
+
+
+def too_long(most: int, given: int) -> str:
+    """What is wrong with a list that has too many items."""
+    return _TOO_LONG.format(max_length=most, actual_length=given)
+
+
 # What pydantic says in terms of Python, said in those of a spec: whole sentences by its code of an error,
 _SENTENCES: Mapping[str, str] = {
     "extra_forbidden": "there is no such field; check the spelling or the version of the service",
     "missing": "this field is required",
     "union_tag_not_found": "say which one is meant by its kind",
-    "too_long": "give at most {max_length} items, not {actual_length}",
+    "too_long": _TOO_LONG,
 }
 # and what was expected, to which what was given is added.
 _EXPECTED: Mapping[str, str] = {

@@ -16,7 +16,8 @@ MAX_NAMES_SIZE = 2**20
 _AROUND_A_NAME = 3  # bytes in a message, at most
 
 Names = Annotated[
-    tuple[Annotated[str, Field(min_length=1, max_length=200)], ...], Field(max_length=MAX_NAMES)
+    tuple[Annotated[str, Field(min_length=1, max_length=200)], ...],
+    Field(max_length=MAX_NAMES, fail_fast=True),
 ]
 
 

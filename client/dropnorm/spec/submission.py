@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Annotated
 
 from pydantic import Field
 
-from dropnorm.spec._base import Bool, Int, Name, Problem, SpecModel, text_of
+from dropnorm.spec._base import Bool, Int, Name, SpecModel, text_of
 from dropnorm.spec.training_spec import TrainingSpec
 
 MAX_LABELS = 64
@@ -37,7 +36,7 @@ class Submission(SpecModel):
     """Name for people, 1 to 200 printable characters, need not be unique; absent: the job's id."""
     experiment: Title = "default"
     """MLflow experiment the run goes to, 1 to 200 printable characters; made when it is missing."""
-    labels: dict[Name, LabelValue] = {}
+    labels: Annotated[dict[Name, LabelValue], Field(max_length=MAX_LABELS)] = {}
     """Up to 64 labels for filtering: keys `[a-z][a-z0-9_-]{0,62}`, values up to 63 printable characters."""
     priority: Annotated[Int, Field(ge=-1000, le=1000)] = 0
     """Order in the queue, -1000 to 1000: higher first, then older first."""
@@ -47,7 +46,3 @@ class Submission(SpecModel):
     """Whether the project's other users may see and use the job, but not change it."""
     ttl: Annotated[Int, Field(ge=1, le=10**9)] | None = None
     """Seconds for which the job is kept after its end, 1 to 1,000,000,000; absent: the service's job_retention."""
-
-    def _rules(self) -> Iterator[Problem]:
-        if len(self.labels) > MAX_LABELS:
-            yield Problem("labels", f"at most {MAX_LABELS} labels, not {len(self.labels)}")

@@ -14,6 +14,7 @@ from dropnorm.spec import Problem
 from dropnorm_service.jobs.errors import InvalidRequest
 
 _SET_BY_SERVICE = {field_behavior_pb2.OUTPUT_ONLY, field_behavior_pb2.IDENTIFIER}
+_MOST_PATHS = 100
 
 
 def changes_of(
@@ -31,6 +32,10 @@ def changes_of(
         InvalidRequest: others are to be changed, or none.
     """
     can = f"what can be changed is {', '.join(changeable)}"
+    if len(mask.paths) > _MOST_PATHS:
+        raise InvalidRequest.of(
+            "update_mask", f"give at most {_MOST_PATHS} paths, not {len(mask.paths)}; {can}"
+        )
     if "*" in mask.paths:
         names = set(changeable)
     elif mask.paths:

@@ -16,6 +16,7 @@ from dropnorm_service.jobs.ports import JobQuery
 DEFAULT_PAGE_SIZE = 50
 MAX_PAGE_SIZE = 1000
 _MAX_TOKEN = 4096
+_MAX_ORDER = 1000
 
 ORDER_FIELDS = (
     "name",
@@ -58,6 +59,10 @@ def parse_order(text: str) -> tuple[Order, ...]:
     Raises:
         InvalidListRequest: the order cannot be understood.
     """
+    if len(text) > _MAX_ORDER:
+        raise InvalidListRequest.of(
+            "order_by", f"give at most {_MAX_ORDER} characters, not {len(text)}"
+        )
     orders = [_parse_one(part) for part in text.split(",")] if text.strip() else []
     orders = orders or [Order("create_time", descending=True)]
     fields = [order.field for order in orders]

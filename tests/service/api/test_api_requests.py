@@ -7,6 +7,7 @@ from typing import Any
 
 import grpc
 import pytest
+from google.protobuf.internal import encoder
 from tests.service.api.details import failure, refused, status_of, violations
 from tests.service.jobs.bench import SPEC, Bench
 
@@ -89,6 +90,26 @@ async def test_a_token_that_nests_deeper_than_its_reader_goes_is_refused(
     assert await refused(stub.ListTrainingJobs(pb.ListTrainingJobsRequest(page_token=token))) == [
         "page_token"
     ]
+
+
+async def test_what_is_far_too_long_is_not_looked_at(stub: Any, channel: grpc.aio.Channel):
+    ordered = pb.ListTrainingJobsRequest(order_by="name," * 1_000_000)
+    masked = pb.UpdateTrainingJobRequest()
+    masked.training_job.name = "trainingJobs/x"
+    masked.update_mask.paths.extend(f"f{number}" for number in range(300_000))
+
+    assert await refused(stub.ListTrainingJobs(ordered)) == ["order_by"]
+    assert await refused(stub.UpdateTrainingJob(masked)) == ["update_mask"]
+
+
+async def test_a_million_unknown_fields_are_not_named_one_by_one(channel: grpc.aio.Channel):
+    call: Any = channel.unary_unary("/dropnorm.v1.TrainingService/GetTrainingJob")
+    request = b"".join(encoder.TagBytes(number, 0) + b"\x00" for number in range(1000, 300_000))
+    error = await failure(call(request))
+
+    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+    [violation] = violations(status_of(error))
+    assert violation.message.startswith(f"{len(request):,} bytes of it are of fields that are not")
 
 
 async def test_a_request_id_used_for_something_else_is_blamed(stub: Any):
