@@ -117,6 +117,9 @@ class Intake:
             UploadStalled: nothing more has come for a while.
         """
         place, had = header.offset, self._files.received(upload)
+        if had > header.size_bytes:  # so these are not bytes of this file
+            self._files.discard(upload)
+            had = 0
         if place > had:
             text = f"{had} bytes of this file are here, and the upload begins behind byte {place}; ask QueryUpload"
             raise InvalidRequest.of(f"{HEADER}.offset", text)
@@ -174,7 +177,10 @@ class Intake:
         return resolved
 
     def _check_room(self, caller: Caller, expected: Mapping[Upload, int]) -> None:
-        missing = {each: size - self._files.received(each) for each, size in expected.items()}
+        # Who announces less than is there frees nothing by it.
+        missing = {
+            each: max(0, size - self._files.received(each)) for each, size in expected.items()
+        }
         if self._files.total() + sum(missing.values()) > self._limits.total_bytes:
             raise UploadTooLarge(
                 f"With this file the data sets would take more than {self._limits.total_bytes:,} bytes; delete some, "
