@@ -69,6 +69,31 @@ def test_nothing_piles_up_while_it_is_away_and_nothing_is_lost(
         assert {each.id for each in client.jobs()} == {job.id, *(each.id for each in created)}
 
 
+def test_it_ends_in_good_order_while_it_is_away_and_a_worker_is_held_up(
+    make_server: MakeServer, postgres: Cluster, postgres_url: str
+):
+    flags = ("--database-url", postgres_url, "--checkpoint-interval", "0.5", "--grace", "1")
+    server = make_server(*flags).start()
+    with server.client() as client:
+        job = client.train(spec("iris", epochs=100_000), job_id="talkative")
+        first(job, dn.CheckpointWritten)
+        worker = server.worker_of(job)
+    postgres.stop()
+    eventually(lambda: at_rest(worker), "the worker is held up")
+    assert server.stop() == 0
+    assert not psutil.pid_exists(worker)
+
+    postgres.start()
+    server.start()
+    with server.client() as client:
+        job = client.job("talkative")
+        first(job, dn.EpochCompleted, lambda _: server.worker_of(job) != worker)
+        job.cancel()
+        with pytest.raises(dn.JobCancelled):
+            job.result(timeout=60)
+        check_journal(list(job.watch()))
+
+
 def submit(server: Server, number: int) -> str:
     """A client that is given time waits as it is told."""
     with server.client() as client:

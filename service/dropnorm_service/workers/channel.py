@@ -29,8 +29,9 @@ class Channel(asyncio.Protocol):
         self._arrived = asyncio.Event()
         self._transport: asyncio.Transport | None = None
         self._paused = False
+        self._last_words = False
         self.closed = asyncio.Event()
-        """The other end is closed, which a process's death does too."""
+        """The other end is closed, which a process's death does too; unnoticed while it waits for its reader."""
 
     @classmethod
     async def over(cls, connection: socket.socket) -> Self:
@@ -55,15 +56,19 @@ class Channel(asyncio.Protocol):
             self._arrived.clear()
             await self._arrived.wait()
         body = self._inbox.popleft()
-        if self._paused and len(self._inbox) <= _INBOX_LOW and self._transport is not None:
-            self._paused = False
-            self._transport.resume_reading()
+        if len(self._inbox) <= _INBOX_LOW:
+            self._read_on()
         try:
             return decode(body)
         except ValidationError:
             log.exception("a process sent what is no message")
             self.close()
             return None
+
+    def expect_no_more(self) -> None:
+        """The process is dead: take in what it has sent, a socket's buffer at most, so that its end is noticed."""
+        self._last_words = True
+        self._read_on()
 
     def close(self) -> None:
         """Close this end; the process notices."""
@@ -83,7 +88,8 @@ class Channel(asyncio.Protocol):
             log.exception("a process sent too long a message")
             self.close()
             return
-        if len(self._inbox) >= _INBOX_FULL and not self._paused and self._transport is not None:
+        full = len(self._inbox) >= _INBOX_FULL and not self._last_words
+        if full and not self._paused and self._transport is not None:
             self._paused = True
             self._transport.pause_reading()
         self._arrived.set()
@@ -92,3 +98,8 @@ class Channel(asyncio.Protocol):
         """Called by the event loop."""
         self.closed.set()
         self._arrived.set()
+
+    def _read_on(self) -> None:
+        if self._paused and self._transport is not None:
+            self._paused = False
+            self._transport.resume_reading()

@@ -59,6 +59,7 @@ class Child:
         if not self.gone:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.pid, signal.SIGKILL)
+        self._channel.expect_no_more()
 
     async def end(self, within: float = 0.0) -> None:
         """Wait for its end for some seconds, then kill it; returns when it is gone."""

@@ -32,6 +32,25 @@ async def heard(child: Child) -> dict[str, Any]:
     return facts
 
 
+async def held_up(forks: ForkServer) -> Child:
+    """A child that has said more than is taken in before somebody reads it."""
+    child = await forks.fork(f"{CHILDREN}:chatter", {})
+    for _ in range(2000):
+        if child._channel._paused:
+            return child
+        await asyncio.sleep(0.01)
+    raise AssertionError("it was never held up")
+
+
+async def numbers_of(child: Child) -> list[int]:
+    """What a chatterer said, to its end."""
+    numbers = []
+    while message := await child.receive():
+        assert isinstance(message, Trace)
+        numbers.append(json.loads(message.text)["number"])
+    return numbers
+
+
 async def test_a_child_gets_its_environment_and_its_connection_and_nothing_else(
     bare_forks: ForkServer,
 ) -> None:
@@ -68,12 +87,25 @@ async def test_a_killed_child_takes_its_own_children_along(bare_forks: ForkServe
 async def test_a_reader_that_is_slow_loses_nothing(bare_forks: ForkServer) -> None:
     child = await bare_forks.fork(f"{CHILDREN}:chatter", {})
     await asyncio.sleep(0.1)
-    numbers = []
-    while message := await child.receive():
-        assert isinstance(message, Trace)
-        numbers.append(json.loads(message.text)["number"])
-    assert numbers == list(range(5000))
+    assert await numbers_of(child) == list(range(5000))
     assert await child.exit_status() == 0
+
+
+async def test_a_child_that_waits_for_its_reader_can_be_ended(bare_forks: ForkServer) -> None:
+    child = await held_up(bare_forks)
+    async with asyncio.timeout(20):
+        await child.end()
+    assert await gone(child.pid)
+    assert child.gone
+
+
+async def test_what_a_killed_child_had_said_is_still_read(bare_forks: ForkServer) -> None:
+    child = await held_up(bare_forks)
+    child.kill()
+    assert await child.exit_status() == -signal.SIGKILL
+    numbers = await numbers_of(child)
+    assert numbers == list(range(len(numbers)))
+    assert len(numbers) > 256
 
 
 async def test_a_child_that_sends_no_message_is_cut_off(
