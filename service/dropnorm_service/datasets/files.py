@@ -17,7 +17,7 @@ import contextlib
 import hashlib
 import os
 import time
-from collections.abc import Container, Iterator
+from collections.abc import Collection, Container, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -63,9 +63,11 @@ class DatasetFiles:
         """
         for folder in (self._partial, self._files):
             for path in folder.iterdir():
-                needed = path.stem in keep or (folder == self._files and self._is_named(path.stem))
-                if not needed and path.stat().st_mtime < before:
-                    path.unlink(missing_ok=True)
+                if path.stem in keep or (folder == self._files and self._is_named(path.stem)):
+                    continue
+                with contextlib.suppress(FileNotFoundError):  # it goes without our help
+                    if path.stat().st_mtime < before:
+                        path.unlink()
 
     def touch(self, dataset_id: str) -> None:
         """Note that a data set is in use now; the time of its name says when it last was."""
@@ -97,27 +99,23 @@ class DatasetFiles:
 
     def sent(self, upload: Upload) -> Path | None:
         """The file, if its sender has a data set of it."""
-        known = any(each == upload for each, _ in self._named.values())
+        known = any(each == upload for each, _ in self._uploads())
         return self._file(upload.sha256) if known else None
 
     def received(self, upload: Upload) -> int:
         """Bytes of a file that its sender need not send again."""
-        path = self.sent(upload) or self.partial(upload)
-        try:
-            return path.stat().st_size
-        except FileNotFoundError:
-            return 0
+        return _size(self.sent(upload) or self.partial(upload))
 
     def total(self) -> int:
         """Bytes of all files, unfinished ones too."""
         folders = (self._files, self._partial)
-        return sum(path.stat().st_size for folder in folders for path in folder.iterdir())
+        return sum(_size(path) for folder in folders for path in folder.iterdir())
 
     def taken_by(self, owner: str) -> int:
         """Bytes of the files that a user has sent, unfinished ones too; each counts once, whoever else has it."""
-        whole = {each: size for each, size in self._named.values() if each.owner == owner}
+        whole = {each: size for each, size in self._uploads() if each.owner == owner}
         parts = self._partial.glob(f"*.{_tag(owner)}")
-        return sum(whole.values()) + sum(path.stat().st_size for path in parts)
+        return sum(whole.values()) + sum(map(_size, parts))
 
     def append(self, upload: Upload, offset: int, data: bytes) -> None:
         """Put bytes at their place in an upload."""
@@ -165,7 +163,11 @@ class DatasetFiles:
             self._file(sha256).unlink(missing_ok=True)
 
     def _is_named(self, sha256: str) -> bool:
-        return any(each.sha256 == sha256 for each, _ in self._named.values())
+        return any(each.sha256 == sha256 for each, _ in self._uploads())
+
+    def _uploads(self) -> Collection[tuple[Upload, int]]:
+        """What the names stand for, as it is now: threads give and take names meanwhile."""
+        return self._named.copy().values()
 
     def _name(self, dataset_id: str) -> Path:
         return self._names / f"{dataset_id}.json"
@@ -176,6 +178,14 @@ class DatasetFiles:
 
 def _upload_of(dataset: Dataset) -> Upload:
     return Upload(dataset.owner, dataset.sha256)
+
+
+def _size(path: Path) -> int:
+    """Bytes of a file; of one that has just gone, none."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def _tag(owner: str) -> str:

@@ -8,7 +8,7 @@ import re
 import shutil
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,20 +87,28 @@ class Intake:
         busy = {each.sha256 for each in self._busy}
         self._files.expire(time.time() - self._retention, keep=busy)
 
+    def place(self, caller: Caller) -> AbstractContextManager[None]:
+        """Be one of the caller's uploads.
+
+        Raises:
+            LimitReached: he has as many as he may.
+        """
+        return self._places.taken(subject_of(caller))
+
     @contextmanager
     def sole(self, caller: Caller, upload: Upload, size: int) -> Iterator[None]:
         """Be the only call that works on a user's file, with room for the whole of it set aside.
 
         Raises:
             UploadInProgress: another call works on it.
-            LimitReached: the caller has as many data as he may, or as many uploads.
+            LimitReached: the caller has as many data as he may.
             UploadTooLarge: there is no room for it, or none is left meanwhile.
         """
         if upload in self._busy:
             raise UploadInProgress(
                 "Another call uploads this very file; try again when that has ended."
             )
-        with self._places.taken(subject_of(caller)), _no_room_is_told():
+        with _no_room_is_told():
             self.forget_broken()
             self._check_room(caller, {**self._busy, upload: size})
             self._busy[upload] = size
@@ -135,13 +143,27 @@ class Intake:
             raise InvalidRequest.of("chunk", text)
         await self._verify(upload, HEADER)
 
+    def look_at(self, source: Path) -> tuple[str, int]:
+        """SHA-256 (hex) of a file of this machine, and its size in bytes. Waits for the disk.
+
+        Raises:
+            UploadTooLarge: it is too large by itself.
+            PathNotAllowed: it cannot be read.
+        """
+        with _unreadable_is_told(source):
+            size = source.stat().st_size
+            self.check_size(size)
+            return sha256_of(source), size
+
     async def copy(self, upload: Upload, source: Path) -> None:
         """Take a file of this machine; it stays as it is.
 
         Raises:
             InvalidRequest: it changed while it was read.
+            PathNotAllowed: it cannot be read any more.
         """
-        await asyncio.to_thread(shutil.copyfile, source, self._files.partial(upload))
+        with _unreadable_is_told(source):
+            await asyncio.to_thread(shutil.copyfile, source, self._files.partial(upload))
         await self._verify(upload, "")
 
     def check_size(self, size: int) -> None:
@@ -222,11 +244,27 @@ class Intake:
 
 
 @contextmanager
+def _unreadable_is_told(source: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if _finds_no_room(error) or str(error.filename or source) != str(source):
+            raise  # not of what is read, but of what is written
+        raise PathNotAllowed(
+            f"The service cannot read that file ({error.strerror}); see that it may, and that the file stays there."
+        ) from error
+
+
+def _finds_no_room(error: OSError) -> bool:
+    return no_room(error) or error.errno == errno.EFBIG
+
+
+@contextmanager
 def _no_room_is_told() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if not no_room(error) and error.errno != errno.EFBIG:
+        if not _finds_no_room(error):
             raise
         raise UploadTooLarge(
             "There is no room for the file on the service's disk; delete data sets, or give its data_dir more."

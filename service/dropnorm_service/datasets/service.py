@@ -34,7 +34,6 @@ from dropnorm_service.datasets.intake import (
     wrong_sha256,
 )
 from dropnorm_service.datasets.limits import Limits
-from dropnorm_service.durable import sha256_of
 from dropnorm_service.jobs import paging
 from dropnorm_service.jobs.callers import Caller
 from dropnorm_service.jobs.errors import (
@@ -143,7 +142,10 @@ class DatasetService:
             self._files.touch(known.id)
             return known
         upload = Upload(caller.user, header.sha256)
-        with self._intake.sole(caller, upload, header.size_bytes):
+        with (
+            self._intake.place(caller),
+            self._intake.sole(caller, upload, header.size_bytes),
+        ):
             if self._files.sent(upload) is None:
                 await self._intake.receive(upload, header, chunks)
             return await self._publish(caller, upload, header.dataset_id, header.shared, HEADER)
@@ -165,7 +167,7 @@ class DatasetService:
 
         Raises:
             InvalidRequest: the id is none, or the file is no data set.
-            PathNotAllowed: the file is in no allowed folder, or not there.
+            PathNotAllowed: the file is in no allowed folder, not there, or cannot be read.
             DatasetAlreadyExists: the name belongs to another file or user.
             UploadTooLarge: there is no room for it.
             LimitReached: the caller has as many data as he may, or as many uploads.
@@ -173,17 +175,16 @@ class DatasetService:
         if wrong := wrong_id(dataset_id):
             raise InvalidRequest([wrong])
         source = self._intake.allowed(path)
-        size = source.stat().st_size
-        self._intake.check_size(size)
-        sha256 = await asyncio.to_thread(sha256_of, source)
-        if known := self._known(caller, dataset_id, sha256):
-            self._files.touch(known.id)
-            return known
-        upload = Upload(caller.user, sha256)
-        with self._intake.sole(caller, upload, size):
-            if self._files.sent(upload) is None:
-                await self._intake.copy(upload, source)
-            return await self._publish(caller, upload, dataset_id, shared, "")
+        with self._intake.place(caller):
+            sha256, size = await asyncio.to_thread(self._intake.look_at, source)
+            if known := self._known(caller, dataset_id, sha256):
+                self._files.touch(known.id)
+                return known
+            upload = Upload(caller.user, sha256)
+            with self._intake.sole(caller, upload, size):
+                if self._files.sent(upload) is None:
+                    await self._intake.copy(upload, source)
+                return await self._publish(caller, upload, dataset_id, shared, "")
 
     def get(self, caller: Caller, dataset_id: str) -> Dataset:
         """A data set.
