@@ -219,6 +219,17 @@ async def test_workers(service):
     assert dn.Worker.model_validate(read) == samples.WORKER
 
 
+async def test_what_would_steer_a_terminal_is_left_out(service):
+    """Names that a service took before it refused such, or that another takes."""
+    name = "\x1b]0;mine\x07red\x9b31m\u202etxt\r"
+    service.add(samples.job("first", display_name=name, labels={"k": "\x1b[2J"}))
+    for command in (["list"], ["get", "first"]):
+        shown = await run("jobs", *command, address=service.address)
+        assert shown.status == 0
+        assert "]0;minered31mtxt" in shown.out
+        assert all(text.isprintable() for text in shown.out.splitlines())
+
+
 async def test_jobs_list(service):
     for number in range(5):
         service.add(samples.job(f"job-{number}", display_name=f"[bold]net {number}"))

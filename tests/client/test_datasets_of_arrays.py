@@ -112,6 +112,13 @@ class TestArrays:
         with pytest.raises(InvalidData, match="this is regression"):
             from_arrays(X, X, class_names=("a", "b"))
 
+    @pytest.mark.parametrize("name", ["\x1b[31m", "two\nlines", "\x9b", "a\u202eb", "a\u2069b"])
+    def test_names_are_printable(self, name: str) -> None:
+        with pytest.raises(InvalidData, match=r"class_names\[1\]: give printable text on one line"):
+            from_arrays(X, [0, 1, 0, 1, 0, 0], class_names=("a", name))
+        with pytest.raises(InvalidData, match=r"feature_names\[0\]: give printable text"):
+            from_arrays(X, [0, 1, 0, 1, 0, 0], feature_names=(name, "b"))
+
     def test_numbers_that_are_no_classes(self) -> None:
         with pytest.raises(InvalidData, match=r"y, row 1 is 0\.5"):
             from_arrays(X, [0, 0.5, 1, 0, 1, 0.0], task="classification")

@@ -8,13 +8,14 @@ from typing import Any
 
 from rich import box
 from rich.columns import Columns
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.padding import Padding
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from dropnorm.cli.safe_console import SafeConsole
 from dropnorm.results import (
     Dataset,
     Evaluation,
@@ -29,8 +30,8 @@ from dropnorm.results import (
 )
 from dropnorm.spec import TrainingSpec
 
-stdout = Console(highlight=False)
-stderr = Console(stderr=True, highlight=False)
+stdout = SafeConsole(highlight=False)
+stderr = SafeConsole(stderr=True, highlight=False)
 
 _STATE_STYLES: Mapping[str, str] = {
     State.QUEUED: "yellow",

@@ -33,7 +33,7 @@ def manifest_of(**fields: Any) -> DatasetManifest:
     """A manifest of fields that come from a user.
 
     Raises:
-        InvalidData: a name is empty, too long, or stands there twice.
+        InvalidData: a name is empty, too long, not printable, or stands there twice.
     """
     try:
         return DatasetManifest(**fields)

@@ -195,6 +195,10 @@ Name = Annotated[
         "give small letters, digits, _ and -, at most 63, the first a letter",
     ),
 ]
+# Names end up in log lines, terminals and MLflow's pages, where control characters, line breaks, and what changes the
+# direction of the text around it would show something else than what is there.
+PRINTABLE = r"[^\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]"
+ONE_LINE = "give printable text on one line"
 MAX_WIDTH = 2**20
 Width = Annotated[Int, Field(ge=1, le=MAX_WIDTH)]
 Small = Annotated[Int, Field(ge=1, le=1024)]

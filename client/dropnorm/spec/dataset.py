@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from dropnorm.spec._base import Problem, SpecModel
+from dropnorm.spec._base import ONE_LINE, PRINTABLE, Problem, SpecModel, text_of
 
 MAX_NAMES = 1_000_000
 MAX_NAMES_SIZE = 2**20
@@ -16,9 +16,14 @@ MAX_NAMES_SIZE = 2**20
 _AROUND_A_NAME = 3  # bytes in a message, at most
 
 Names = Annotated[
+    tuple[Annotated[str, text_of(rf"^{PRINTABLE}+$", ONE_LINE, min_length=1, max_length=200)], ...],
+    Field(max_length=MAX_NAMES, fail_fast=True),
+]
+Tokens = Annotated[
     tuple[Annotated[str, Field(min_length=1, max_length=200)], ...],
     Field(max_length=MAX_NAMES, fail_fast=True),
 ]
+"""A token may be a line break."""
 
 
 class DatasetManifest(SpecModel):
@@ -34,9 +39,9 @@ class DatasetManifest(SpecModel):
     """Name of each class in order; in classification. With `feature_names` at most 1 MiB, see `names_size`."""
     feature_names: Names = ()
     """Name of each feature of a table; empty where they have none."""
-    vocabulary: Names = ()
+    vocabulary: Tokens = ()
     """Tokens of the input besides the special ones, number 5 first; empty: samples are numbers."""
-    target_vocabulary: Names = ()
+    target_vocabulary: Tokens = ()
     """Tokens of the target, likewise; in sequence_to_sequence."""
     separator: Literal["", " "] = ""
     """What stands between two tokens in a text."""

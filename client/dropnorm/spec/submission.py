@@ -6,20 +6,16 @@ from typing import Annotated
 
 from pydantic import Field
 
-from dropnorm.spec._base import Bool, Int, Name, SpecModel, text_of
+from dropnorm.spec._base import ONE_LINE, PRINTABLE, Bool, Int, Name, SpecModel, text_of
 from dropnorm.spec.training_spec import TrainingSpec
 
 MAX_LABELS = 64
 
-# Printable text on one line: names end up in log lines, terminals and MLflow's pages.
-_ONE_LINE = "give printable text on one line"
 Title = Annotated[
     str,
-    text_of(r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]+$", _ONE_LINE, min_length=1, max_length=200),
+    text_of(rf"^{PRINTABLE}+$", ONE_LINE, min_length=1, max_length=200),
 ]
-LabelValue = Annotated[
-    str, text_of(r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*$", _ONE_LINE, max_length=63)
-]
+LabelValue = Annotated[str, text_of(rf"^{PRINTABLE}*$", ONE_LINE, max_length=63)]
 JobId = Annotated[
     str,
     text_of(

@@ -93,6 +93,14 @@ def test_a_header_whose_length_is_a_lie(tmp_path: Path, length: int) -> None:
     assert "no safetensors file" in reply.problems[0].message
 
 
+@pytest.mark.parametrize("name", ["\x1b[31m", "a\u202eb"])
+def test_names_that_would_steer_a_terminal(tmp_path: Path, name: str) -> None:
+    manifest = GOOD.manifest.model_copy(update={"class_names": (name, "b")})
+    write_bundle(Bundle(manifest, GOOD.arrays), tmp_path / "file")
+    reply = inspected(tmp_path / "file", (tmp_path / "file").read_bytes())
+    assert "its manifest is wrong: class_names.0" in reply.problems[0].message
+
+
 def test_a_file_that_its_writer_would_have_refused(tmp_path: Path) -> None:
     manifest = DatasetManifest(task="regression")
     write_bundle(Bundle(manifest, GOOD.arrays), tmp_path / "file")
