@@ -17,6 +17,7 @@ from dropnorm.results import (
     StateChanged,
     TrainingJob,
 )
+from dropnorm_service.durable import no_room
 from dropnorm_service.jobs import states
 from dropnorm_service.jobs.errors import StoreUnavailable
 from dropnorm_service.jobs.journal import Decide, Entry, Journal
@@ -36,7 +37,9 @@ _INBOX = 1024
 _BATCH = 256
 _STORE_PATIENCE = 1.0
 
+_RESOURCE_EXHAUSTED = 8
 _INTERNAL = 13
+_UNAVAILABLE = 14
 
 Item = tuple[datetime, Payload] | Outcome
 
@@ -92,6 +95,11 @@ class Attempts:
     async def _listen(self, launch: Launch, inbox: asyncio.Queue[Item]) -> None:
         try:
             launch.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            log.error("no folder for attempt %d of %s: %s", launch.attempt, launch.job_id, error)
+            await inbox.put(Lost(_no_folder(error)))
+            return
+        try:
             async with contextlib.aclosing(self._executor.run(launch)) as items:
                 async for item in items:
                     await inbox.put(item)
@@ -170,6 +178,16 @@ async def _next_batch(
             return said, None
         item = inbox.get_nowait()
     return said, item
+
+
+def _no_folder(error: OSError) -> JobError:
+    """A job's folder could not be made. As of what its worker writes: a full disk is nobody's fault."""
+    why = error.strerror or type(error).__name__
+    if no_room(error):
+        text = f"The disk of the data folder has no room for the job ({why}); free some, and it begins."
+        return JobError(code=_RESOURCE_EXHAUSTED, reason="DISK_FULL", message=text)
+    text = f"The service could not make the job's folder: {why}; look at the data folder's disk and rights."
+    return JobError(code=_UNAVAILABLE, reason="IO_ERROR", message=text)
 
 
 def _internal(message: str) -> JobError:
