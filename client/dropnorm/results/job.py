@@ -72,7 +72,7 @@ class JobError(ResultModel):
     reason: str
     """What kind of failure, UPPER_SNAKE. The job's own: DIVERGED, OUT_OF_MEMORY, BAD_DATA, INVALID_SPEC, TIME_LIMIT,
     INTERNAL. The world's: WORKER_LOST, WORKER_HUNG, SERVICE_LOST (the service was killed each time), DEVICE_ERROR,
-    DATA_UNAVAILABLE, IO_ERROR, DISK_FULL."""
+    DATA_UNAVAILABLE, IO_ERROR, DISK_FULL, NOT_STARTED (no worker could be made)."""
     message: str
     """What happened and what to do, one or two sentences."""
     metadata: dict[str, str] = {}

@@ -175,7 +175,8 @@ class TrainingJob(google.protobuf.message.Message):
         limit_bytes, used_bytes, and under the field's name the batch size that would fit), BAD_DATA,
         INVALID_SPEC, TIME_LIMIT (time_limit, step), INTERNAL. The world's, after which another attempt
         goes on, up to a limit: WORKER_LOST (signal or exit_status), WORKER_HUNG (seconds),
-        SERVICE_LOST, DEVICE_ERROR, DATA_UNAVAILABLE, IO_ERROR; DISK_FULL is waited for without a limit.
+        SERVICE_LOST, DEVICE_ERROR, DATA_UNAVAILABLE, IO_ERROR; DISK_FULL and NOT_STARTED (no worker
+        could be made) are waited for without a limit.
         """
 
     @property

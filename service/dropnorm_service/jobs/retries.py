@@ -31,7 +31,10 @@ DEFAULT_POLICY = RetryPolicy()
 SERVICE_LOST = "SERVICE_LOST"
 """Reason of an attempt that ended because its service was killed."""
 
-WAITED_FOR = frozenset({"DISK_FULL"})
+NOT_STARTED = "NOT_STARTED"
+"""Reason of an attempt for which no process could be made."""
+
+WAITED_FOR = frozenset({"DISK_FULL", NOT_STARTED})
 """Reasons of lost attempts that are nobody's fault, and pass: they are waited for as long as it takes."""
 
 

@@ -12,6 +12,7 @@ from typing import Self
 from dropnorm.results import JobError, Payload, Slot
 from dropnorm.spec import TrainingSpec
 from dropnorm_service.jobs.ports import Launch, Lost, Order, Outcome
+from dropnorm_service.jobs.retries import NOT_STARTED
 from dropnorm_service.workers.attempt import Patience, follow
 from dropnorm_service.workers.forks import UNLIMITED, ForkServer, StartFailed
 from dropnorm_service.workers.memory import MemoryWatch
@@ -324,6 +325,6 @@ def _environment(seats: Sequence[Seat]) -> dict[str, str]:
 def _not_started() -> JobError:
     return JobError(
         code=_UNAVAILABLE,
-        reason="WORKER_LOST",
+        reason=NOT_STARTED,
         message=f"No worker could be started within {_START_TIME:g} seconds; the server's log says why.",
     )

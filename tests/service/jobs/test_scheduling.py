@@ -165,11 +165,12 @@ async def test_lost_workers_are_followed_by_others_up_to_a_limit(bench: Bench):
     assert [payload.error for payload in requeued] == [None, lost().error, lost().error]
 
 
-async def test_what_is_nobodys_fault_is_waited_for_as_long_as_it_takes(bench: Bench):
-    full = JobError(code=8, reason="DISK_FULL", message="The disk is full.")
+@pytest.mark.parametrize("reason", ["DISK_FULL", "NOT_STARTED"])
+async def test_what_is_nobodys_fault_is_waited_for_as_long_as_it_takes(reason: str, bench: Bench):
+    error = JobError(code=8, reason=reason, message="It passes.")
     job = await bench.create()
     for _ in range(3 * PROMPT.limit):
-        (await bench.launched()).end(Lost(full))
+        (await bench.launched()).end(Lost(error))
     (await bench.launched()).succeed()
     assert (await bench.reached(job, State.SUCCEEDED)).attempt == 3 * PROMPT.limit + 1
 

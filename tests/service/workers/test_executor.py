@@ -1,4 +1,5 @@
 import asyncio
+import contextlib
 import os
 import signal
 from collections.abc import Callable
@@ -24,8 +25,10 @@ from dropnorm.results import (
 )
 from dropnorm.spec import MLP, SGD, Compute, Data, Optimization
 from dropnorm_service.jobs.ports import Broken, Finished, Launch, Lost, Stopped
+from dropnorm_service.jobs.retries import WAITED_FOR
 from dropnorm_service.training import load_model
 from dropnorm_service.workers import DataSettings, ForkServer, LocalExecutor, StartFailed
+from dropnorm_service.workers import executor as executor_module
 from dropnorm_service.workers.messages import Gpu
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -298,6 +301,21 @@ async def test_a_slot_whose_standby_could_not_be_started_works_again_afterwards(
                 assert await attempt.outcome() == Stopped("pause")
                 await logged(caplog, "no process can be forked now")
         async with running(executor, launch(job_id="next")) as attempt:
+            assert await attempt.outcome() == Finished()
+
+
+async def test_an_attempt_for_which_no_worker_can_be_made_is_no_lost_worker(
+    forks: ForkServer, data: DataSettings, launch: Launches, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        with no_descriptors(), monkeypatch.context() as patch:
+            patch.setattr(executor_module, "_START_TIME", 0.1)
+            executor = await stack.enter_async_context(executor_of(forks, data))
+            async with running(executor, launch()) as attempt:
+                outcome = await attempt.outcome()
+        assert isinstance(outcome, Lost)
+        assert outcome.error.reason in WAITED_FOR
+        async with running(executor, launch()) as attempt:
             assert await attempt.outcome() == Finished()
 
 
