@@ -180,6 +180,8 @@ class Scheduler:
         if not any(isinstance(event.payload, StateChanged) for event in events):
             return
         job = live.job
+        if job.state.terminal:  # it may have had no attempt then that would end
+            self._retries.forget(job.id)
         match job.state:
             case State.QUEUED:
                 self._enqueue(job)

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from tests.service.jobs.bench import SPEC, Bench, lost
+from tests.service.jobs.bench import PROMPT, SPEC, Bench, lost
 
 from dropnorm.results import Event, State
 from dropnorm.spec import Submission
@@ -163,3 +163,28 @@ async def test_a_cancelled_job_keeps_its_last_checkpoint(bench: Bench):
     bench.executor.attempts[done.id].succeed()
     await removed(other)
     assert kept.exists()
+
+
+async def test_a_new_job_of_the_same_id_has_lost_no_attempts(bench: Bench, reader: Reader):
+    reader.position = 10**6
+    submission = Submission(spec=SPEC)
+    old = await bench.service.create(submission, job_id="again")
+    for _ in range(PROMPT.limit - 2):
+        (await bench.launched()).end(lost())
+    attempt = await bench.launched()
+    others = [await bench.create(priority=9) for _ in range(2)]  # which take both slots
+    busy = [await bench.launched()]
+    attempt.end(lost())
+    busy.append(await bench.launched())
+    assert {each.launch.job_id for each in busy} == {other.id for other in others}
+    await bench.service.cancel(old.id)
+    await bench.service.delete(old.id)
+    await gone(bench, old.id)
+
+    new = await bench.service.create(submission, job_id=old.id)
+    for each in busy:
+        each.succeed()
+    for _ in range(PROMPT.limit - 1):
+        (await bench.launched()).end(lost())
+    (await bench.launched()).succeed()
+    assert (await bench.reached(new, State.SUCCEEDED)).attempt == PROMPT.limit

@@ -1,4 +1,4 @@
-"""Attempts that are lost by no fault of their job are waited for, and counts do not outlive their job."""
+"""Where a job's folder cannot be made, its attempts are lost by no fault of its own."""
 
 import errno
 from pathlib import Path
