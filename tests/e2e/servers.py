@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import grpc
 import psutil
@@ -24,6 +24,14 @@ AnyPayload = TypeVar("AnyPayload", bound=Payload)
 PATIENCE = 60.0
 
 _SERVICE = "dropnorm_service"
+
+
+class Below(NamedTuple):
+    """A process that a server has started, or one of its processes."""
+
+    pid: int
+    parent: int
+    command: str
 
 
 class Server:
@@ -102,16 +110,26 @@ class Server:
             self._process.kill()
             self.wait()
 
-    def workers(self) -> list[int]:
-        """The processes that could be running a job: those the fork server has forked, in order of their start."""
-        below = psutil.Process(self.process.pid).children(recursive=True)
+    def fork_server(self) -> int:
+        """The process that forks workers."""
         [forks] = [
             each.pid
-            for each in below
-            if any("forkserver" in part for part in each.cmdline())
-            and each.ppid() == self.process.pid
+            for each in self._below()
+            if each.parent == self.process.pid and "forkserver" in each.command
         ]
-        return [each.pid for each in below if each.ppid() == forks]
+        return forks
+
+    def workers(self) -> list[int]:
+        """The processes that could be running a job: those the fork server has forked, in order of their start."""
+        forks = self.fork_server()
+        return [each.pid for each in self._below() if each.parent == forks]
+
+    def _below(self) -> list[Below]:
+        found = []
+        for each in psutil.Process(self.process.pid).children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):  # it has ended since it was listed
+                found.append(Below(each.pid, each.ppid(), " ".join(each.cmdline())))
+        return found
 
     def worker_of(self, job: dn.JobHandle) -> int:
         """The process that has a job's folder; the job has come as far as an epoch."""
@@ -180,9 +198,14 @@ def eventually(probe: Callable[[], T | None], what: str, *, within: float = PATI
     raise AssertionError(f"{what}: not within {within:g} s")
 
 
-def after_epoch(job: dn.JobHandle, epoch: int = 1) -> Event:
-    """Wait until a job has come so far that something would be lost with it."""
-    return first(job, dn.EpochCompleted, lambda payload: payload.metrics.epoch >= epoch)
+def after_epoch(job: dn.JobHandle, epoch: int = 1, attempt: int = 1) -> Event:
+    """Wait until a job, in an attempt or a later one, has come so far that something would be lost with it."""
+    for event in job.watch():
+        if event.attempt < attempt or not isinstance(event.payload, dn.EpochCompleted):
+            continue
+        if event.payload.metrics.epoch >= epoch:
+            return event
+    raise AssertionError(f"{job.name} ended before epoch {epoch} of attempt {attempt}")
 
 
 def first(

@@ -9,7 +9,16 @@ from collections.abc import Callable
 
 import psutil
 import pytest
-from tests.e2e.servers import Server, check_journal, eventually, first, long, spec, states
+from tests.e2e.servers import (
+    Server,
+    after_epoch,
+    check_journal,
+    eventually,
+    first,
+    long,
+    spec,
+    states,
+)
 
 import dropnorm as dn
 from dropnorm.results import State
@@ -22,26 +31,13 @@ EPOCHS = 500
 RESTARTS = 2
 
 
-def fork_server_of(server: Server) -> int:
-    [forks] = {psutil.Process(pid).ppid() for pid in server.workers()}
-    return forks
-
-
-def in_attempt(job: dn.JobHandle, number: int) -> None:
-    """Wait until an attempt has come so far that something would be lost with it."""
-    for event in job.watch():
-        if event.attempt == number and isinstance(event.payload, dn.EpochCompleted):
-            return
-    raise AssertionError(f"{job.name} ended before attempt {number}")
-
-
 def test_restarts_one_after_the_other_lose_no_attempt(make_server: MakeServer):
     server = make_server("--max-attempts", "1").start()
     with server.client() as client:
         jobs = [client.train(spec(epochs=EPOCHS), job_id=f"job-{number}") for number in range(2)]
         for restart in range(1, RESTARTS + 1):
             for job in jobs:
-                in_attempt(job, restart)
+                after_epoch(job, attempt=restart)
             assert server.stop() == 0
             server.start()
         for job in jobs:
@@ -80,7 +76,7 @@ def test_a_fork_server_that_is_stopped_does_not_hold_up_the_end(make_server: Mak
     server = make_server("--grace", "4").start()
     with server.client() as client:
         first(client.train(long(), job_id="long"), dn.EpochCompleted)
-    os.kill(fork_server_of(server), signal.SIGSTOP)
+    os.kill(server.fork_server(), signal.SIGSTOP)
     started = time.monotonic()
     assert server.stop() == 0
     took = time.monotonic() - started
@@ -107,7 +103,7 @@ def test_whoever_still_holds_a_job_s_folder_is_ended_by_the_next_attempt(make_se
         first(job, dn.CheckpointWritten)
         holder = server.worker_of(job)
         os.kill(holder, signal.SIGSTOP)
-        os.kill(fork_server_of(server), signal.SIGKILL)  # which would have ended it
+        os.kill(server.fork_server(), signal.SIGKILL)  # which would have ended it
         server.kill()
         assert psutil.pid_exists(holder)
         server.start()
