@@ -41,7 +41,7 @@ class DatasetServicer(DatasetServiceServicer):
     async def UploadDataset(
         self, requests: AsyncIterator[pb.UploadDatasetRequest], context: Context
     ) -> Any:
-        first = await anext(requests, None)
+        first = await self._datasets.next_part(requests)
         if first is None or first.WhichOneof("part") != "header":
             raise InvalidRequest.of("header", "the first message of an upload is its header")
         header = Header(

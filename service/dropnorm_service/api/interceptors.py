@@ -34,6 +34,8 @@ from dropnorm_service.turns import Turns
 log = logging.getLogger(__name__)
 
 DEFAULT_MAX_CALLS = 10_000
+
+_IDLE = 60.0  # seconds without a request after which a conversation ends
 _MOST_UNKNOWN = 16 * 2**10  # bytes
 
 Context = ServicerContext[Any, Any]
@@ -131,6 +133,7 @@ class _Edge:
 
     async def receive(self, requests: AsyncIterator[bytes], context: Context) -> Any:
         async with self._served(context) as account, self._guard.leash(self._visitor):
+            self._authorize()  # who may not call it need not send anything to hear so
             reply = await self._handler.stream_unary(self._each(requests, account), context)
             account.answers(reply)
             return reply
@@ -146,9 +149,9 @@ class _Edge:
 
     async def converse(self, requests: AsyncIterator[bytes], context: Context) -> None:
         async with self._served(context) as account, self._guard.leash(self._visitor):
-            await self._tell(
-                self._handler.stream_stream(self._each(requests, account), context), context
-            )
+            self._authorize()
+            asked = self._each(_until_idle(requests), account)
+            await self._tell(self._handler.stream_stream(asked, context), context)
 
     async def _tell(self, replies: AsyncGenerator[Any, None], context: Context) -> None:
         async with aclosing(replies):
@@ -180,6 +183,20 @@ class _Edge:
         assert visitor.caller is not None
         assert visitor.rule is not None
         authorize(visitor.caller, visitor.rule, visitor.method)
+
+
+async def _until_idle(requests: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """What is asked in a conversation, which is over when nothing has been asked for long."""
+    waiting = aiter(requests)
+    while True:
+        try:
+            async with asyncio.timeout(_IDLE):
+                request = await anext(waiting, None)
+        except TimeoutError:
+            return
+        if request is None:
+            return
+        yield request
 
 
 def _serialize(reply: Message | bytes) -> bytes:

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from dropnorm.spec import Problem
 from dropnorm_service.datasets.errors import (
@@ -25,6 +26,8 @@ from dropnorm_service.durable import no_room, sha256_of
 from dropnorm_service.jobs.callers import Caller
 from dropnorm_service.jobs.errors import InvalidRequest, LimitReached
 from dropnorm_service.jobs.limits import Places, subject_of
+
+T = TypeVar("T")
 
 ID = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 HEADER = "header"
@@ -116,6 +119,20 @@ class Intake:
                 yield
             finally:
                 del self._busy[upload]
+
+    async def next_part(self, parts: AsyncIterator[T]) -> T | None:
+        """What an upload sends next; None: nothing more.
+
+        Raises:
+            UploadStalled: nothing has come for a while.
+        """
+        try:
+            async with asyncio.timeout(self._idle_timeout):
+                return await anext(parts, None)
+        except TimeoutError:
+            raise UploadStalled(
+                f"Nothing has come for {self._idle_timeout:g} seconds; what came before is kept, send the rest."
+            ) from None
 
     async def receive(self, upload: Upload, header: Header, chunks: AsyncIterator[bytes]) -> None:
         """Write what comes, and check that it is the file that was announced.
@@ -222,16 +239,7 @@ class Intake:
 
     async def _patiently(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """The chunks, as long as they come."""
-        while True:
-            try:
-                async with asyncio.timeout(self._idle_timeout):
-                    data = await anext(chunks, None)
-            except TimeoutError:
-                raise UploadStalled(
-                    f"Nothing has come for {self._idle_timeout:g} seconds; what came before is kept, send the rest."
-                ) from None
-            if data is None:
-                return
+        while (data := await self.next_part(chunks)) is not None:
             yield data
 
     async def _verify(self, upload: Upload, within: str) -> None:

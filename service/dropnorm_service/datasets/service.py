@@ -12,7 +12,7 @@ from collections.abc import (
 )
 from contextlib import AbstractAsyncContextManager, nullcontext
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from dropnorm.results import Dataset
 from dropnorm.spec.dataset import names_size
@@ -44,6 +44,8 @@ from dropnorm_service.jobs.errors import (
 from dropnorm_service.jobs.filtering import parse_filter
 from dropnorm_service.jobs.owners import Owned, changes, check_changes, sees
 from dropnorm_service.jobs.purging import Removing
+
+T = TypeVar("T")
 
 _PAGE_NAMES = 2 * 2**20  # bytes of names that end a page: gRPC's clients take 4 MiB by default
 
@@ -149,6 +151,14 @@ class DatasetService:
             if self._files.sent(upload) is None:
                 await self._intake.receive(upload, header, chunks)
             return await self._publish(caller, upload, header.dataset_id, header.shared, HEADER)
+
+    async def next_part(self, parts: AsyncIterator[T]) -> T | None:
+        """What an upload sends next; None: nothing more.
+
+        Raises:
+            UploadStalled: nothing has come for a while.
+        """
+        return await self._intake.next_part(parts)
 
     def received(self, caller: Caller, sha256: str) -> int:
         """Bytes of a file that the caller need not send again.
