@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterable
 
 # A password may hold any of `/ @ ' "`, and a space where no port was meant: `://host:80 is busy, ask a@b` names none.
-_IN_URL = re.compile(r"""(://[^/\s:@]*):(?:\S*|(?!\d+\s)[^/@"\s][^/@"\n]*)@""")
+# No longer than a password is: a caller's text may have thousands of places where one could begin.
+_IN_URL = re.compile(r"""(://[^/\s:@]{0,250}):(?:\S{0,500}|(?!\d+\s)[^/@"\s][^/@"\n]{0,500})@""")
 # As `sslpassword` and `odbc_connect`, whose value is a connection string of its own.
 _IN_QUERY = re.compile(
     r"""([?&;][^?&;=\s]*(?:password|passwd|pwd|token|secret|odbc_connect)=)[^&\s"]+""",
