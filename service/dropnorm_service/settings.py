@@ -139,6 +139,9 @@ class Settings(BaseSettings):
     """Journals that one user may follow at once."""
     max_watches: Annotated[int, Field(ge=1)] = 5_000
     """Journals that all users together may follow at once."""
+    max_heavy_calls_per_user: Count = 16
+    """Plans, predictions, exports and downloads of exports that one user may have under way at once; further ones are
+    refused, as they would wait in a line with everybody's."""
     disk_reserve: Annotated[int, Field(ge=0)] = 256 * 2**20
     """Bytes of the data folder's disk that are kept for the jobs that there are: with less left no job is accepted, and
     the service is not healthy."""

@@ -32,7 +32,9 @@ class ModelServiceStub(object):
     A model is named by its job, `trainingJobs/{id}`, or, once it is registered, by `models/{id}@{version}`
     with the number of a version or an alias, as AIP-162 names revisions; `models/{id}` is the newest
     version. Registered models are those of MLflow's registry: what is changed there holds here, but for
-    whose they are, which only the service knows. Errors are as in TrainingService.
+    whose they are, which only the service knows. Errors are as in TrainingService. Predict, ExportModel and
+    DownloadModelExport are RESOURCE_EXHAUSTED, with a RetryInfo, where as many of them, and plans, of the
+    caller's are under way as `max_heavy_calls_per_user` allows.
     """
 
     def __init__(self, channel):
@@ -99,7 +101,9 @@ class ModelServiceServicer(object):
     A model is named by its job, `trainingJobs/{id}`, or, once it is registered, by `models/{id}@{version}`
     with the number of a version or an alias, as AIP-162 names revisions; `models/{id}` is the newest
     version. Registered models are those of MLflow's registry: what is changed there holds here, but for
-    whose they are, which only the service knows. Errors are as in TrainingService.
+    whose they are, which only the service knows. Errors are as in TrainingService. Predict, ExportModel and
+    DownloadModelExport are RESOURCE_EXHAUSTED, with a RetryInfo, where as many of them, and plans, of the
+    caller's are under way as `max_heavy_calls_per_user` allows.
     """
 
     def Predict(self, request, context):
@@ -256,7 +260,9 @@ class ModelService(object):
     A model is named by its job, `trainingJobs/{id}`, or, once it is registered, by `models/{id}@{version}`
     with the number of a version or an alias, as AIP-162 names revisions; `models/{id}` is the newest
     version. Registered models are those of MLflow's registry: what is changed there holds here, but for
-    whose they are, which only the service knows. Errors are as in TrainingService.
+    whose they are, which only the service knows. Errors are as in TrainingService. Predict, ExportModel and
+    DownloadModelExport are RESOURCE_EXHAUSTED, with a RetryInfo, where as many of them, and plans, of the
+    caller's are under way as `max_heavy_calls_per_user` allows.
     """
 
     @staticmethod

@@ -207,7 +207,8 @@ class TrainingServiceServicer(object):
     def PlanTrainingJob(self, request, context):
         """Say what a spec comes to, before anything is spent.
 
-        INVALID_ARGUMENT: the spec breaks a rule or does not fit its data.
+        INVALID_ARGUMENT: the spec breaks a rule or does not fit its data. RESOURCE_EXHAUSTED: as many plans,
+        predictions, exports and downloads of the caller's are under way as `max_heavy_calls_per_user` allows.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -371,7 +371,8 @@ class TrainingServiceStub(typing.Generic[_TrainingServiceCreateTrainingJobType, 
     PlanTrainingJob: _TrainingServicePlanTrainingJobType
     """Say what a spec comes to, before anything is spent.
 
-    INVALID_ARGUMENT: the spec breaks a rule or does not fit its data.
+    INVALID_ARGUMENT: the spec breaks a rule or does not fit its data. RESOURCE_EXHAUSTED: as many plans,
+    predictions, exports and downloads of the caller's are under way as `max_heavy_calls_per_user` allows.
     """
 
     UpdateTrainingJob: _TrainingServiceUpdateTrainingJobType
@@ -549,7 +550,8 @@ class TrainingServiceServicer(metaclass=abc.ABCMeta):
     ) -> typing.Union[dropnorm.v1.plan_pb2.TrainingPlan, collections.abc.Awaitable[dropnorm.v1.plan_pb2.TrainingPlan]]:
         """Say what a spec comes to, before anything is spent.
 
-        INVALID_ARGUMENT: the spec breaks a rule or does not fit its data.
+        INVALID_ARGUMENT: the spec breaks a rule or does not fit its data. RESOURCE_EXHAUSTED: as many plans,
+        predictions, exports and downloads of the caller's are under way as `max_heavy_calls_per_user` allows.
         """
 
     @abc.abstractmethod

@@ -24,6 +24,7 @@ class JobLimits:
         all_queued: jobs of all users together that wait there.
         watches: journals that one user follows.
         all_watches: journals that all users together follow.
+        heavy_calls: plans, predictions, exports and downloads of one user that are under way.
         seconds: time that a job may train, all attempts together; None: any.
     """
 
@@ -31,6 +32,7 @@ class JobLimits:
     all_queued: int = 100_000
     watches: int = 1_000
     all_watches: int = 5_000
+    heavy_calls: int = 16
     seconds: float | None = None
 
 
@@ -87,7 +89,7 @@ def subject_of(caller: Caller) -> str:
 
 
 class JobPlaces:
-    """The places in the queue and at the journals.
+    """The places in the queue, at the journals, and of calls that keep others waiting.
 
     Args:
         limits: how many there are.
@@ -119,6 +121,13 @@ class JobPlaces:
             "{limit} journals are being followed, as many as the service tells at once; try again in a moment.",
             retry_after=_STREAM_PAUSE,
         )
+        self._heavy_calls = Places(
+            "max_heavy_calls_per_user",
+            limits.heavy_calls,
+            "{limit} of your plans, predictions, exports and downloads are under way, as many as a user's may be; "
+            "wait until one has ended.",
+            retry_after=_CALL_PAUSE,
+        )
 
     @contextmanager
     def queueing(self, caller: Caller, waiting: int, all_waiting: int) -> Iterator[None]:
@@ -146,6 +155,18 @@ class JobPlaces:
             LimitReached: he follows as many as he may, or all together do.
         """
         with self._watches.taken(subject_of(caller)), self._all_watches.taken("service"):
+            yield
+
+    @contextmanager
+    def working(self, caller: Caller) -> Iterator[None]:
+        """Plan, predict, export or download within the block.
+
+        Such a call waits in a line that all users share, and holds its inputs or an open file meanwhile.
+
+        Raises:
+            LimitReached: as many of his are under way as may be.
+        """
+        with self._heavy_calls.taken(subject_of(caller)):
             yield
 
 

@@ -24,7 +24,8 @@ class ModelService:
     """Runs trained models, and gives them out in other forms.
 
     A model is given by the id of its job, or as a registered one. An export lives in its job's folder, and
-    goes with it. What a caller may not see is not there; what others share with him he may use.
+    goes with it. What a caller may not see is not there; what others share with him he may use. Predictions, exports
+    and downloads raise LimitReached where as many of the caller's are under way as may be, see `JobPlaces.working`.
 
     Args:
         jobs: what trained them.
@@ -65,13 +66,14 @@ class ModelService:
             ModelUnusable: its files are damaged.
             PredictorUnavailable: no answer within the limit.
         """
-        if isinstance(model, Registered):
-            version = await self.registered.find(caller, model)
-            name, folder = version.training_job, self.registered.folder_of(version)
-        else:
-            name = (await trained(self._jobs, caller, model)).name
-            folder = self._jobs.folder_of(model) / MODEL
-        return await self._predictor.predict(name, folder, inputs, sampling)
+        with self._jobs.places.working(caller):
+            if isinstance(model, Registered):
+                version = await self.registered.find(caller, model)
+                name, folder = version.training_job, self.registered.folder_of(version)
+            else:
+                name = (await trained(self._jobs, caller, model)).name
+                folder = self._jobs.folder_of(model) / MODEL
+            return await self._predictor.predict(name, folder, inputs, sampling)
 
     async def export(
         self, caller: Caller, model: str | Registered, settings: ExportSettings
@@ -89,6 +91,12 @@ class ModelService:
             DiskFull: there was room, but not enough.
             ExporterUnavailable: no answer within the limit.
         """
+        with self._jobs.places.working(caller):
+            return await self._export(caller, model, settings)
+
+    async def _export(
+        self, caller: Caller, model: str | Registered, settings: ExportSettings
+    ) -> ModelExport:
         if isinstance(model, Registered):
             job = await self.registered.job_of(caller, model)
         else:
@@ -133,20 +141,21 @@ class ModelService:
             ExportNotFound: there is no such export.
             InvalidRequest: the file does not reach so far.
         """
-        export = await self.get_export(caller, job_id, export_id)
-        if not 0 <= offset <= export.size_bytes:
-            text = f"the file has {export.size_bytes:,} bytes; give 0 to that, not {offset}"
-            raise InvalidRequest.of("offset", text)
-        path = self._folder(job_id, export_id) / export.file_name
-        try:  # once it is open, another export may take its place
-            file = await asyncio.to_thread(path.open, "rb")
-        except FileNotFoundError:
-            raise ExportNotFound(export.name) from None
-        with file:
-            file.seek(offset)
-            while piece := await asyncio.to_thread(file.read, _PIECE_BYTES):
-                yield offset, piece
-                offset += len(piece)
+        with self._jobs.places.working(caller):
+            export = await self.get_export(caller, job_id, export_id)
+            if not 0 <= offset <= export.size_bytes:
+                text = f"the file has {export.size_bytes:,} bytes; give 0 to that, not {offset}"
+                raise InvalidRequest.of("offset", text)
+            path = self._folder(job_id, export_id) / export.file_name
+            try:  # once it is open, another export may take its place
+                file = await asyncio.to_thread(path.open, "rb")
+            except FileNotFoundError:
+                raise ExportNotFound(export.name) from None
+            with file:
+                file.seek(offset)
+                while piece := await asyncio.to_thread(file.read, _PIECE_BYTES):
+                    yield offset, piece
+                    offset += len(piece)
 
     def _folder(self, job_id: str, export_id: str) -> Path:
         return self._jobs.folder_of(job_id) / EXPORTS / export_id

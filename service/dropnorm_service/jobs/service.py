@@ -88,6 +88,9 @@ class JobService:
         retention: seconds for which a job is kept after its end unless it says so itself; None: for ever.
         require_room: raises LimitReached where nothing more can be stored.
         clock: the time.
+
+    Attributes:
+        places: what each user may have at once.
     """
 
     def __init__(
@@ -116,7 +119,7 @@ class JobService:
         self._admission = Admission(
             planner, executor, clock, data_hidden, limits.seconds, retention
         )
-        self._places = JobPlaces(limits)
+        self.places = JobPlaces(limits)
         self._journal = Journal(store)
         self._scheduler = Scheduler(
             self._journal, executor, folder=folder, retry=retry, clock=clock
@@ -126,7 +129,7 @@ class JobService:
             self._journal,
             self._scheduler,
             self._admission,
-            self._places,
+            self.places,
             data_held=data_held,
             require_room=require_room,
         )
@@ -240,7 +243,7 @@ class JobService:
             ShuttingDown: the service stops; every event so far has been told.
         """
         journal = self._journal.watch(job_id, after_sequence, partial(sees, caller))
-        with self._places.watching(caller):
+        with self.places.watching(caller):
             async with aclosing(journal):
                 async for event in journal:
                     yield event
@@ -317,9 +320,11 @@ class JobService:
 
         Raises:
             InvalidRequest: it does not fit together or does not fit its data.
+            LimitReached: as many heavy calls of the caller's are under way as may be.
             PlannerUnavailable: there was no answer in time.
         """
-        return await self._admission.plan(caller, spec, "spec")
+        with self.places.working(caller):
+            return await self._admission.plan(caller, spec, "spec")
 
     async def workers(self, caller: Caller) -> Sequence[Worker]:
         """The machines that run jobs; jobs that the caller does not see are not named."""
