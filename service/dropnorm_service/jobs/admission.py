@@ -92,11 +92,18 @@ class Admission:
             InvalidRequest: it does not fit together or does not fit its data.
             PlannerUnavailable: there was no answer in time.
         """
+        hidden = self._data_hidden(caller, spec.data.dataset)
+        outcome: Plan | InvalidSpecError
         try:
-            hidden = self._data_hidden(caller, spec.data.dataset)
-            return await self._planner.plan(spec, uploads=not hidden)
+            outcome = await self._planner.plan(spec, uploads=not hidden)
         except InvalidSpecError as error:
-            raise InvalidRequest.from_spec(error, field) from error
+            outcome = error
+        if not hidden and self._data_hidden(caller, spec.data.dataset):
+            # It has come to be meanwhile, and what the planner saw in it is not the caller's to know.
+            return await self.plan(caller, spec, field)
+        if isinstance(outcome, InvalidSpecError):
+            raise InvalidRequest.from_spec(outcome, field) from outcome
+        return outcome
 
     def _check_time(self, spec: TrainingSpec) -> None:
         asked, most = spec.compute.time_limit, self._max_job_seconds
