@@ -202,8 +202,8 @@ class ListModelsRequest(google.protobuf.message.Message):
     PAGE_SIZE_FIELD_NUMBER: builtins.int
     PAGE_TOKEN_FIELD_NUMBER: builtins.int
     page_size: builtins.int
-    """Models wanted at most; there may be fewer although more pages follow. Limits: 0 to 1,000; more is
-    taken as 1,000, below 0 is INVALID_ARGUMENT. Default: 50.
+    """Models wanted at most. Limits: 0 to 1,000; more is taken as 1,000, below 0 is INVALID_ARGUMENT.
+    Default: 50.
     """
     page_token: builtins.str
     """`next_page_token` of the page before. Default: the first page."""

@@ -39,6 +39,7 @@ from dropnorm_service.jobs.service import JobService
 
 _ID = re.compile(r"[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _MLFLOWS_OWN = re.compile(r"latest|v[0-9]+")
+_COUNT = re.compile(r"[0-9]{1,9}")
 _FACTS = "model.json"
 _DRAFT = "."  # begins the names of folders that are not whole yet
 _POLL = 0.5
@@ -149,20 +150,36 @@ class RegisteredModels:
         return model
 
     async def list(self, caller: Caller, page_size: int, page_token: str) -> ModelPage:
-        """A page of the registered models that the caller sees; there may be fewer on it than were asked for.
+        """A page of the registered models that the caller sees.
+
+        Its token counts those of the pages before. The registry's own would tell how many there are besides.
 
         Raises:
             InvalidRequest: the page's size is negative, or the token is not one of a page before.
         """
         if page_size < 0:
             raise InvalidRequest.of("page_size", f"must be 0 or more, not {page_size}")
-        page = await self._registry.list(
-            min(page_size or DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE), page_token
-        )
-        records = await self._owners.models([each.id for each in page.models])
-        models = (_with(records.get(each.id), each) for each in page.models)
-        seen = tuple(each for each in models if sees(caller, each))
-        return ModelPage(seen, page.next_page_token)
+        if page_token and _COUNT.fullmatch(page_token) is None:
+            text = "is not one of ours; pass next_page_token on as it came"
+            raise InvalidRequest.of("page_token", text)
+        before = int(page_token or 0)
+        end = before + min(page_size or DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE)
+        seen = await self._first(caller, end + 1)
+        return ModelPage(seen[before:end], str(end) if len(seen) > end else "")
+
+    async def _first(self, caller: Caller, count: int) -> tuple[Model, ...]:
+        """At least so many of the models that the caller sees, from the beginning, or all."""
+        most = min(max(count, DEFAULT_PAGE_SIZE), MAX_PAGE_SIZE)
+        seen: tuple[Model, ...] = ()
+        token = ""
+        while True:
+            page = await self._registry.list(most, token)
+            records = await self._owners.models([each.id for each in page.models])
+            models = (_with(records.get(each.id), each) for each in page.models)
+            seen += tuple(each for each in models if sees(caller, each))
+            token = page.next_page_token
+            if not token or len(seen) >= count:
+                return seen
 
     async def share(self, caller: Caller, model_id: str, shared: bool) -> Model:
         """Let all users see and use a model, or no longer; without effect when it is so already.

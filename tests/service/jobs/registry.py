@@ -48,7 +48,9 @@ class BenchRegistry:
         return self.models[model_id]
 
     async def list(self, page_size: int, page_token: str) -> ModelPage:
-        return ModelPage(tuple(self.models.values()))
+        models = sorted(self.models.values(), key=lambda model: model.id)
+        end = int(page_token or 0) + page_size
+        return ModelPage(tuple(models[end - page_size : end]), str(end) if models[end:] else "")
 
     async def set_alias(self, model_id: str, alias: str, version: int) -> Model:
         model = await self.get(model_id)

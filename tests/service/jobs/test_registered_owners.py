@@ -15,6 +15,7 @@ from dropnorm.results import State, Tracked, TrainingJob
 from dropnorm.spec import Submission
 from dropnorm_service.jobs.callers import LOCAL, Caller
 from dropnorm_service.jobs.errors import (
+    InvalidRequest,
     JobNotFound,
     ModelAlreadyExists,
     ModelNotFound,
@@ -150,3 +151,38 @@ async def test_a_name_that_was_deleted_in_the_registry_is_free(shelf: Shelf):
     await shelf.as_(BOB).register("digits", bobs.id)
     model = await shelf.as_(BOB).get("digits")
     assert (model.owner, model.shared, len(model.versions)) == ("bob", False, 1)
+
+
+async def _pages(shelf: Shelf, caller: Caller, size: int) -> list[tuple[list[str], str]]:
+    """The ids and the token of each page."""
+    pages: list[tuple[list[str], str]] = []
+    while not pages or pages[-1][1]:
+        page = await shelf.as_(caller).list(size, pages[-1][1] if pages else "")
+        pages.append(([model.id for model in page.models], page.next_page_token))
+    return pages
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+async def test_a_list_is_the_same_whatever_there_is_that_one_does_not_see(shelf: Shelf, size: int):
+    own = ["b", "d", "m"]
+    job = await shelf.trained(BOB)
+    for name in own:
+        await shelf.as_(BOB).register(name, job.id)
+    alone = await _pages(shelf, BOB, size)
+    assert [id for ids, _ in alone for id in ids] == own
+    assert all(len(ids) == size for ids, _ in alone[:-1])
+    assert alone[-1][0]
+
+    job = await shelf.trained(ADA)
+    hidden = ["a", "c", *(f"n{number}" for number in range(60)), "z"]
+    for name in hidden:
+        await shelf.as_(ADA).register(name, job.id)
+    assert await _pages(shelf, BOB, size) == alone
+    everything = await _pages(shelf, ROOT, size)
+    assert [id for ids, _ in everything for id in ids] == sorted(own + hidden)
+
+
+@pytest.mark.parametrize("token", ["x", "-1", "1 ", "\u0661", "1" * 10])
+async def test_a_token_that_is_not_of_a_page_is_refused(shelf: Shelf, token: str):
+    with pytest.raises(InvalidRequest, match="is not one of ours"):
+        await shelf.as_(BOB).list(1, token)
