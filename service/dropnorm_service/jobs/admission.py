@@ -75,7 +75,7 @@ class Admission:
         job = self._draft(caller, submission, plan, job_id)
         if request_id is None:
             return job, None
-        digest = _digest(submission, job_id)
+        digest = digest_of(submission, job_id)
         return job, RequestRecord(
             request_id=request_id, digest=digest, job_id=job.id, owner=caller.user
         )
@@ -149,14 +149,20 @@ def check_ids(job_id: str | None, request_id: str | None) -> None:
                 "an id is [a-z]([a-z0-9-]{0,61}[a-z0-9])?; leave it out and the service makes one"
             )
             problems.append(Problem("training_job_id", text))
-    if request_id is not None and _REQUEST_ID.fullmatch(request_id) is None:
+    if request_id is not None and not is_request_id(request_id):
         text = "a request_id is 1 to 128 printable ASCII characters; a UUID4 is a good choice"
         problems.append(Problem("request_id", text))
     if problems:
         raise InvalidRequest(problems)
 
 
-def _digest(submission: Submission, job_id: str | None) -> str:
+def is_request_id(text: str) -> bool:
+    """Whether a text may be a request_id."""
+    return _REQUEST_ID.fullmatch(text) is not None
+
+
+def digest_of(submission: Submission, job_id: str | None) -> str:
+    """SHA-256 (hex) of what a request asks for: a repeat has the same."""
     said = submission.model_dump(mode="json")
     for name in ("shared", "ttl"):
         if not said[name]:

@@ -8,13 +8,13 @@ from functools import partial
 
 from dropnorm.results import TrainingJob
 from dropnorm.spec import Submission
-from dropnorm_service.jobs.admission import Admission
+from dropnorm_service.jobs.admission import Admission, digest_of, is_request_id
 from dropnorm_service.jobs.callers import Caller
 from dropnorm_service.jobs.errors import JobAlreadyExists, LimitReached, RequestIdReused
 from dropnorm_service.jobs.journal import Journal
 from dropnorm_service.jobs.limits import JobPlaces
 from dropnorm_service.jobs.owners import sees
-from dropnorm_service.jobs.ports import JobStore, RequestAccepted, RequestRecord
+from dropnorm_service.jobs.ports import JobStore, RequestAccepted
 from dropnorm_service.jobs.scheduler import Scheduler
 
 
@@ -60,21 +60,24 @@ class Creation:
         validate_only: bool,
     ) -> TrainingJob:
         """See `JobService.create`."""
-        request: RequestRecord | None = None
         try:
+            # First of all: what was accepted may be repeated, whatever has changed since.
+            await self._refuse_repeat(caller, request_id)
             async with AsyncExitStack() as held:
                 await held.enter_async_context(self._data_held(submission.spec.data.dataset))
                 job, request = await self._admission.admit(caller, submission, job_id, request_id)
                 try:
                     self._take_place(caller, held)
                 except LimitReached:
-                    await self._refuse_repeat(request)  # which needs no place
+                    await self._refuse_repeat(
+                        caller, request_id
+                    )  # accepted just now; it needs no place
                     raise
                 if validate_only:
-                    return await self._rehearse(job, request)
+                    return await self._rehearse(job)
                 return await self._journal.create(job, request, within=held.pop_all())
         except RequestAccepted as accepted:
-            if request is None or accepted.record.digest != request.digest:
+            if accepted.record.digest != digest_of(submission, job_id):
                 raise RequestIdReused(
                     accepted.record.request_id, accepted.record.job_id
                 ) from accepted
@@ -85,15 +88,14 @@ class Creation:
         waiting = self._scheduler.waiting(caller.user)
         held.enter_context(self._places.queueing(caller, waiting, self._scheduler.all_waiting))
 
-    async def _rehearse(self, job: TrainingJob, request: RequestRecord | None) -> TrainingJob:
-        """Refuse what `Journal.create` would refuse, in the same order, and write nothing."""
-        await self._refuse_repeat(request)
+    async def _rehearse(self, job: TrainingJob) -> TrainingJob:
+        """Refuse the job if its id is taken, and write nothing."""
         if await self._store.get(job.id, deleted=True) is not None:
             raise JobAlreadyExists(job.id)
         return job
 
-    async def _refuse_repeat(self, request: RequestRecord | None) -> None:
-        if request is not None:
-            record = await self._store.request(request.owner, request.request_id)
+    async def _refuse_repeat(self, caller: Caller, request_id: str | None) -> None:
+        if request_id is not None and is_request_id(request_id):
+            record = await self._store.request(caller.user, request_id)
             if record is not None:
                 raise RequestAccepted(record)

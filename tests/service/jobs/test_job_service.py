@@ -10,7 +10,7 @@ import pytest
 from tests.service.jobs.bench import GPU_SPEC, SPEC, Bench
 
 from dropnorm.results import Event, State, Tracked
-from dropnorm.spec import InvalidSpecError, Problem, Submission
+from dropnorm.spec import Compute, InvalidSpecError, Problem, Submission
 from dropnorm_service.datasets.holds import Holds
 from dropnorm_service.jobs.errors import (
     CannotFit,
@@ -23,6 +23,7 @@ from dropnorm_service.jobs.errors import (
     ShuttingDown,
     WrongState,
 )
+from dropnorm_service.jobs.limits import JobLimits
 from dropnorm_service.jobs.ports import Change, JobQuery
 from dropnorm_service.store import SqlJobStore
 
@@ -151,6 +152,28 @@ async def test_a_repeated_request_returns_the_first_job_as_it_is_now(bench: Benc
     again = await bench.service.create(SUBMISSION, request_id="r")
     assert again == await bench.service.get(first.id)
     assert again.state in (State.CANCELLING, State.CANCELLED)
+
+
+@pytest.mark.parametrize("validate_only", [False, True])
+async def test_a_repeat_is_answered_whatever_has_changed_since(
+    store: SqlJobStore, tmp_path: Path, validate_only: bool
+):
+    compute = Compute(device="cuda", gpus=1, time_limit=100)
+    submission = Submission(spec=SPEC.model_copy(update={"compute": compute}))
+    before = Bench(store, tmp_path, gpus=1)
+    before.executor.free["cuda"] = 0
+    first = await before.service.create(submission, request_id="r")
+    await before.service.stop(grace=0.0)
+
+    after = Bench(store, tmp_path, gpus=0, limits=JobLimits(seconds=10))
+    after.planner.error = PlannerUnavailable("The planner is busy.")
+    again = await after.service.create(submission, request_id="r", validate_only=validate_only)
+    assert again.name == first.name
+    with pytest.raises(RequestIdReused):
+        await after.service.create(SUBMISSION, request_id="r", validate_only=validate_only)
+    with pytest.raises(PlannerUnavailable):
+        await after.service.create(submission, request_id="s", validate_only=validate_only)
+    await after.service.stop(grace=0.0)
 
 
 async def test_a_repeated_request_may_name_the_id_it_made(bench: Bench):
