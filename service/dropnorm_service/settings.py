@@ -170,10 +170,10 @@ class Settings(BaseSettings):
     max_dataset_bytes: Annotated[int, Field(ge=1)] = 4 * 2**30
     """Largest file of an uploaded data set in bytes."""
     max_datasets_bytes: Annotated[int, Field(ge=1)] = 64 * 2**30
-    """Bytes that all uploaded data sets may take together, unfinished uploads too."""
+    """Bytes that all uploaded data sets may take together, unfinished uploads and what is noted of each too."""
     max_datasets_bytes_per_user: Annotated[int, Field(ge=1)] | None = None
-    """Bytes that the uploaded data sets of one user may take, unfinished uploads too; absent: only all together are
-    limited."""
+    """Bytes that the uploaded data sets of one user may take, unfinished uploads and what is noted of each too; absent:
+    only all together are limited."""
     max_uploads_per_user: Count = 16
     """Files that one user may upload at once."""
     max_dataset_samples: Annotated[int, Field(ge=1)] = 10**8

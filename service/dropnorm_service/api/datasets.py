@@ -69,7 +69,7 @@ class DatasetServicer(DatasetServiceServicer):
         return _message(self._datasets.get(caller.get(), dataset_id_of(request.name)))
 
     async def ListDatasets(self, request: pb.ListDatasetsRequest, context: Context) -> Any:
-        page, token = self._datasets.list(
+        page, token = await self._datasets.list(
             caller.get(), request.page_size, request.page_token, request.filter
         )
         return pb.ListDatasetsResponse(datasets=map(_message, page), next_page_token=token)

@@ -32,6 +32,14 @@ class Upload(NamedTuple):
     sha256: str
 
 
+class _Named(NamedTuple):
+    """What a name stands for, and the bytes of its file and of itself."""
+
+    upload: Upload
+    file_bytes: int
+    name_bytes: int
+
+
 class DatasetFiles:
     """One folder of uploaded data sets. One server writes. Every method waits for the disk.
 
@@ -44,7 +52,7 @@ class DatasetFiles:
         self._partial = folder / "partial"
         for part in (self._names, self._files, self._partial):
             part.mkdir(parents=True, exist_ok=True)
-        self._named = {each.id: (_upload_of(each), each.size_bytes) for each in self.all()}
+        self._named = {each.id: _named(each, _size(self._name(each.id))) for each in self.all()}
 
     def sweep(self) -> None:
         """Remove what a crash left: files without a name, and names that were not written to their end."""
@@ -99,7 +107,7 @@ class DatasetFiles:
 
     def sent(self, upload: Upload) -> Path | None:
         """The file, if its sender has a data set of it."""
-        known = any(each == upload for each, _ in self._uploads())
+        known = any(each.upload == upload for each in self._known())
         return self._file(upload.sha256) if known else None
 
     def received(self, upload: Upload) -> int:
@@ -107,15 +115,21 @@ class DatasetFiles:
         return _size(self.sent(upload) or self.partial(upload))
 
     def total(self) -> int:
-        """Bytes of all files, unfinished ones too."""
+        """Bytes of all files, unfinished ones too, and of all names."""
         folders = (self._files, self._partial)
-        return sum(_size(path) for folder in folders for path in folder.iterdir())
+        files = sum(_size(path) for folder in folders for path in folder.iterdir())
+        return files + sum(each.name_bytes for each in self._known())
 
     def taken_by(self, owner: str) -> int:
-        """Bytes of the files that a user has sent, unfinished ones too; each counts once, whoever else has it."""
-        whole = {each: size for each, size in self._uploads() if each.owner == owner}
+        """Bytes of the files that a user has sent, unfinished ones too, and of their names.
+
+        Each file counts once, whoever else has it.
+        """
+        own = [each for each in self._known() if each.upload.owner == owner]
+        whole = {each.upload: each.file_bytes for each in own}
         parts = self._partial.glob(f"*.{_tag(owner)}")
-        return sum(whole.values()) + sum(map(_size, parts))
+        names = sum(each.name_bytes for each in own)
+        return sum(whole.values()) + sum(map(_size, parts)) + names
 
     def append(self, upload: Upload, offset: int, data: bytes) -> None:
         """Put bytes at their place in an upload."""
@@ -145,11 +159,12 @@ class DatasetFiles:
         """Give a stored file a name, durably."""
         path = self._name(dataset.id)
         temporary = path.with_name(f".{path.name}")
-        temporary.write_text(dataset.model_dump_json(), "utf-8")
+        text = dataset.model_dump_json().encode()
+        temporary.write_bytes(text)
         sync(temporary)
         temporary.replace(path)
         sync(path.parent)
-        self._named[dataset.id] = _upload_of(dataset), dataset.size_bytes
+        self._named[dataset.id] = _named(dataset, len(text))
 
     def unname(self, dataset_id: str) -> None:
         """Take a name away, durably."""
@@ -163,9 +178,9 @@ class DatasetFiles:
             self._file(sha256).unlink(missing_ok=True)
 
     def _is_named(self, sha256: str) -> bool:
-        return any(each.sha256 == sha256 for each, _ in self._uploads())
+        return any(each.upload.sha256 == sha256 for each in self._known())
 
-    def _uploads(self) -> Collection[tuple[Upload, int]]:
+    def _known(self) -> Collection[_Named]:
         """What the names stand for, as it is now: threads give and take names meanwhile."""
         return self._named.copy().values()
 
@@ -176,8 +191,8 @@ class DatasetFiles:
         return self._files / f"{sha256}.safetensors"
 
 
-def _upload_of(dataset: Dataset) -> Upload:
-    return Upload(dataset.owner, dataset.sha256)
+def _named(dataset: Dataset, name_bytes: int) -> _Named:
+    return _Named(Upload(dataset.owner, dataset.sha256), dataset.size_bytes, name_bytes)
 
 
 def _size(path: Path) -> int:

@@ -11,8 +11,8 @@ class Limits:
 
     Attributes:
         bytes: size of one file.
-        total_bytes: size of all files together, unfinished ones too.
-        user_bytes: size of one user's files together, unfinished ones too; None: only all together are limited.
+        total_bytes: size of all files together, unfinished ones too, and of what is noted of them.
+        user_bytes: likewise, of one user's; None: only all together are limited.
         user_uploads: files that one user uploads at once.
         samples: samples of one data set.
         values: values of one sample.

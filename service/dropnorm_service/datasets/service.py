@@ -41,7 +41,7 @@ from dropnorm_service.jobs.errors import (
     InvalidRequest,
     StoreUnavailable,
 )
-from dropnorm_service.jobs.filtering import parse_filter
+from dropnorm_service.jobs.filtering import Filter, parse_filter
 from dropnorm_service.jobs.owners import Owned, changes, check_changes, sees
 from dropnorm_service.jobs.purging import Removing
 
@@ -207,7 +207,7 @@ class DatasetService:
             raise DatasetNotFound(dataset_id)
         return found
 
-    def list(
+    async def list(
         self, caller: Caller, page_size: int, page_token: str, filter: str = ""
     ) -> tuple[Sequence[Dataset], str]:
         """Data sets that pass the filter, by id from behind the token on, and the token of the next page.
@@ -224,8 +224,14 @@ class DatasetService:
             raise InvalidListRequest.of(
                 "page_token", "is not one of ours; pass next_page_token on as it came"
             )
-        behind = (each for each in self._files.ids() if each > page_token)
-        found = (dataset for each in behind if (dataset := self._files.get(each)) is not None)
+        return await asyncio.to_thread(self._page, caller, size, page_token, tree)
+
+    def _page(
+        self, caller: Caller, size: int, behind: str, tree: Filter | None
+    ) -> tuple[Sequence[Dataset], str]:
+        """A page of a list; waits for the disk."""
+        ids = (each for each in self._files.ids() if each > behind)
+        found = (dataset for each in ids if (dataset := self._files.get(each)) is not None)
         page: list[Dataset] = []
         names = 0
         for each in (each for each in found if sees(caller, each) and matches(tree, each)):

@@ -136,7 +136,7 @@ async def test_who_sees_it(folder: Folder, data: bytes):
     await sent(folder, ADA, data, "own")
     await sent(folder, ADA, data, "shared", shared=True)
     for user in (BOB, EVE):
-        assert [each.id for each in folder.datasets.list(user, 0, "")[0]] == ["shared"]
+        assert [each.id for each in (await folder.datasets.list(user, 0, ""))[0]] == ["shared"]
         assert folder.datasets.hidden(user, "own")
         assert not folder.datasets.hidden(user, "shared")
         assert not folder.datasets.hidden(user, "nothing")
@@ -148,7 +148,7 @@ async def test_who_sees_it(folder: Folder, data: bytes):
         ):
             with pytest.raises(NotOwner):
                 await change
-    [found] = folder.datasets.list(ROOT, 0, "", "owner = ada AND shared = false")[0]
+    [found] = (await folder.datasets.list(ROOT, 0, "", "owner = ada AND shared = false"))[0]
     assert found.id == "own"
 
 
@@ -171,7 +171,8 @@ async def test_jobs_of_others_that_use_it_are_not_named(folder: Folder, data: by
 
 
 async def test_a_user_has_room_for_so_many_bytes(tmp_path: Path, data: bytes):
-    folder = Folder(tmp_path / "uploads", Limits(user_bytes=int(2.5 * len(data))))
+    most = 4 * len(data)  # three files with their names are more, and two are less
+    folder = Folder(tmp_path / "uploads", Limits(user_bytes=most))
     more = [file_of(tmp_path / f"{n}", from_arrays(X + n, Y)) for n in (1, 2)]
     await sent(folder, ADA, data, "first")
     await part(folder, ADA, more[0], 100)

@@ -325,7 +325,7 @@ async def test_who_deletes_waits_for_those_who_rely_on_it_and_they_for_him(
 
 
 async def test_an_upload_that_sends_nothing_is_broken_off(tmp_path: Path, data: bytes):
-    folder = Folder(tmp_path / "uploads", Limits(total_bytes=2 * len(data)), idle_timeout=0.05)
+    folder = Folder(tmp_path / "uploads", Limits(total_bytes=3 * len(data)), idle_timeout=0.05)
 
     async def silent() -> AsyncIterator[bytes]:
         yield data[:300]
@@ -364,7 +364,7 @@ async def test_names_without_end_are_refused_and_many_end_a_page(folder: Folder,
     pages: list[str] = []
     token = ""
     while not pages or token:
-        page, token = folder.service.list(0, token)
+        page, token = await folder.service.list(0, token)
         pages.append("".join(each.id for each in page))
     assert pages == ["ab", "c"]
 
@@ -372,14 +372,14 @@ async def test_names_without_end_are_refused_and_many_end_a_page(folder: Folder,
 async def test_pages(folder: Folder, data: bytes):
     for name in "cab":
         await sent(folder, data, name)
-    first, token = folder.service.list(2, "")
-    second, end = folder.service.list(2, token)
+    first, token = await folder.service.list(2, "")
+    second, end = await folder.service.list(2, token)
     assert [each.id for each in (*first, *second)] == ["a", "b", "c"]
     assert end == ""
     with pytest.raises(InvalidListRequest):
-        folder.service.list(-1, "")
+        await folder.service.list(-1, "")
     with pytest.raises(InvalidListRequest):
-        folder.service.list(0, "../x")
+        await folder.service.list(0, "../x")
 
 
 @pytest.mark.parametrize(
@@ -399,11 +399,11 @@ async def test_filters(folder: Folder, data: bytes, tmp_path: Path, filter: str,
     await sent(folder, data, "a")
     await sent(folder, file_of(tmp_path / "b", from_arrays(X[:10], Y[:10])), "b")
     await sent(folder, file_of(tmp_path / "c", from_arrays(X[:10], X[:10])), "c")
-    found, end = folder.service.list(0, "", filter)
+    found, end = await folder.service.list(0, "", filter)
     assert ("".join(each.id for each in found), end) == (ids, "")
-    first, token = folder.service.list(1, "", filter)
+    first, token = await folder.service.list(1, "", filter)
     assert bool(token) == (len(ids) > 1)
-    rest = folder.service.list(0, token, filter)[0] if token else ()
+    rest = (await folder.service.list(0, token, filter))[0] if token else ()
     assert "".join(each.id for each in (*first, *rest)) == ids
 
 
@@ -419,7 +419,7 @@ async def test_filters(folder: Folder, data: bytes, tmp_path: Path, filter: str,
 )
 async def test_filters_that_are_none(folder: Folder, filter: str, message: str):
     with pytest.raises(InvalidListRequest, match=message):
-        folder.service.list(0, "", filter)
+        await folder.service.list(0, "", filter)
 
 
 async def test_imports_stay_in_their_folders(tmp_path: Path, data: bytes):
