@@ -20,6 +20,8 @@ class Trouble(StrEnum):
     """Each request waits `delay` seconds."""
     BROKEN = "broken"
     """Everything is answered with 500, and nothing is done."""
+    READ_ONLY = "read-only"
+    """As before, but only what would change something."""
     DEAF = "deaf"
     """Everything is done, and the connection breaks before the answer: what was asked may be asked again."""
 
@@ -51,10 +53,15 @@ class Front(Relay):
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         trouble = self.trouble
-        self.spoilt[trouble] += 1
+        if trouble is not Trouble.READ_ONLY:
+            self.spoilt[trouble] += 1
         if trouble is Trouble.DOWN:
             return
         request = await _read_request(reader)
+        if trouble is Trouble.READ_ONLY and _changes(request):
+            self.spoilt[trouble] += 1
+            writer.write(_BROKEN)
+            return
         if trouble is Trouble.BROKEN:
             writer.write(_BROKEN)
             return
@@ -73,6 +80,12 @@ class Front(Relay):
             return await reader.read()  # to its end: it was asked to close
         finally:
             writer.transport.abort()
+
+
+def _changes(request: bytes) -> bool:
+    """Whether a request is more than a question; searches are posted too."""
+    method, path, _ = request.split(b" ", 2)
+    return method != b"GET" and not path.endswith(b"/search")
 
 
 async def _read_request(reader: asyncio.StreamReader) -> bytes:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import sqlite3
 from functools import partial
 
 import pytest
@@ -12,6 +14,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import PERMISSION_DENIED, REQUEST_LIMIT_EXCEEDED
 from tests.service.tracking.page import free_port
 
+from dropnorm_service.tracking import TrackingConfig
 from dropnorm_service.tracking.errors import MlflowUnavailable
 from dropnorm_service.tracking.mirror.guard import Guard, Refused
 
@@ -76,6 +79,20 @@ def test_nothing_is_given_up_while_the_store_is_away(monkeypatch: pytest.MonkeyP
     for _ in range(5):
         with pytest.raises(MlflowUnavailable, match=r"runs: .*Connection refused"):
             guard("runs", lambda: away.search_runs(["0"]))
+
+
+def test_nothing_is_given_up_while_the_store_answers_but_takes_no_write(
+    guard: Guard, client: MlflowClient, config: TrackingConfig
+):
+    with contextlib.closing(sqlite3.connect(config.folder / "mlflow.db")) as database:
+        database.execute(
+            "CREATE TRIGGER no_writes BEFORE INSERT ON experiment_tags"
+            " BEGIN SELECT RAISE(ABORT, 'read-only'); END"
+        )
+        for _ in range(10):
+            with pytest.raises(MlflowUnavailable):
+                guard("metrics", lambda: fail(OSError("read-only")))
+    assert client.search_experiments()
 
 
 def test_an_outage_that_ends_just_now_is_no_reason_to_give_up(

@@ -23,7 +23,13 @@ from tests.service.tracking.test_tracker import mirror_processes
 from dropnorm.results import State
 from dropnorm_service.tracking import TrackingConfig, consumer, tracker
 
-_TRIES = {Trouble.DOWN: 100, Trouble.BROKEN: 40, Trouble.DEAF: 15, Trouble.SLOW: 1}
+_TRIES = {
+    Trouble.DOWN: 100,
+    Trouble.BROKEN: 40,
+    Trouble.READ_ONLY: 80,
+    Trouble.DEAF: 15,
+    Trouble.SLOW: 1,
+}
 _GROWTH = 20 * 2**20
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -61,12 +67,14 @@ async def test_long_trouble_of_every_kind_leaves_no_trace(
         memory = _memory()
         for epoch, (trouble, tries) in enumerate(_TRIES.items(), start=2):
             front.trouble = trouble
-            await story.train("through", [epoch])
+            await story.submit(within := f"within-{trouble}")
+            await story.start(within)
+            await story.tell(within, moved(State.CANCELLED))
             mirror.notify([])
             await _tried(front, trouble, tries)
-        await story.submit("within")
-        await story.start("within")
-        await story.tell("within", moved(State.CANCELLED))
+            await story.train("through", [epoch])
+            mirror.notify([])
+            await _tried(front, trouble, 2 * tries)
         assert _memory() - memory < _GROWTH
         await story.succeed("through")
         front.trouble = Trouble.NONE
@@ -75,7 +83,7 @@ async def test_long_trouble_of_every_kind_leaves_no_trace(
     findings = Findings()
     journals = {
         f"trainingJobs/{name}": await story.store.events(name, after=0, limit=1000)
-        for name in ("through", "within")
+        for name in ("through", *(f"within-{trouble}" for trouble in _TRIES))
     }
     Runs(config.folder / "mlflow.db").check(journals, findings)
     [only] = findings.broken

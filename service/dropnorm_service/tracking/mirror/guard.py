@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections import Counter
 from collections.abc import Callable
 from typing import TypeVar
@@ -19,6 +20,10 @@ _NO_ROOM = re.compile(r"No space left on device|Disk quota exceeded|database or 
 _WAIT_FOR = frozenset({401, 403, 408, 425, 429})
 
 
+PROBE_TAG = "dropnorm.last_probe"
+"""Of an experiment: when it was last tried whether the store takes a write, in ns since 1970."""
+
+
 class Refused(Exception):
     """The store will not take this one thing, however often it is tried."""
 
@@ -30,8 +35,8 @@ class Guard:
         """A guard.
 
         Args:
-            client: used to ask whether the store answers at all.
-            patience: failures of one and the same thing, while the store answers otherwise, before it is given up.
+            client: used to find out whether the store takes anything at all.
+            patience: failures of one and the same thing, while the store takes others, before it is given up.
         """
         self._client = client
         self._patience = patience
@@ -61,17 +66,20 @@ class Guard:
         return result
 
     def _in_vain(self, what: str) -> bool:
-        """Count a failure; whether the thing has failed too often while the store answered.
+        """Count a failure; whether the thing has failed too often while the store took others.
 
         Failures of an outage do not count: it may end just between a call's failure and the question.
         """
-        if self._answers():
+        if self._writes():
             self._failures[what] += 1
         return self._failures[what] >= self._patience
 
-    def _answers(self) -> bool:
+    def _writes(self) -> bool:
+        """Whether the store takes a harmless write: where it does not, reads may well be answered."""
         try:
-            self._client.search_experiments(max_results=1)
+            experiment = self._client.search_experiments(max_results=1)[0]
+            now = str(time.time_ns())  # each time another, or there would be nothing to write
+            self._client.set_experiment_tag(experiment.experiment_id, PROBE_TAG, now)
         except Exception:  # any error at all is the answer no
             return False
         return True
