@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
@@ -93,8 +94,8 @@ def _copy_folder(source: Path, name: Path, target: Path) -> list[Path]:
     """Copy what is in a folder; the copies."""
     copies: dict[Path, Path] = {}
     for _ in range(_PASSES):
-        vanished = False
-        for path in _files(source / name):
+        vanished: list[OSError] = []
+        for path in _files(source / name, vanished):
             relative = path.relative_to(source)
             if relative in copies or relative.is_relative_to(_UNFINISHED):
                 continue
@@ -102,8 +103,8 @@ def _copy_folder(source: Path, name: Path, target: Path) -> list[Path]:
             copy.parent.mkdir(parents=True, exist_ok=True)
             try:
                 shutil.copy2(path, copy)
-            except FileNotFoundError:  # a newer one has come in its place, perhaps behind this look
-                vanished = True
+            except FileNotFoundError as error:
+                vanished.append(error)
             else:
                 copies[relative] = copy
         if not vanished:
@@ -111,8 +112,27 @@ def _copy_folder(source: Path, name: Path, target: Path) -> list[Path]:
     raise BackupFailed(f"the files of {source / name} change too fast to be copied")
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    return (path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+def _files(folder: Path, vanished: list[OSError]) -> Iterator[Path]:
+    """The files in a folder and those below it, without drafts, whose names begin with a dot.
+
+    Args:
+        folder: may be absent.
+        vanished: gets what went while it was looked at: a newer one has come in its place, perhaps behind this look.
+
+    Raises:
+        OSError: a folder cannot be read.
+    """
+
+    def unless_vanished(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):
+            raise error
+        vanished.append(error)
+
+    if not folder.exists():
+        return
+    for parent, folders, names in os.walk(folder, onerror=unless_vanished):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield from (Path(parent, name) for name in names if not name.startswith("."))
 
 
 def _fail(error: Exception, status: int) -> int:
