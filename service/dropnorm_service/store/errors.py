@@ -14,6 +14,8 @@ from dropnorm_service.jobs.errors import StoreUnavailable
 # Classes of SQLSTATE that tell of a statement or a value, not of the database.
 _OF_STATEMENTS = ("22", "23", "42")
 _INSUFFICIENT_PRIVILEGE = "42501"
+# What SQLAlchemy passes on as it is: in connecting, and of a connection that breaks within an answer.
+_OF_DRIVER = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 
 
 class InvalidDatabaseUrl(Exception):
@@ -39,7 +41,7 @@ def translated() -> Iterator[None]:
         raise _unusable(error.orig) from error
     except PoolTimeout as error:
         raise StoreUnavailable(f"The database of jobs is too busy: {error}") from error
-    except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:  # in connecting
+    except _OF_DRIVER as error:
         raise _unusable(error) from error
     except TimeoutError as error:
         raise StoreUnavailable("The database of jobs does not answer.") from error
