@@ -68,10 +68,8 @@ class Creation:
                 job, request = await self._admission.admit(caller, submission, job_id, request_id)
                 try:
                     self._take_place(caller, held)
-                except LimitReached:
-                    await self._refuse_repeat(
-                        caller, request_id
-                    )  # accepted just now; it needs no place
+                except LimitReached:  # a repeat needs no place, and may have been accepted just now
+                    await self._refuse_repeat(caller, request_id)
                     raise
                 if validate_only:
                     return await self._rehearse(job)
