@@ -27,6 +27,16 @@ _MOST_PARTS: Final = 5_000
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
+def unknown_fields(message: Message, path: str) -> list[Problem]:
+    """The fields of a message itself that its type does not have, each number once."""
+    unknown = UnknownFieldSet(message)
+    numbers = sorted({unknown[index].field_number for index in range(len(unknown))})
+    return [
+        Problem(path, f"field number {number} is not known to this version of the service")
+        for number in numbers
+    ]
+
+
 class Findings:
     """What a strict reading meets that pydantic cannot see."""
 
@@ -37,11 +47,7 @@ class Findings:
         self._parts = 0
 
     def unknown_fields(self, message: Message, path: str) -> None:
-        unknown = UnknownFieldSet(message)
-        for number in sorted({unknown[index].field_number for index in range(len(unknown))}):
-            self.problems.append(
-                Problem(path, f"field number {number} is not known to this version of the service")
-            )
+        self.problems += unknown_fields(message, path)
 
     def too_many(self, value: Sized, most: int | None, path: str) -> bool:
         """Whether a list or map has more items than it may: then none is looked at, for each takes time and memory."""

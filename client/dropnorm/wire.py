@@ -38,12 +38,13 @@ from dropnorm._codecs import (
     Status,
     Time,
     UnionCodec,
+    unknown_fields,
 )
 from dropnorm.results import JobError
 from dropnorm.spec import InvalidSpecError, SpecModel
 from dropnorm.spec._base import problems_of
 
-__all__ = ["ERROR_DOMAIN", "from_message", "to_message"]
+__all__ = ["ERROR_DOMAIN", "from_message", "to_message", "unknown_fields"]
 
 AnyMessage = TypeVar("AnyMessage", bound=Message)
 AnyModel = TypeVar("AnyModel", bound=BaseModel)

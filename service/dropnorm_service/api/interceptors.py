@@ -15,11 +15,10 @@ from typing import Any
 
 import grpc
 from google.protobuf.message import DecodeError, Message
-from google.protobuf.unknown_fields import UnknownFieldSet
 from google.rpc import status_pb2
 from grpc.aio import AbortError, ServicerContext
 
-from dropnorm.spec import Problem
+from dropnorm.wire import unknown_fields
 from dropnorm_service import audit
 from dropnorm_service.api.auditing import Account
 from dropnorm_service.api.authorization import authorize
@@ -222,15 +221,8 @@ def _refuse_unknown(message: Message, size: int) -> None:
     if size > _MOST_UNKNOWN and (unknown := _unknown_bytes(message)) > _MOST_UNKNOWN:
         text = f"{unknown:,} bytes of it are of fields that are not known to this version of the service"
         raise InvalidRequest.of("", text)
-    found = UnknownFieldSet(message)
-    numbers = sorted({found[index].field_number for index in range(len(found))})
-    if numbers:
-        raise InvalidRequest(
-            [
-                Problem("", f"field number {number} is not known to this version of the service")
-                for number in numbers
-            ]
-        )
+    if problems := unknown_fields(message, ""):
+        raise InvalidRequest(problems)
 
 
 def _unknown_bytes(message: Message) -> int:
