@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import Protocol
 
-from sqlalchemy import text
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncConnection
+
+from dropnorm_service.store import schema
+
+SERVICE = "service"
+"""The writer that has the tenure; there is one at a time."""
 
 
 class Commits(Protocol):
@@ -15,7 +21,7 @@ class Commits(Protocol):
         """Something by which the transaction under way is found again; empty: a commit that fails writes nothing."""
 
     async def carried_out(self, connection: AsyncConnection, mark: str) -> bool:
-        """Whether a transaction that has ended was committed."""
+        """Whether the newest transaction, which has this mark, was committed."""
 
 
 class SqliteCommits:
@@ -31,18 +37,34 @@ class SqliteCommits:
 
 
 class PostgresCommits:
-    """PostgreSQL remembers what became of each transaction; see "Transaction ID and Snapshot Information Functions"
-    in its manual. A transaction that a crash of the server broke off counts as aborted.
+    """Each transaction leaves a mark in a row of its writer, which is there if and only if the rest is.
+
+    PostgreSQL's own `pg_xact_status` cannot be asked: after a crash it may give the number of a transaction that it
+    forgot to another one, and tell of that.
+
+    Args:
+        writer: whose transactions these are; no other connection writes under this name at the same time.
     """
+
+    def __init__(self, writer: str) -> None:
+        self._writer = writer
 
     async def mark(self, connection: AsyncConnection) -> str:
         """See `Commits.mark`."""
-        number = await connection.execute(text("SELECT pg_current_xact_id()::text"))
-        return str(number.scalar_one())
+        mark = uuid.uuid4().hex
+        row = insert(schema.commits).values(writer=self._writer, mark=mark)
+        await connection.execute(
+            row.on_conflict_do_update(index_elements=["writer"], set_={"mark": mark})
+        )
+        return mark
 
     async def carried_out(self, connection: AsyncConnection, mark: str) -> bool:
         """See `Commits.carried_out`."""
-        status = await connection.execute(
-            text("SELECT pg_xact_status(CAST(CAST(:mark AS text) AS xid8))"), {"mark": mark}
+        # An insert waits for a transaction that has the row and is still under way, as a select would not.
+        row = insert(schema.commits).values(writer=self._writer, mark="")
+        found = await connection.execute(
+            row.on_conflict_do_update(
+                index_elements=["writer"], set_={"writer": self._writer}
+            ).returning(schema.commits.c.mark)
         )
-        return bool(status.scalar_one() == "committed")
+        return bool(found.scalar_one() == mark)

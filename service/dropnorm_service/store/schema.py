@@ -178,3 +178,11 @@ service = Table(
     Column("id", _text(36), primary_key=True),
     Column("tenure", BigInteger, nullable=False),
 )
+
+# The newest transaction of each writer of a PostgreSQL database.
+commits = Table(
+    "commits",
+    metadata,
+    Column("writer", _text(63), primary_key=True),
+    Column("mark", String(32), nullable=False),
+)

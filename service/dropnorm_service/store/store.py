@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import AsyncGenerator, Mapping, Sequence, Set
 from datetime import datetime
 from typing import Self
@@ -17,7 +18,7 @@ from dropnorm_service.jobs.ports import (
     JobQuery,
     RequestRecord,
 )
-from dropnorm_service.store.commits import Commits, PostgresCommits, SqliteCommits
+from dropnorm_service.store.commits import SERVICE, Commits, PostgresCommits, SqliteCommits
 from dropnorm_service.store.engines import create_engines
 from dropnorm_service.store.errors import translated
 from dropnorm_service.store.listing import Listing
@@ -29,6 +30,7 @@ from dropnorm_service.store.rows import from_micros, to_event, to_job, to_reques
 from dropnorm_service.store.schema import (
     IS_DELETED,
     IS_EVALUATION,
+    commits,
     cursors,
     events,
     jobs,
@@ -100,6 +102,7 @@ class SqlJobStore:
                         await connection.execute(
                             update(service).values(tenure=service.c.tenure + 1)
                         )
+                        await connection.execute(delete(commits))
                     [row] = await connection.execute(select(service))
         except BaseException:
             await _dispose(engines)
@@ -108,7 +111,8 @@ class SqlJobStore:
             tenure.begun(row.tenure)
         if is_sqlite:
             return cls(engines, SqliteCommits(), Outage(0.0), row.id, on_commit)
-        return cls(engines, PostgresCommits(), Outage(_PATIENCE), row.id, on_commit)
+        marks = PostgresCommits(f"beside {uuid.uuid4()}" if beside else SERVICE)
+        return cls(engines, marks, Outage(_PATIENCE), row.id, on_commit)
 
     async def superseded(self) -> None:
         """Wait until another service writes the database, after which this one cannot any more: perhaps for ever."""

@@ -83,12 +83,16 @@ async def test_a_tool_makes_a_new_database_for_the_service_to_come(postgres_url:
             assert service.identity == beside.identity
 
 
+@pytest.mark.parametrize("beside", [False, True])
 @pytest.mark.parametrize("loss", ["commit", "answer", "both ends"])
 async def test_a_commit_that_nobody_answered_is_neither_lost_nor_doubled(
-    postgres_url: str, loss: Loss, monkeypatch: pytest.MonkeyPatch
+    postgres_url: str, loss: Loss, beside: bool, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(postgres, "_COMMAND_SECONDS", 1.0)
-    async with proxy(postgres_url) as (passing, url), await SqlJobStore.open(url) as opened:
+    async with (
+        proxy(postgres_url) as (passing, url),
+        await SqlJobStore.open(url, beside=beside) as opened,
+    ):
         job = await insert(opened, draft("a"))
         passing.lose = loss
         record = RequestRecord(request_id="r", digest="d", job_id="b")
@@ -101,6 +105,26 @@ async def test_a_commit_that_nobody_answered_is_neither_lost_nor_doubled(
         assert [event.sequence for event in await opened.events("a", after=0, limit=9)] == [1, 2]
         assert [event.sequence for event in await opened.events("b", after=0, limit=9)] == [1]
         assert await opened.cursor("mlflow") == 7
+
+
+async def test_a_commit_that_a_crash_forgot_is_not_taken_for_anothers(
+    postgres: Cluster, postgres_url: str
+):
+    """After a crash PostgreSQL gives the numbers of transactions that it forgot to new ones."""
+    async with proxy(postgres_url) as (passing, url), await SqlJobStore.open(url) as opened:
+        await insert(opened, draft("a"))
+        passing.lose, passing.refusing = "commit", True
+        doubtful = asyncio.create_task(insert(opened, draft("b")))
+        await passing.lost.wait()
+        await asyncio.to_thread(postgres.restart)
+        other = await asyncpg.connect(postgres_url)
+        await other.execute("CREATE TABLE other (number integer)")
+        for number in range(5):
+            await other.execute("INSERT INTO other VALUES ($1)", number)
+        await other.close()
+        passing.refusing = False
+        await doubtful
+        assert await opened.get("b") is not None
 
 
 async def test_what_memory_says_agrees_with_the_disk_after_lost_answers(
