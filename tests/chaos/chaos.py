@@ -198,7 +198,8 @@ async def _check(
     database = tracking.folder / "mlflow.db"
     async with dn.AsyncClient(f"127.0.0.1:{service.port}") as client:
         await service.serving.wait()
-        await stories.persist(client.workers)  # the last fault may have hit just now
+        # The last fault may have hit just now.
+        await stories.persist(client.workers, findings.broken)
         journals = await promises.check_jobs(plots, client, expected, findings)
         await _until_nothing(lambda: Runs(database).unended(journals))
         await _until_nothing(lambda: promises.folders_left(plots, service.data_dir))

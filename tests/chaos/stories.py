@@ -88,6 +88,14 @@ def drawn(seed: int, count: int) -> Sequence[Story]:
 
 async def live(story: Story, client: dn.AsyncClient) -> None:
     """Submit the job and do with it what the plot says, through every fault, until it has ended."""
+    try:
+        await _live(story, client)
+    except dn.DropnormError as error:
+        story.wrong.append(f"its client was told: {error}")
+    story.over = True
+
+
+async def _live(story: Story, client: dn.AsyncClient) -> None:
     job = await _submit(story, client)
     watcher = asyncio.create_task(_watch(story, client, job.name)) if story.watched else None
     try:
@@ -97,7 +105,6 @@ async def live(story: Story, client: dn.AsyncClient) -> None:
             await _delete(story, job, force=False)
         if watcher is not None:
             await watcher
-        story.over = True
     finally:
         if watcher is not None:
             watcher.cancel()
@@ -114,7 +121,8 @@ async def _submit(story: Story, client: dn.AsyncClient) -> dn.AsyncJobHandle:
                 labels={KEY: str(story.number)},
                 experiment="chaos",
                 timeout=_CALL_TIMEOUT,
-            )
+            ),
+            story.wrong,
         )
 
     jobs = await asyncio.gather(*(create() for _ in range(1 + story.repeats)))
@@ -148,10 +156,10 @@ async def _act(story: Story, job: dn.AsyncJobHandle) -> None:
 async def _ask(story: Story, job: dn.AsyncJobHandle, call: str) -> None:
     story.asked.add(call)
     try:
-        await persist(lambda: getattr(job, call)(timeout=_CALL_TIMEOUT))
+        await persist(lambda: getattr(job, call)(timeout=_CALL_TIMEOUT), story.wrong)
     except dn.WrongState as error:
         if not job.snapshot.state.terminal:
-            await persist(lambda: job.refresh(timeout=_CALL_TIMEOUT))
+            await persist(lambda: job.refresh(timeout=_CALL_TIMEOUT), story.wrong)
         if not (job.snapshot.state.terminal or "cancel" in story.asked):
             story.wrong.append(f"{call} was refused without need: {error}")
 
@@ -159,14 +167,14 @@ async def _ask(story: Story, job: dn.AsyncJobHandle, call: str) -> None:
 async def _delete(story: Story, job: dn.AsyncJobHandle, *, force: bool) -> None:
     story.asked.add("delete")
     with contextlib.suppress(dn.NotFound):  # an earlier try did it, and its answer was lost
-        await persist(lambda: job.delete(force=force, timeout=_CALL_TIMEOUT))
+        await persist(lambda: job.delete(force=force, timeout=_CALL_TIMEOUT), story.wrong)
     story.deleted = story.ended = True
 
 
 async def _see_it_end(story: Story, job: dn.AsyncJobHandle) -> None:
     """Wait for its final state. A pause whose answer was lost may come true late, and is taken back then."""
     while not story.ended:
-        await persist(lambda: job.refresh(timeout=_CALL_TIMEOUT))
+        await persist(lambda: job.refresh(timeout=_CALL_TIMEOUT), story.wrong)
         story.ended = job.snapshot.state.terminal
         if job.snapshot.state is dn.State.PAUSED:
             await _ask(story, job, "resume")
@@ -176,7 +184,7 @@ async def _see_it_end(story: Story, job: dn.AsyncJobHandle) -> None:
 
 async def _watch(story: Story, client: dn.AsyncClient, name: str) -> None:
     try:
-        job = await persist(lambda: client.job(name, timeout=_CALL_TIMEOUT))
+        job = await persist(lambda: client.job(name, timeout=_CALL_TIMEOUT), story.wrong)
         story.seen = [event async for event in job.watch()]
     except dn.NotFound as error:
         if "delete" not in story.asked:
@@ -189,13 +197,21 @@ async def _later(story: Story) -> None:
     await asyncio.sleep(story.random.uniform(0.0, _LATEST_CALL))
 
 
-async def persist(call: Callable[[], Awaitable[T]]) -> T:
-    """The answer to a call, asked again for as long as nobody answers it."""
+async def persist(call: Callable[[], Awaitable[T]], wrong: list[str]) -> T:
+    """The answer to a call, asked again for as long as nobody has one.
+
+    Args:
+        call: makes it.
+        wrong: where a failure of the service's own is written down.
+    """
     while True:
         try:
             return await call()
         except (dn.Unavailable, dn.DeadlineExceeded):
-            await asyncio.sleep(_AGAIN)
+            pass
+        except dn.Internal as error:
+            wrong.append(f"a call was answered: {error} (request {error.request_id})")
+        await asyncio.sleep(_AGAIN)
 
 
 def outcome_is_explained(story: Story, state: Any) -> bool:
