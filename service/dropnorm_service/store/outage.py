@@ -9,7 +9,7 @@ _PAUSE = 0.2
 
 
 class Outage:
-    """The current outage of a database, if there is one.
+    """The current outage of a database for one use of it, to write or to read, if there is one.
 
     A restart takes seconds, and whoever waits that long hears nothing of it. Later on each use is tried once and
     fails at once, so that nothing piles up.
@@ -23,7 +23,7 @@ class Outage:
         self._since: float | None = None
 
     def over(self) -> None:
-        """The database has answered."""
+        """The database has done what was asked."""
         self._since = None
 
     async def wait(self) -> bool:

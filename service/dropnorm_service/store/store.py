@@ -61,15 +61,16 @@ class SqlJobStore:
         self,
         engines: tuple[AsyncEngine, AsyncEngine],
         commits: Commits,
-        outage: Outage,
+        patience: float,
         identity: str,
         on_commit: OnCommit,
     ) -> None:
         self.identity = identity
         """Tells this store from every other, wherever it is moved to."""
         self._engines = engines
-        self._writer = Writer(engines[0], commits, outage, on_commit)
-        self._reader = Reader(engines[1], outage)
+        # An outage each: a database that is full, or only a standby, goes on to be read.
+        self._writer = Writer(engines[0], commits, Outage(patience), on_commit)
+        self._reader = Reader(engines[1], Outage(patience))
         self.tokens = SqlTokenStore(self._writer, self._reader)
         self.models = SqlModelOwners(self._writer, self._reader)
 
@@ -110,9 +111,9 @@ class SqlJobStore:
         if tenure is not None:
             tenure.begun(row.tenure)
         if is_sqlite:
-            return cls(engines, SqliteCommits(), Outage(0.0), row.id, on_commit)
+            return cls(engines, SqliteCommits(), 0.0, row.id, on_commit)
         marks = PostgresCommits(f"beside {uuid.uuid4()}" if beside else SERVICE)
-        return cls(engines, marks, Outage(_PATIENCE), row.id, on_commit)
+        return cls(engines, marks, _PATIENCE, row.id, on_commit)
 
     async def superseded(self) -> None:
         """Wait until another service writes the database, after which this one cannot any more: perhaps for ever."""

@@ -223,6 +223,23 @@ async def test_an_outage_that_lasts_is_told_at_once(
         await opened.check()
 
 
+async def test_a_database_that_can_only_be_read_holds_no_writer_up(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(store, "_PATIENCE", 0.5)
+    async with await SqlJobStore.open(postgres_url) as opened:
+        await insert(opened, draft("a"))
+        await _allow_reads_alone(postgres_url)
+        reading = asyncio.create_task(_read_on(opened))
+        asked = [insert(opened, draft(f"b{number}")) for number in range(300)]
+        async with asyncio.timeout(30):
+            refused = await asyncio.gather(*asked, return_exceptions=True)
+        assert {type(each) for each in refused} == {StoreUnavailable}
+        assert "read-only" in str(refused[0])
+        assert not reading.done(), "what is there can be read"
+        reading.cancel()
+
+
 async def test_who_lost_the_database_to_another_service_ends(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ):
@@ -275,6 +292,20 @@ async def test_a_reader_of_the_feed_misses_nothing_while_others_write(postgres_u
         everything = [position for position, _ in await opened.feed(after=0, limit=10_000)]
         assert await following == everything
         assert len(everything) == 4 * (1 + 25 * 2)
+
+
+async def _read_on(opened: SqlJobStore) -> None:
+    while True:
+        await opened.get("a")
+
+
+async def _allow_reads_alone(url: str) -> None:
+    """Let a database be as it is on a standby, or where its administrator has put a full one out of harm's way."""
+    connection = await asyncpg.connect(url)
+    name = url.rpartition("/")[2]
+    await connection.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    await connection.close()
+    await _end_sessions(url)
 
 
 async def _end_sessions(url: str) -> None:
