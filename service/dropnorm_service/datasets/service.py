@@ -116,7 +116,7 @@ class DatasetService:
     def held(self, dataset_id: str) -> AbstractAsyncContextManager[None]:
         """Within it no data set of this name is deleted; who deletes one waits, and then asks `jobs_using`.
 
-        A name that no uploaded data set has costs nothing and is never waited for.
+        It waits for a deletion that is under way, which there is only of an uploaded data set, by who may change it.
         """
         return self._holds.held(dataset_id)
 
@@ -248,8 +248,7 @@ class DatasetService:
             DatasetNotFound: there is none.
         """
         async with self._turn:
-            dataset = self.get(caller, dataset_id)
-            check_changes(caller, dataset)
+            dataset = self._changeable(caller, dataset_id)
             if dataset.shared != shared:
                 dataset = dataset.model_copy(update={"shared": shared})
                 await asyncio.to_thread(self._files.name, dataset)
@@ -262,9 +261,9 @@ class DatasetService:
             DatasetNotFound: there is none.
             DatasetInUse: jobs that have not ended use it.
         """
+        self._changeable(caller, dataset_id)  # who may not delete it keeps nobody waiting either
         async with self._holds.taken(dataset_id), self._turn:
-            dataset = self.get(caller, dataset_id)
-            check_changes(caller, dataset)
+            dataset = self._changeable(caller, dataset_id)
             if jobs := await self._jobs_using(dataset_id):
                 known = [job.name for job in jobs if sees(caller, job)]
                 raise DatasetInUse(dataset_id, known, len(jobs) - len(known))
@@ -298,6 +297,12 @@ class DatasetService:
     def forget_broken_uploads(self) -> None:
         """Remove what has come of uploads with which nobody went on for as long as that is kept."""
         self._intake.forget_broken()
+
+    def _changeable(self, caller: Caller, dataset_id: str) -> Dataset:
+        """A data set that the caller may change."""
+        dataset = self.get(caller, dataset_id)
+        check_changes(caller, dataset)
+        return dataset
 
     async def _remove(self, dataset: Dataset) -> None:
         with self._removing() as allowed:

@@ -170,6 +170,21 @@ async def test_jobs_of_others_that_use_it_are_not_named(folder: Folder, data: by
         await folder.datasets.delete(ADA, "mine")
 
 
+async def test_who_may_not_delete_it_keeps_nobody_waiting(folder: Folder, data: bytes):
+    await sent(folder, ADA, data, "hidden")
+    await sent(folder, ADA, data, "shared", shared=True)
+    for name, refusal in (
+        ("hidden", DatasetNotFound),
+        ("shared", NotOwner),
+        ("digits", DatasetNotFound),
+    ):
+        async with asyncio.timeout(10), folder.datasets.held(name):  # as while a job is accepted
+            with pytest.raises(refusal):
+                await folder.datasets.delete(BOB, name)
+            async with folder.datasets.held(name):
+                pass
+
+
 async def test_a_user_has_room_for_so_many_bytes(tmp_path: Path, data: bytes):
     most = 4 * len(data)  # three files with their names are more, and two are less
     folder = Folder(tmp_path / "uploads", Limits(user_bytes=most))
