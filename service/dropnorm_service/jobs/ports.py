@@ -389,4 +389,7 @@ class JobStore(Protocol):
         """Which of these ids are jobs' that are not purged."""
 
     async def purge(self, job_ids: Sequence[str]) -> None:
-        """Remove jobs with their journals and request ids; their job ids can be used again."""
+        """Remove deleted jobs with their journals and request ids; their job ids can be used again.
+
+        Others write meanwhile. If it is broken off, what is left of them stays deleted, and can be purged.
+        """

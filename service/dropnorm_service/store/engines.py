@@ -17,13 +17,16 @@ from dropnorm_service.store.errors import InvalidDatabaseUrl, translated
 _READERS = 4
 _BUSY_MILLISECONDS = 10_000
 
+_LOG_BYTES = 16 * 2**20
+
 # WAL lets readers read while the writer writes; FULL syncs it at every commit, so that what has been
-# accepted is on disk.
+# accepted is on disk. What a long reader let the log grow to is given back.
 _SQLITE_PRAGMAS = (
     f"PRAGMA busy_timeout = {_BUSY_MILLISECONDS}",
     "PRAGMA journal_mode = WAL",
     "PRAGMA synchronous = FULL",
     "PRAGMA foreign_keys = ON",
+    f"PRAGMA journal_size_limit = {_LOG_BYTES}",
 )
 
 

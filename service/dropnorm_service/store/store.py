@@ -26,6 +26,7 @@ from dropnorm_service.store.migrate import is_current, upgrade
 from dropnorm_service.store.models import SqlModelOwners
 from dropnorm_service.store.outage import Outage
 from dropnorm_service.store.reader import Reader
+from dropnorm_service.store.removal import remove_portion
 from dropnorm_service.store.rows import from_micros, to_event, to_job, to_request
 from dropnorm_service.store.schema import (
     IS_DELETED,
@@ -261,12 +262,16 @@ class SqlJobStore:
     async def deleted(self) -> Sequence[DeletedJob]:
         """See `JobStore.deleted`."""
         position = (
-            select(func.max(events.c.position))
+            select(events.c.position)
             .where(events.c.job_id == jobs.c.id)
+            .order_by(events.c.sequence.desc())
+            .limit(1)
             .scalar_subquery()
         )
         rows = await self._reader.read(
-            select(jobs.c.id, jobs.c.state, position.label("position")).where(IS_DELETED)
+            select(jobs.c.id, jobs.c.state, func.coalesce(position, 0).label("position")).where(
+                IS_DELETED
+            )
         )
         return [DeletedJob(row.id, State(row.state), row.position) for row in rows]
 
@@ -295,14 +300,16 @@ class SqlJobStore:
 
     async def purge(self, job_ids: Sequence[str]) -> None:
         """See `JobStore.purge`."""
+        gone = 0
 
-        async def purge(connection: AsyncConnection) -> None:
-            for start in range(0, len(job_ids), _PAGE):
-                # All that belongs to a job goes with it: the foreign keys cascade.
-                chosen = jobs.c.id.in_(job_ids[start : start + _PAGE])
-                await connection.execute(delete(jobs).where(chosen))
+        async def remove(connection: AsyncConnection) -> None:
+            nonlocal removed
+            removed = await remove_portion(connection, job_ids[gone:])
 
-        await self._writer.write(purge)
+        while gone < len(job_ids):
+            removed = 0
+            await self._writer.write(remove)
+            gone += removed
 
 
 async def _is_current(url: str) -> bool:

@@ -29,7 +29,7 @@ from dropnorm_service.datasets import collector
 from dropnorm_service.datasets.limits import Limits
 from dropnorm_service.datasets.service import DatasetService
 from dropnorm_service.jobs import purging
-from dropnorm_service.store import SqlJobStore
+from dropnorm_service.store import SqlJobStore, removal
 
 DATABASE, JOBS, UPLOADS = "jobs.db", "jobs", "uploads"
 
@@ -43,9 +43,12 @@ def facts_of(folder: Path) -> Facts:
     """What there is: files, jobs, and rows that belong to no job or lack something."""
     with closing(sqlite3.connect(folder / DATABASE)) as database:
         jobs = dict(database.execute("SELECT id, last_sequence FROM jobs ORDER BY id").fetchall())
+        deleted = {row[0] for row in database.execute("SELECT id FROM jobs WHERE deleted = 1")}
         journals = dict(
             database.execute("SELECT job_id, count(*) FROM events GROUP BY job_id").fetchall()
         )
+        # Of a deleted job the end may be gone, which nobody sees any more.
+        journals |= {name: jobs[name] for name in deleted if journals.get(name, 0) <= jobs[name]}
         specs = {row[0] for row in database.execute("SELECT job_id FROM specs")}
     return {
         "jobs": list(jobs),
@@ -86,6 +89,7 @@ def _tomorrow() -> datetime:
 async def serve(folder: Path, until: Facts) -> None:
     """Run a service until nothing is left but what is to stay."""
     purging._INTERVAL = collector._SHORTEST = collector._LONGEST = 0.02
+    removal._EVENTS = 2
     async with await SqlJobStore.open(f"sqlite:///{folder / DATABASE}") as store:
         bench = Bench(store, folder / JOBS, clock=_tomorrow)
 

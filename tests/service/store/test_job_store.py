@@ -24,7 +24,7 @@ from dropnorm.results import (
 from dropnorm.spec import Data
 from dropnorm_service.jobs.errors import JobAlreadyExists
 from dropnorm_service.jobs.ports import DeletedJob, RequestAccepted, RequestRecord
-from dropnorm_service.store import SqlJobStore
+from dropnorm_service.store import SqlJobStore, removal
 
 LOG = LogLine(message="hello")
 ERROR = JobError(code=3, reason="DIVERGED", message="Not a number.", metadata={"epoch": "3"})
@@ -189,6 +189,37 @@ class TestJobStore:
         await store.commit(first)
         assert await store.get("b") == kept
 
+    async def test_others_write_while_many_jobs_are_purged(
+        self, store: SqlJobStore, monkeypatch: pytest.MonkeyPatch
+    ):
+        monkeypatch.setattr(removal, "_EVENTS", 3)
+        going = [await _deleted(store, f"a{number}") for number in range(20)]
+        purging = asyncio.create_task(store.purge(going))
+        await asyncio.sleep(0)  # it has asked for its first transaction
+        await insert(store, draft("new"))
+        assert await store.deleted(), "the purge goes on behind it"
+        await purging
+        assert await store.deleted() == []
+        assert await store.known([*going, "new"]) == {"new"}
+        assert len(await store.feed(after=0, limit=999)) == 1
+
+    async def test_a_purge_that_is_broken_off_leaves_no_gap_and_can_be_finished(
+        self, store: SqlJobStore, monkeypatch: pytest.MonkeyPatch
+    ):
+        monkeypatch.setattr(removal, "_EVENTS", 3)
+        job_id = await _deleted(store, "a", events=200)
+        purging = asyncio.create_task(store.purge([job_id]))
+        while len(left := await store.events("a", after=0, limit=999)) == 200:
+            pass
+        purging.cancel()
+        assert [event.sequence for event in left] == list(range(1, len(left) + 1))
+        assert await store.get("a") is None
+        [known] = await store.deleted()
+        assert known.job_id == "a"
+        await store.purge([known.job_id])
+        assert await store.known(["a"]) == set()
+        assert await store.feed(after=0, limit=99) == []
+
     async def test_positions_are_not_used_again(self, store: SqlJobStore):
         job = await insert(store, draft())
         await append(store, job, CANCELLED, deleted=True)
@@ -235,6 +266,13 @@ class TestJobStore:
                 assert found.labels == submission.labels
 
         asyncio.run(store_and_read())
+
+
+async def _deleted(store: SqlJobStore, job_id: str, events: int = 8) -> str:
+    """A job that has ended and is hidden."""
+    job = await insert(store, draft(job_id))
+    await append(store, job, *[LOG] * (events - 2), CANCELLED, deleted=True)
+    return job_id
 
 
 async def _evaluation(store: SqlJobStore) -> str:

@@ -67,9 +67,9 @@ async def test_commits_are_synced_and_foreign_keys_hold(tmp_path: Path):
         async with engine.connect() as connection:
             values = [
                 (await connection.exec_driver_sql(f"PRAGMA {name}")).scalar_one()
-                for name in ("journal_mode", "synchronous", "foreign_keys")
+                for name in ("journal_mode", "synchronous", "foreign_keys", "journal_size_limit")
             ]
-        assert values == ["wal", 2, 1]
+        assert values == ["wal", 2, 1, 16 * 2**20]
         await engine.dispose()
 
 
