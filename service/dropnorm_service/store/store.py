@@ -300,14 +300,13 @@ class SqlJobStore:
 
     async def purge(self, job_ids: Sequence[str]) -> None:
         """See `JobStore.purge`."""
-        gone = 0
+        gone = removed = 0
 
         async def remove(connection: AsyncConnection) -> None:
             nonlocal removed
             removed = await remove_portion(connection, job_ids[gone:])
 
         while gone < len(job_ids):
-            removed = 0
             await self._writer.write(remove)
             gone += removed
 
