@@ -35,6 +35,9 @@ _IN_USE = (
     "or give this one another database_url"
 )
 
+Session = tuple[int, str]
+"""Process id and start of a session's process in the server, which together tell it from every other."""
+
 
 class Tenure:
     """Sees to it that each new connection of an engine has the right to write.
@@ -44,7 +47,8 @@ class Tenure:
     """
 
     def __init__(self, engine: AsyncEngine) -> None:
-        self._session: tuple[int, str] | None = None
+        self._sessions: list[Session] = []
+        """Of this service, those that may hold the lock, as far as it knows."""
         self._number: int | None = None
         event.listen(engine.sync_engine, "connect", self._connected)
 
@@ -61,21 +65,17 @@ class Tenure:
 
     def _take(self, connection: Any) -> None:
         cursor = connection.cursor()
-        if self._session is not None:
-            # The network may have parted us from a session that the server still believes in.
-            pid, start = self._session
-            cursor.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-                "WHERE pid = $1 AND backend_start::text = $2",
-                (pid, start),
-            )
+        pid, start = _only(cursor, _MYSELF)
+        # The network may have parted us from a session that the server still believes in.
+        self._sessions = [each for each in self._sessions if _terminated(cursor, each)]
+        # Noted before it asks: the lock may be given, and the answer lost.
+        self._sessions.append((pid, start))
         deadline = time.monotonic() + _PATIENCE
         while not _only(cursor, f"SELECT {_LOCK}")[0]:
             if time.monotonic() > deadline:
                 raise StoreInUse(_IN_USE)
             await_only(asyncio.sleep(_PAUSE))
-        pid, start = _only(cursor, _MYSELF)
-        self._session = (pid, start)
+        self._sessions = [(pid, start)]
         if self._number is not None and _only(cursor, "SELECT tenure FROM service") != (
             self._number,
         ):
@@ -84,6 +84,16 @@ class Tenure:
                 "its jobs is not true any more"
             )
         connection.commit()  # the lock is the session's, and stays
+
+
+def _terminated(cursor: Any, session: Session) -> bool:
+    """End a session; whether there still was one."""
+    cursor.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        "WHERE pid = $1 AND backend_start::text = $2",
+        session,
+    )
+    return cursor.fetchone() is not None
 
 
 def _only(cursor: Any, statement: str) -> tuple[Any, ...]:

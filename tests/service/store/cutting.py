@@ -1,4 +1,4 @@
-"""A proxy before PostgreSQL that loses the answer to a commit, or the commit itself."""
+"""A proxy before PostgreSQL that loses the answer to a commit or to the request for the lock, or the commit itself."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 _COMMIT = b"COMMIT;\x00"
+_LOCK = b"pg_try_advisory_lock"
 
-Loss = Literal["commit", "answer", "both ends"]
+Loss = Literal["commit", "answer", "both ends", "lock"]
 """Of the next commit: it never arrives; it is carried out and not answered; nor is anybody told that the connection is
-gone, so that both ends believe in it."""
+gone, so that both ends believe in it. `lock`: the last of these, of the next time that the lock is asked for."""
 
 
 class Proxy:
@@ -50,11 +51,14 @@ class Proxy:
         server_writer: asyncio.StreamWriter,
     ) -> None:
         back = asyncio.create_task(_copy(server_reader, writer))
+        before = b""
         try:
             while data := await reader.read(2**16):
                 if self.silent:
                     await asyncio.Event().wait()
-                loss = self.lose if _COMMIT in data else None
+                # A statement is prepared first, and in the message that follows it is carried out.
+                meant = _LOCK in before if self.lose == "lock" else _COMMIT in data
+                loss, before = self.lose if meant else None, data
                 if loss is not None:
                     self.lose = None
                     back.cancel()
@@ -63,7 +67,7 @@ class Proxy:
                         server_writer.write(data)
                         await server_reader.read(2**16)  # it is carried out
                     self.lost.set()
-                    if loss == "both ends":
+                    if loss in ("both ends", "lock"):
                         await asyncio.Event().wait()
                     break
                 server_writer.write(data)

@@ -260,6 +260,20 @@ async def test_who_lost_the_database_to_another_service_ends(
             await insert(first, draft("c"))
 
 
+async def test_a_lock_whose_answer_was_lost_is_not_taken_for_another_services(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(postgres, "_COMMAND_SECONDS", 1.0)
+    async with proxy(postgres_url) as (passing, url), await SqlJobStore.open(url) as opened:
+        lost = asyncio.create_task(opened.superseded())
+        passing.lose = "lock"
+        await _end_sessions(postgres_url)
+        await insert(opened, draft("a"))
+        assert passing.lost.is_set()
+        assert not lost.done()
+        lost.cancel()
+
+
 async def test_a_reader_of_the_feed_misses_nothing_while_others_write(postgres_url: str):
     """Neither order nor gaps of the sequence of positions can make a cursor pass by an event."""
     async with await SqlJobStore.open(postgres_url) as opened:
