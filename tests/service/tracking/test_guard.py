@@ -5,7 +5,10 @@ from __future__ import annotations
 import contextlib
 import errno
 import sqlite3
+import threading
+from collections.abc import Iterator
 from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from mlflow import MlflowClient
@@ -26,6 +29,33 @@ def guard(client: MlflowClient) -> Guard:
 
 def fail(error: Exception) -> None:
     raise error
+
+
+@contextlib.contextmanager
+def answering(status: int, body: str) -> Iterator[str]:
+    """URL of a server that answers everything alike."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body.encode())
+
+        do_GET = do_POST
+
+        def log_message(self, format: str, *args: object) -> None:
+            """It is expected to be asked."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def test_a_result_comes_through(guard: Guard):
@@ -51,6 +81,27 @@ def test_a_full_disk_is_waited_out_however_long_it_takes(guard: Guard):
 def test_wrong_credentials_and_overload_are_waited_out(guard: Guard, code: int):
     with pytest.raises(MlflowUnavailable):
         guard("anything", lambda: fail(MlflowException("not now", code)))
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (404, "404 page not found\n"),
+        (400, "<html>Bad Request</html>"),
+        (404, '{"error_code": 404, "message": "no backend"}'),
+        (404, '{"error": "default backend"}'),
+    ],
+)
+def test_what_a_proxy_says_while_mlflow_is_away_is_no_refusal(
+    status: int, body: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with answering(status, body) as url:
+        away = MlflowClient(url)
+        guard = Guard(away, patience=2)
+        for _ in range(5):
+            with pytest.raises(MlflowUnavailable, match="runs: "):
+                guard("runs", lambda: away.search_runs(["0"]))
 
 
 def test_a_thing_that_fails_for_ever_while_the_store_answers_is_given_up(guard: Guard):

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import BAD_REQUEST, ENDPOINT_NOT_FOUND, ErrorCode
 
 from dropnorm_service.tracking.errors import MlflowUnavailable
 
@@ -18,7 +19,9 @@ T = TypeVar("T")
 _NO_ROOM = re.compile(r"No space left on device|Disk quota exceeded|database or disk is full")
 # Wrong credentials and overload are the store's state, not the fault of what is written.
 _WAIT_FOR = frozenset({401, 403, 408, 425, 429})
-
+# What a 400 or 404 becomes that is not in MLflow's form: it is a proxy's, whose MLflow is away. Of its own MLflow says
+# what is invalid or missing.
+_BY_OTHERS = frozenset({ErrorCode.Name(BAD_REQUEST), ErrorCode.Name(ENDPOINT_NOT_FOUND)})
 
 PROBE_TAG = "dropnorm.last_probe"
 """Of an experiment: when it was last tried whether the store takes a write, in ns since 1970."""
@@ -86,7 +89,7 @@ class Guard:
 
 
 def _is_refusal(error: Exception) -> bool:
-    if not isinstance(error, MlflowException):
+    if not isinstance(error, MlflowException) or error.error_code in _BY_OTHERS:
         return False
     status = error.get_http_status_code()
     return 400 <= status < 500 and status not in _WAIT_FOR
