@@ -180,6 +180,8 @@ def _datasets(
         values=settings.max_dataset_values,
         user_bytes=settings.max_datasets_bytes_per_user,
         user_uploads=settings.max_uploads_per_user,
+        datasets=settings.max_datasets,
+        user_datasets=settings.max_datasets_per_user,
     )
 
     async def jobs_using(dataset_id: str) -> list[TrainingJob]:

@@ -174,6 +174,10 @@ class Settings(BaseSettings):
     max_datasets_bytes_per_user: Annotated[int, Field(ge=1)] | None = None
     """Bytes that the uploaded data sets of one user may take, unfinished uploads and what is noted of each too; absent:
     only all together are limited."""
+    max_datasets: Annotated[int, Field(ge=1)] = 10_000
+    """Uploaded data sets that there may be, of all users together, unfinished uploads too."""
+    max_datasets_per_user: Annotated[int, Field(ge=1)] = 1_000
+    """Uploaded data sets that one user may have, unfinished uploads too."""
     max_uploads_per_user: Count = 16
     """Files that one user may upload at once."""
     max_dataset_samples: Annotated[int, Field(ge=1)] = 10**8

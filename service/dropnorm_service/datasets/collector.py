@@ -36,7 +36,7 @@ class Collector:
         """Look again and again, until cancelled."""
         while True:
             try:
-                self._datasets.forget_broken_uploads()
+                await self._datasets.forget_broken_uploads()
                 if self._retention is not None:
                     before = time.time() - self._retention
                     for dataset_id in await self._datasets.collect(self._referred, before):

@@ -14,34 +14,22 @@ one who knows no more of a file than its SHA-256 could learn that it is here, an
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
+import shutil
 import time
-from collections.abc import Collection, Container, Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 from dropnorm.results import Dataset
+from dropnorm_service.datasets.ledger import Ledger
+from dropnorm_service.datasets.uploads import Upload, size_of
 from dropnorm_service.durable import sync
 
-
-class Upload(NamedTuple):
-    """A file that a user sends, or has sent."""
-
-    owner: str
-    sha256: str
-
-
-class _Named(NamedTuple):
-    """What a name stands for, and the bytes of its file and of itself."""
-
-    upload: Upload
-    file_bytes: int
-    name_bytes: int
+NOTHING: Mapping[Upload, int] = {}
 
 
 class DatasetFiles:
-    """One folder of uploaded data sets. One server writes. Every method waits for the disk.
+    """One folder of uploaded data sets. One server writes. Methods wait for the disk unless they say otherwise.
 
     Args:
         folder: made when it is missing.
@@ -52,30 +40,49 @@ class DatasetFiles:
         self._partial = folder / "partial"
         for part in (self._names, self._files, self._partial):
             part.mkdir(parents=True, exist_ok=True)
-        self._named = {each.id: _named(each, _size(self._name(each.id))) for each in self.all()}
+        self._ledger = Ledger()
+        for dataset_id in [path.stem for path in self._names.glob("[a-z]*.json")]:
+            if (found := self.get(dataset_id)) is not None:
+                self._ledger.name(found, size_of(self._name(dataset_id)) or 0)
+        for path in self._files.iterdir():
+            self._ledger.look_at_file(path)
+        for path in self._partial.iterdir():
+            self._ledger.look_at_part(path)
 
     def sweep(self) -> None:
         """Remove what a crash left: files without a name, and names that were not written to their end."""
         for temporary in self._names.glob(".*"):
             temporary.unlink(missing_ok=True)
         for path in self._files.iterdir():
-            if not self._is_named(path.stem):
-                path.unlink(missing_ok=True)
+            self.drop_unnamed(path.stem)
 
-    def expire(self, before: float, *, keep: Container[str]) -> None:
-        """Remove what nobody went on with: uploads, and files without a name, that last grew before a time.
+    def stale(self, before: float) -> Iterator[Path]:
+        """What nobody went on with: uploads, and files without a name, that last grew before a time.
 
         Args:
             before: seconds since 1970.
-            keep: SHA-256 (hex) of files that somebody works on now.
         """
         for folder in (self._partial, self._files):
             for path in folder.iterdir():
-                if path.stem in keep or (folder == self._files and self._is_named(path.stem)):
-                    continue
-                with contextlib.suppress(FileNotFoundError):  # it goes without our help
-                    if path.stat().st_mtime < before:
-                        path.unlink()
+                if self._is_stale(path, before):
+                    yield path
+
+    def drop_stale(self, path: Path, before: float) -> None:
+        """Remove one of those, unless it has grown or has got a name meanwhile."""
+        if self._is_stale(path, before):
+            path.unlink(missing_ok=True)
+        if path.parent == self._files:
+            self._ledger.look_at_file(path)
+        else:
+            self._ledger.look_at_part(path)
+
+    def _is_stale(self, path: Path, before: float) -> bool:
+        if path.parent == self._files and self._ledger.is_named(path.stem):
+            return False
+        try:
+            return path.stat().st_mtime < before
+        except FileNotFoundError:  # it went without our help
+            return False
 
     def touch(self, dataset_id: str) -> None:
         """Note that a data set is in use now; the time of its name says when it last was."""
@@ -98,38 +105,36 @@ class DatasetFiles:
         return Dataset.model_validate_json(text)
 
     def ids(self) -> list[str]:
-        """Every id, in order."""
-        return sorted(path.stem for path in self._names.glob("[a-z]*.json"))
-
-    def all(self) -> Iterator[Dataset]:
-        """Every data set, by id."""
-        return (found for each in self.ids() if (found := self.get(each)) is not None)
+        """Every id, in order; without the disk."""
+        return self._ledger.ids()
 
     def sent(self, upload: Upload) -> Path | None:
-        """The file, if its sender has a data set of it."""
-        known = any(each.upload == upload for each in self._known())
-        return self._file(upload.sha256) if known else None
+        """The file, if its sender has a data set of it; without the disk."""
+        return self._file(upload.sha256) if self._ledger.is_sent(upload) else None
 
     def received(self, upload: Upload) -> int:
         """Bytes of a file that its sender need not send again."""
-        return _size(self.sent(upload) or self.partial(upload))
+        return size_of(self.sent(upload) or self.partial(upload)) or 0
 
-    def total(self) -> int:
-        """Bytes of all files, unfinished ones too, and of all names."""
-        folders = (self._files, self._partial)
-        files = sum(_size(path) for folder in folders for path in folder.iterdir())
-        return files + sum(each.name_bytes for each in self._known())
+    def datasets(self, expected: Mapping[Upload, int] = NOTHING) -> int:
+        """How many data sets there are, with uploads that are not finished and those expected; without the disk.
 
-    def taken_by(self, owner: str) -> int:
-        """Bytes of the files that a user has sent, unfinished ones too, and of their names.
-
-        Each file counts once, whoever else has it.
+        Args:
+            expected: sizes in bytes of files that come now.
         """
-        own = [each for each in self._known() if each.upload.owner == owner]
-        whole = {each.upload: each.file_bytes for each in own}
-        parts = self._partial.glob(f"*.{_tag(owner)}")
-        names = sum(each.name_bytes for each in own)
-        return sum(whole.values()) + sum(map(_size, parts)) + names
+        return self._ledger.datasets(expected)
+
+    def datasets_of(self, owner: str, expected: Mapping[Upload, int] = NOTHING) -> int:
+        """Likewise, a user's."""
+        return self._ledger.datasets_of(owner, expected)
+
+    def total(self, expected: Mapping[Upload, int] = NOTHING) -> int:
+        """Bytes of all files and names, unfinished ones too, when what is expected has come; without the disk."""
+        return self._ledger.total(expected)
+
+    def taken_by(self, owner: str, expected: Mapping[Upload, int] = NOTHING) -> int:
+        """Likewise, of what a user has sent. Each file counts once, whoever else has it."""
+        return self._ledger.taken_by(owner, expected)
 
     def append(self, upload: Upload, offset: int, data: bytes) -> None:
         """Put bytes at their place in an upload."""
@@ -138,14 +143,22 @@ class DatasetFiles:
             file.seek(offset)
             file.write(data)
             file.truncate()
+        self._ledger.look_at_part(path)
+
+    def copy(self, upload: Upload, source: Path) -> None:
+        """Let a file of this machine be what has come of an upload."""
+        path = self.partial(upload)
+        shutil.copyfile(source, path)
+        self._ledger.look_at_part(path)
 
     def discard(self, upload: Upload) -> None:
         """Forget what has come of an upload."""
         self.partial(upload).unlink(missing_ok=True)
+        self._ledger.look_at_part(self.partial(upload))
 
     def partial(self, upload: Upload) -> Path:
         """Where an upload is received."""
-        return self._partial / f"{upload.sha256}.{_tag(upload.owner)}"
+        return self._partial / upload.file_name
 
     def adopt(self, upload: Upload) -> None:
         """Make an upload that is whole one of the stored files, durably; it takes the place of an equal one."""
@@ -153,6 +166,8 @@ class DatasetFiles:
         sync(path)
         target = self._file(upload.sha256)
         path.replace(target)
+        self._ledger.look_at_file(target)
+        self._ledger.look_at_part(path)
         sync(target.parent)
 
     def name(self, dataset: Dataset) -> None:
@@ -164,45 +179,22 @@ class DatasetFiles:
         sync(temporary)
         temporary.replace(path)
         sync(path.parent)
-        self._named[dataset.id] = _named(dataset, len(text))
+        self._ledger.name(dataset, len(text))
 
     def unname(self, dataset_id: str) -> None:
         """Take a name away, durably."""
         self._name(dataset_id).unlink(missing_ok=True)
         sync(self._names)
-        self._named.pop(dataset_id, None)
+        self._ledger.unname(dataset_id)
 
     def drop_unnamed(self, sha256: str) -> None:
         """Remove a file that no name refers to."""
-        if not self._is_named(sha256):
+        if not self._ledger.is_named(sha256):
             self._file(sha256).unlink(missing_ok=True)
-
-    def _is_named(self, sha256: str) -> bool:
-        return any(each.upload.sha256 == sha256 for each in self._known())
-
-    def _known(self) -> Collection[_Named]:
-        """What the names stand for, as it is now: threads give and take names meanwhile."""
-        return self._named.copy().values()
+            self._ledger.look_at_file(self._file(sha256))
 
     def _name(self, dataset_id: str) -> Path:
         return self._names / f"{dataset_id}.json"
 
     def _file(self, sha256: str) -> Path:
         return self._files / f"{sha256}.safetensors"
-
-
-def _named(dataset: Dataset, name_bytes: int) -> _Named:
-    return _Named(Upload(dataset.owner, dataset.sha256), dataset.size_bytes, name_bytes)
-
-
-def _size(path: Path) -> int:
-    """Bytes of a file; of one that has just gone, none."""
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:
-        return 0
-
-
-def _tag(owner: str) -> str:
-    """A user in the name of a file, whatever characters the user's name has."""
-    return hashlib.sha256(owner.encode()).hexdigest()[:16]

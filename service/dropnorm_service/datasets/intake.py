@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import errno
 import re
-import shutil
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -20,8 +19,9 @@ from dropnorm_service.datasets.errors import (
     UploadStalled,
     UploadTooLarge,
 )
-from dropnorm_service.datasets.files import DatasetFiles, Upload
+from dropnorm_service.datasets.files import DatasetFiles
 from dropnorm_service.datasets.limits import Limits
+from dropnorm_service.datasets.uploads import Upload
 from dropnorm_service.durable import no_room, sha256_of
 from dropnorm_service.jobs.callers import Caller
 from dropnorm_service.jobs.errors import InvalidRequest, LimitReached
@@ -85,10 +85,13 @@ class Intake:
         """Whether calls work on a file, and may be about to give it a name."""
         return any(each.sha256 == sha256 for each in self._busy.keys() - {besides})
 
-    def forget_broken(self) -> None:
+    async def forget_broken(self) -> None:
         """Remove what has come of uploads with which nobody went on for as long as that is kept."""
-        busy = {each.sha256 for each in self._busy}
-        self._files.expire(time.time() - self._retention, keep=busy)
+        before = time.time() - self._retention
+        for path in await asyncio.to_thread(lambda: list(self._files.stale(before))):
+            if not self.busy(path.stem):  # asked where nobody can begin to go on with it meanwhile
+                self._files.drop_stale(path, before)
+            await asyncio.sleep(0)
 
     def place(self, caller: Caller) -> AbstractContextManager[None]:
         """Be one of the caller's uploads.
@@ -98,27 +101,33 @@ class Intake:
         """
         return self._places.taken(subject_of(caller))
 
-    @contextmanager
-    def sole(self, caller: Caller, upload: Upload, size: int) -> Iterator[None]:
+    @asynccontextmanager
+    async def sole(self, caller: Caller, upload: Upload, size: int) -> AsyncIterator[None]:
         """Be the only call that works on a user's file, with room for the whole of it set aside.
 
         Raises:
             UploadInProgress: another call works on it.
-            LimitReached: the caller has as many data as he may.
+            LimitReached: the caller has as many data as he may, or all together have as many data sets as may be.
             UploadTooLarge: there is no room for it, or none is left meanwhile.
         """
-        if upload in self._busy:
-            raise UploadInProgress(
-                "Another call uploads this very file; try again when that has ended."
-            )
         with _no_room_is_told():
-            self.forget_broken()
-            self._check_room(caller, {**self._busy, upload: size})
-            self._busy[upload] = size
+            try:
+                self._begin(caller, upload, size)
+            except (LimitReached, UploadTooLarge):
+                await self.forget_broken()
+                self._begin(caller, upload, size)
             try:
                 yield
             finally:
                 del self._busy[upload]
+
+    def _begin(self, caller: Caller, upload: Upload, size: int) -> None:
+        if upload in self._busy:
+            raise UploadInProgress(
+                "Another call uploads this very file; try again when that has ended."
+            )
+        self._check_room(caller, {**self._busy, upload: size})
+        self._busy[upload] = size
 
     async def next_part(self, parts: AsyncIterator[T]) -> T | None:
         """What an upload sends next; None: nothing more.
@@ -180,7 +189,7 @@ class Intake:
             PathNotAllowed: it cannot be read any more.
         """
         with _unreadable_is_told(source):
-            await asyncio.to_thread(shutil.copyfile, source, self._files.partial(upload))
+            await asyncio.to_thread(self._files.copy, upload, source)
         await self._verify(upload, "")
 
     def check_size(self, size: int) -> None:
@@ -216,25 +225,33 @@ class Intake:
         return resolved
 
     def _check_room(self, caller: Caller, expected: Mapping[Upload, int]) -> None:
-        # Who announces less than is there frees nothing by it.
-        missing = {
-            each: max(0, size - self._files.received(each)) for each, size in expected.items()
-        }
-        if self._files.total() + sum(missing.values()) > self._limits.total_bytes:
+        limits, subject = self._limits, subject_of(caller)
+        if self._files.datasets_of(caller.user, expected) > limits.user_datasets:
+            raise _too_many(
+                f"With this one you would have more than {limits.user_datasets:,} data sets, which is what a user may",
+                "max_datasets_per_user",
+                limits.user_datasets,
+                subject,
+            )
+        if self._files.datasets(expected) > limits.datasets:
+            raise _too_many(
+                f"With this one there would be more than {limits.datasets:,} data sets, which is what a service keeps",
+                "max_datasets",
+                limits.datasets,
+                "service",
+            )
+        if self._files.total(expected) > limits.total_bytes:
             raise UploadTooLarge(
-                f"With this file the data sets would take more than {self._limits.total_bytes:,} bytes; delete some, "
+                f"With this file the data sets would take more than {limits.total_bytes:,} bytes; delete some, "
                 "or raise max_datasets_bytes."
             )
-        own = sum(size for each, size in missing.items() if each.owner == caller.user)
-        most = self._limits.user_bytes
-        if most is not None and self._files.taken_by(caller.user) + own > most:
-            raise LimitReached(
-                f"With this file your data sets would take more than {most:,} bytes, which is what a user may have; "
-                "delete some.",
-                setting="max_datasets_bytes_per_user",
-                limit=most,
-                subject=subject_of(caller),
-                retry_after=None,
+        most = limits.user_bytes
+        if most is not None and self._files.taken_by(caller.user, expected) > most:
+            raise _too_many(
+                f"With this file your data sets would take more than {most:,} bytes, which is what a user may have",
+                "max_datasets_bytes_per_user",
+                most,
+                subject,
             )
 
     async def _patiently(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
@@ -249,6 +266,17 @@ class Intake:
             self._files.discard(upload)
             text = f"the bytes that came have the SHA-256 {found}; they were damaged on the way, send them again"
             raise InvalidRequest([Problem("sha256", text).below(within)])
+
+
+def _too_many(what: str, setting: str, limit: int, subject: str) -> LimitReached:
+    """No time helps, so none is given after which to try again."""
+    return LimitReached(
+        f"{what}, unfinished uploads too; delete some.",
+        setting=setting,
+        limit=limit,
+        subject=subject,
+        retry_after=None,
+    )
 
 
 @contextmanager

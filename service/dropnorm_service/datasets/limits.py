@@ -14,6 +14,8 @@ class Limits:
         total_bytes: size of all files together, unfinished ones too, and of what is noted of them.
         user_bytes: likewise, of one user's; None: only all together are limited.
         user_uploads: files that one user uploads at once.
+        datasets: data sets of all users together, with uploads that are not finished.
+        user_datasets: likewise, of one user.
         samples: samples of one data set.
         values: values of one sample.
     """
@@ -22,5 +24,7 @@ class Limits:
     total_bytes: int = 64 * 2**30
     user_bytes: int | None = None
     user_uploads: int = 16
+    datasets: int = 10_000
+    user_datasets: int = 1_000
     samples: int = 10**8
     values: int = 2**24

@@ -10,7 +10,7 @@ from collections.abc import (
     Container,
     Sequence,
 )
-from contextlib import AbstractAsyncContextManager, nullcontext
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -21,7 +21,7 @@ from dropnorm_service.datasets.errors import (
     DatasetInUse,
     DatasetNotFound,
 )
-from dropnorm_service.datasets.files import DatasetFiles, Upload
+from dropnorm_service.datasets.files import DatasetFiles
 from dropnorm_service.datasets.filtering import FIELDS, matches
 from dropnorm_service.datasets.holds import Holds
 from dropnorm_service.datasets.intake import (
@@ -34,6 +34,7 @@ from dropnorm_service.datasets.intake import (
     wrong_sha256,
 )
 from dropnorm_service.datasets.limits import Limits
+from dropnorm_service.datasets.uploads import Upload
 from dropnorm_service.jobs import paging
 from dropnorm_service.jobs.callers import Caller
 from dropnorm_service.jobs.errors import (
@@ -134,7 +135,7 @@ class DatasetService:
             InvalidRequest: the header is wrong, or the file is not what it says, or no data set.
             DatasetAlreadyExists: the name belongs to another file or user.
             UploadTooLarge: there is no room for it.
-            LimitReached: the caller has as many data as he may, or as many uploads.
+            LimitReached: the caller, or all together, have as many data as they may, or he as many uploads.
             UploadInProgress: another call of his sends the same file.
             UploadStalled: nothing more has come for a while.
         """
@@ -144,10 +145,9 @@ class DatasetService:
             self._files.touch(known.id)
             return known
         upload = Upload(caller.user, header.sha256)
-        with (
-            self._intake.place(caller),
-            self._intake.sole(caller, upload, header.size_bytes),
-        ):
+        async with AsyncExitStack() as stack:
+            stack.enter_context(self._intake.place(caller))
+            await stack.enter_async_context(self._intake.sole(caller, upload, header.size_bytes))
             if self._files.sent(upload) is None:
                 await self._intake.receive(upload, header, chunks)
             return await self._publish(caller, upload, header.dataset_id, header.shared, HEADER)
@@ -180,7 +180,7 @@ class DatasetService:
             PathNotAllowed: the file is in no allowed folder, not there, or cannot be read.
             DatasetAlreadyExists: the name belongs to another file or user.
             UploadTooLarge: there is no room for it.
-            LimitReached: the caller has as many data as he may, or as many uploads.
+            LimitReached: the caller, or all together, have as many data as they may, or he as many uploads.
         """
         if wrong := wrong_id(dataset_id):
             raise InvalidRequest([wrong])
@@ -191,7 +191,7 @@ class DatasetService:
                 self._files.touch(known.id)
                 return known
             upload = Upload(caller.user, sha256)
-            with self._intake.sole(caller, upload, size):
+            async with self._intake.sole(caller, upload, size):
                 if self._files.sent(upload) is None:
                     await self._intake.copy(upload, source)
                 return await self._publish(caller, upload, dataset_id, shared, "")
@@ -281,22 +281,28 @@ class DatasetService:
             before: seconds since 1970.
         """
         gone = []
-        now = await referred()
-        for dataset_id in self._files.ids():
-            if dataset_id in now:
-                self._files.touch(dataset_id)
-            elif self._files.last_used(dataset_id) < before:
-                async with self._holds.taken(dataset_id), self._turn:
-                    dataset = self._files.get(dataset_id)
-                    needed = dataset_id in await referred()
-                    if dataset and not needed and self._files.last_used(dataset_id) < before:
-                        await self._remove(dataset)
-                        gone.append(dataset_id)
+        for dataset_id in await asyncio.to_thread(self._unused, await referred(), before):
+            async with self._holds.taken(dataset_id), self._turn:
+                dataset = self._files.get(dataset_id)
+                needed = dataset_id in await referred()
+                if dataset and not needed and self._files.last_used(dataset_id) < before:
+                    await self._remove(dataset)
+                    gone.append(dataset_id)
         return gone
 
-    def forget_broken_uploads(self) -> None:
+    def _unused(self, referred: Container[str], before: float) -> Sequence[str]:
+        """Note of what is referred to that it is in use; what is not, and has not been since a time."""
+        unused = []
+        for dataset_id in self._files.ids():
+            if dataset_id in referred:
+                self._files.touch(dataset_id)
+            elif self._files.last_used(dataset_id) < before:
+                unused.append(dataset_id)
+        return unused
+
+    async def forget_broken_uploads(self) -> None:
         """Remove what has come of uploads with which nobody went on for as long as that is kept."""
-        self._intake.forget_broken()
+        await self._intake.forget_broken()
 
     def _changeable(self, caller: Caller, dataset_id: str) -> Dataset:
         """A data set that the caller may change."""

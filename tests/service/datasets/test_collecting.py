@@ -58,12 +58,12 @@ async def test_what_broke_off_goes_and_an_upload_under_way_stays(tmp_path: Path,
 
     upload = asyncio.create_task(folder.datasets.upload(LOCAL, header(data), slowly()))
     await arriving.wait()
-    folder.datasets.forget_broken_uploads()
+    await folder.datasets.forget_broken_uploads()
     assert await folder.datasets.collect(used, before=LATER) == []
     assert len(files(folder)) == 1
     upload.cancel()
     await asyncio.wait([upload])
-    folder.datasets.forget_broken_uploads()
+    await folder.datasets.forget_broken_uploads()
     assert files(folder) == []
 
 

@@ -31,7 +31,7 @@ from dropnorm_service.datasets.errors import (
 from dropnorm_service.datasets.intake import Header
 from dropnorm_service.datasets.limits import Limits
 from dropnorm_service.jobs.callers import LOCAL
-from dropnorm_service.jobs.errors import InvalidListRequest, InvalidRequest
+from dropnorm_service.jobs.errors import InvalidListRequest, InvalidRequest, LimitReached
 
 X = np.arange(60, dtype=np.float32).reshape(20, 3)
 Y = np.arange(20) % 2
@@ -266,22 +266,27 @@ async def test_room_is_set_aside_for_uploads_that_have_begun(tmp_path: Path, dat
     assert (await folder.service.upload(header(data), meanwhile())).samples == 20
 
 
-async def test_uploads_that_nobody_goes_on_with_expire(tmp_path: Path, data: bytes):
-    folder = Folder(tmp_path / "uploads", retention=60.0)
+async def test_uploads_that_nobody_goes_on_with_make_room(tmp_path: Path, data: bytes):
+    folder = Folder(tmp_path / "uploads", Limits(datasets=1), retention=60.0)
     other = file_of(tmp_path / "other", from_arrays(X + 1, Y))
-    for each in (data, other):
+
+    async def begin(file: bytes) -> None:
         with pytest.raises(InvalidRequest, match="send the rest"):
-            await folder.service.upload(header(each), chunks(each[:300]))
-    [old] = (folder.folder / "partial").glob(f"{header(data).sha256}.*")
+            await folder.service.upload(header(file), chunks(file[:300]))
+
+    await begin(data)
+    with pytest.raises(LimitReached, match="delete some"):
+        await sent(folder, other)
+    [old] = (folder.folder / "partial").iterdir()
     os.utime(old, (0, 0))
-    assert (await folder.service.upload(header(other, offset=300), chunks(other[300:]))).samples
+    await begin(other)
     assert not old.exists()
+    assert (await folder.service.upload(header(other, offset=300), chunks(other[300:]))).samples
+
     named = folder.service.get("mine").sha256
     os.utime(folder.folder / "files" / f"{named}.safetensors", (0, 0))
-    await sent(folder, data, "again")
-    assert folder.service.received(named) == len(
-        other
-    )  # a file with a name stays however old it is
+    await folder.datasets.forget_broken_uploads()  # a file with a name stays however old it is
+    assert folder.service.received(named) == len(other)
 
 
 async def test_a_full_disk_is_told(folder: Folder, data: bytes):

@@ -13,8 +13,9 @@ from tests.service.datasets.folders import Folder
 from tests.service.datasets.test_dataset_service import header, sent
 
 from dropnorm_service.datasets.errors import PathNotAllowed
-from dropnorm_service.datasets.files import DatasetFiles, Upload
+from dropnorm_service.datasets.files import DatasetFiles
 from dropnorm_service.datasets.limits import Limits
+from dropnorm_service.datasets.uploads import Upload
 from dropnorm_service.jobs.callers import LOCAL
 from dropnorm_service.jobs.errors import LimitReached
 
@@ -32,15 +33,18 @@ def impatient() -> Iterator[None]:
 
 
 def test_what_goes_while_it_is_counted_counts_nothing(tmp_path: Path):
-    files = DatasetFiles(tmp_path)
-    upload = Upload("ada", "0" * 64)
-    files.append(upload, 0, b"12345")
-    going = files.partial(Upload("ada", "1" * 64))
-    for path in (going, tmp_path / "files" / f"{'2' * 64}.safetensors"):
+    upload, lost = Upload("ada", "0" * 64), Upload("ada", "1" * 64)
+    DatasetFiles(tmp_path).append(upload, 0, b"12345")
+    for path in (
+        tmp_path / "partial" / lost.file_name,
+        tmp_path / "files" / f"{'2' * 64}.safetensors",
+    ):
         path.symlink_to(tmp_path / "gone")  # is listed, and is not there, as one that has just gone
+    files = DatasetFiles(tmp_path)
     assert (files.total(), files.taken_by("ada"), files.received(upload)) == (5, 5, 5)
-    files.expire(2**40, keep=())
-    assert files.total() == 0
+    [stale] = files.stale(before=2**40)
+    files.drop_stale(stale, before=2**40)
+    assert files.total() == files.datasets() == 0
 
 
 async def test_names_are_counted_while_threads_give_and_take_them(
