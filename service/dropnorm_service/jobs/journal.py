@@ -23,7 +23,6 @@ from dropnorm_service.jobs.ports import Change, JobStore, RequestAccepted, Reque
 from dropnorm_service.jobs.projection import project
 
 _PAGE = 100
-_CLOSING_SECONDS = 5.0
 
 T = TypeVar("T")
 
@@ -104,17 +103,18 @@ class Journal:
         """The jobs whose journals are being followed."""
         return [live for live in self._jobs if live.watchers]
 
-    async def close(self) -> None:
+    async def close(self, patience: float) -> None:
         """End all who follow a journal, and wait for changes under way.
 
-        While the store is away nobody knows when these end, so they have some seconds; the next service reads from
-        the store what became of them.
+        Args:
+            patience: seconds that these have. While the store is away nobody knows when they end, and the next service
+                reads from the store what became of them.
         """
         self._closed = True
         for live in self._jobs:
             live.wake()
         if self._changing:
-            await asyncio.wait(self._changing, timeout=_CLOSING_SECONDS)
+            await asyncio.wait(self._changing, timeout=patience)
 
     async def create(
         self,

@@ -86,11 +86,14 @@ class Scheduler:
                 await self._requeue(job)
         self._loop = asyncio.create_task(self._run(), name="scheduler")
 
-    async def stop(self, grace: float) -> None:
-        """Launch nothing more, let running attempts write a checkpoint, and requeue their jobs.
+    async def stop(self, grace: float) -> Sequence[LiveJob]:
+        """Launch nothing more, let running attempts write a checkpoint, and end those that do not.
 
         Args:
             grace: seconds that they have; those that need longer go on from an older checkpoint.
+
+        Returns:
+            The jobs of these, for `requeue`.
         """
         self._stopping = self._attempts.stopping = True
         if self._loop is not None:
@@ -100,9 +103,18 @@ class Scheduler:
             if running.live.job.state in (State.QUEUED, State.RUNNING):
                 self._executor.order(job_id, "pause")
         if not self._running:
-            return
+            return ()
         await asyncio.wait([running.task for running in self._running.values()], timeout=grace)
-        await self._give_up(tuple(self._running.values()))
+        late = tuple(self._running.values())
+        for running in late:
+            running.task.cancel()
+        if late:
+            await asyncio.wait([running.task for running in late])
+        return [running.live for running in late]
+
+    async def requeue(self, late: Sequence[LiveJob]) -> None:
+        """Requeue the jobs of attempts that were ended; waits as long as the store leaves them in doubt."""
+        await asyncio.gather(*map(self._give_up, late))
 
     async def _run(self) -> None:
         while True:
@@ -205,16 +217,11 @@ class Scheduler:
         self._queue.push(job)
         self._wake.set()
 
-    async def _give_up(self, late: Sequence[_Running]) -> None:
-        """End attempts that have not ended within the grace, and requeue their jobs."""
-        for running in late:
-            running.task.cancel()
-        for running in late:
-            await asyncio.wait([running.task])
-            try:
-                await self._journal.change(running.live, self._abandon)
-            except StoreUnavailable as error:
-                log.error("%s is requeued at the next start: %s", running.live.job.name, error)
+    async def _give_up(self, live: LiveJob) -> None:
+        try:
+            await self._journal.change(live, self._abandon)
+        except StoreUnavailable as error:
+            log.error("%s is requeued at the next start: %s", live.job.name, error)
 
     def _abandon(self, job: TrainingJob) -> Sequence[Entry]:
         if not job.state.active:

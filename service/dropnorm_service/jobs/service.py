@@ -58,6 +58,7 @@ from dropnorm_service.jobs.retries import DEFAULT_POLICY, RetryPolicy
 from dropnorm_service.jobs.scheduler import Scheduler
 
 _SOMEBODYS_JOB = "trainingJobs/-"
+_LAST_SECONDS = 5.0
 
 log = logging.getLogger(__name__)
 
@@ -155,15 +156,23 @@ class JobService:
         Every watcher is told a last event that says so.
 
         Args:
-            grace: seconds that workers have for it.
+            grace: seconds that workers have for it; the store has some more for all that is still written.
         """
         self._stopping = True
         since = self._clock()
         await self._expiry.stop()
         await self._purger.stop()
-        await self._scheduler.stop(grace)
-        await asyncio.gather(*(self._bid_farewell(live, since) for live in self._journal.watched()))
-        await self._journal.close()
+        late = await self._scheduler.stop(grace)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + _LAST_SECONDS
+        try:
+            async with asyncio.timeout_at(deadline):
+                await self._scheduler.requeue(late)
+                watched = self._journal.watched()
+                await asyncio.gather(*(self._bid_farewell(live, since) for live in watched))
+        except TimeoutError:
+            log.error("the store does not say what became of a change; the next service asks it")
+        await self._journal.close(max(0.0, deadline - loop.time()))
 
     def on_growth(self, listener: Callable[[Sequence[Event]], None]) -> None:
         """Call a function with the events by which a journal has grown, once they are on disk."""

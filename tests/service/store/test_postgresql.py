@@ -1,6 +1,7 @@
 """What is PostgreSQL's own: URLs, one service per database, lost connections, commits that nobody answered."""
 
 import asyncio
+from pathlib import Path
 
 import asyncpg
 import pytest
@@ -10,6 +11,7 @@ from tests.service.store.cutting import Loss, proxy
 from tests.service.store.rows import append, change, draft, insert
 
 from dropnorm.results import LogLine, State
+from dropnorm_service.jobs import service
 from dropnorm_service.jobs.errors import StoreUnavailable
 from dropnorm_service.jobs.ports import RequestRecord
 from dropnorm_service.store import (
@@ -79,8 +81,8 @@ async def test_a_second_service_on_a_database_is_refused(
 async def test_a_tool_makes_a_new_database_for_the_service_to_come(postgres_url: str):
     async with await SqlJobStore.open(postgres_url, beside=True) as beside:
         assert await beside.get("a") is None
-        async with await SqlJobStore.open(postgres_url) as service:
-            assert service.identity == beside.identity
+        async with await SqlJobStore.open(postgres_url) as serving:
+            assert serving.identity == beside.identity
 
 
 @pytest.mark.parametrize("beside", [False, True])
@@ -128,7 +130,7 @@ async def test_a_commit_that_a_crash_forgot_is_not_taken_for_anothers(
 
 
 async def test_what_memory_says_agrees_with_the_disk_after_lost_answers(
-    postgres_url: str, tmp_path, monkeypatch: pytest.MonkeyPatch
+    postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(postgres, "_COMMAND_SECONDS", 1.0)
     async with proxy(postgres_url) as (passing, url), await SqlJobStore.open(url) as opened:
@@ -171,6 +173,31 @@ async def test_a_commit_that_is_in_doubt_at_the_end_is_given_up(
             await doubtful
     async with await SqlJobStore.open(postgres_url) as again:
         assert await again.get("a") is not None
+
+
+async def test_a_service_ends_while_a_commit_is_in_doubt(
+    postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(store, "_PATIENCE", 0.1)
+    monkeypatch.setattr(service, "_LAST_SECONDS", 0.5)
+    async with proxy(postgres_url) as (passing, url):
+        async with await SqlJobStore.open(url) as opened:
+            bench = Bench(opened, tmp_path)
+            await bench.jobs.start()
+            job = await bench.create()
+            attempt = await bench.launched()
+            await bench.reached(job, State.RUNNING)
+            passing.lose, passing.refusing = "commit", True
+            attempt.say(LOG)
+            await passing.lost.wait()
+            async with asyncio.timeout(30):
+                await bench.jobs.stop(grace=0.1)
+        passing.refusing = False
+        async with await SqlJobStore.open(url) as opened:
+            again = Bench(opened, tmp_path)
+            await again.jobs.start()
+            await again.launched()
+            await again.jobs.stop(grace=0.0)
 
 
 async def test_a_crash_and_restart_of_the_database_is_waited_out(
