@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import torch
@@ -89,11 +89,22 @@ def greedy(network: EncoderDecoder, source: Tensor) -> Tensor:
     return torch.cat(told, dim=1)
 
 
-def beam_search(network: EncoderDecoder, source: Tensor, width: int) -> Tensor:
+def beam_search(
+    network: EncoderDecoder,
+    source: Tensor,
+    width: int,
+    between_steps: Callable[[], None] = lambda: None,
+) -> Tensor:
     """The likeliest target that a search finds which keeps `width` beginnings: int64 `[batch, target_length]`.
 
     Log-probabilities of whole targets are compared after a division by `((5 + tokens) / 6)^0.6`, as longer ones are
     less likely (Wu et al. 2016, section 7; Vaswani et al. 2017). A beginning that has ended keeps its place.
+
+    Args:
+        network: tells the tokens.
+        source: int64 `[batch, source length]`.
+        width: beginnings that are kept of each target.
+        between_steps: called after each token; what it raises ends the search.
     """
     samples = len(source)
     first = width * torch.arange(samples, device=source.device).unsqueeze(1)
@@ -113,6 +124,7 @@ def beam_search(network: EncoderDecoder, source: Tensor, width: int) -> Tensor:
         parents = (first + best // following.shape[1]).flatten()
         told = torch.cat([told[parents], best.view(-1, 1) % following.shape[1]], dim=1)
         context = context.of(parents)
+        between_steps()
     lengths = (told != PAD).sum(dim=1).view(samples, width) - 1
     likeliest = (scores / ((5.0 + lengths) / 6.0) ** _LENGTH_PENALTY).argmax(dim=1)
     return told.view(samples, width, -1)[torch.arange(samples, device=source.device), likeliest]

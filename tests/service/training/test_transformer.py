@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from itertools import product
 from math import exp, inf, isfinite, sqrt
 from pathlib import Path
@@ -20,6 +21,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from dropnorm import spec as dn
 from dropnorm.results import SequenceSummary
 from dropnorm_service.training import (
+    Interrupted,
+    Order,
     SplitData,
     build_model,
     fit,
@@ -32,6 +35,7 @@ from dropnorm_service.training.data import CATALOG, DatasetInfo, Split, summariz
 from dropnorm_service.training.data.tokens import BOS, EOS, PAD, SPECIAL
 from dropnorm_service.training.decoding import EncoderDecoder, beam_search
 from dropnorm_service.training.design import Design, design
+from dropnorm_service.training.evaluation.beams import beams
 from dropnorm_service.training.inference import Inference
 from dropnorm_service.training.layers import Context, DropsBranch
 from dropnorm_service.training.layers.embedding import sinusoids
@@ -242,9 +246,9 @@ def data_of(training: dn.TrainingSpec, length: int = 6) -> SplitData:
     return made.split_of(training, made.pairs(length=length))
 
 
-def inference(model: nn.Module) -> Inference:
+def inference(model: nn.Module, between_batches: Callable[[], None] = lambda: None) -> Inference:
     off = torch.autocast("cpu", enabled=False)
-    return Inference(model, batch_size=16, autocast=off, between_batches=lambda: None)
+    return Inference(model, batch_size=16, autocast=off, between_batches=between_batches)
 
 
 def test_the_loss_is_the_cross_entropy_of_the_target_without_its_padding() -> None:
@@ -401,6 +405,28 @@ def test_the_narrowest_beam_is_greedy_and_wider_ones_are_reported() -> None:
     share = (told == data.test.y).all(dim=1).double().mean().item()
     assert found.sequence_accuracy == pytest.approx(share)
     assert "beam search of width 3" in str(result.evaluation)
+
+
+def test_between_the_steps_of_a_beam_search_orders_are_heard() -> None:
+    training = fitted(1)
+    data = data_of(training)
+    torch.manual_seed(2)
+    model = build_model(training, (6,), 15, data.summary.sequences)
+    assert isinstance(model, EncoderDecoder)
+    looks = 0
+
+    def look() -> None:
+        nonlocal looks
+        looks += 1
+        if looks == 3:
+            raise Interrupted(Order.CANCEL)
+
+    decoded = []
+    hook = model.decoder.register_forward_hook(lambda *_: decoded.append(looks))
+    with pytest.raises(Interrupted):
+        beams(inference(model, look), data, width=4)
+    hook.remove()
+    assert decoded == [0, 1, 2], "a look between each step and the next"
 
 
 def test_a_beam_width_is_for_pairs() -> None:

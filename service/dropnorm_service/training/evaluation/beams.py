@@ -16,10 +16,11 @@ def beams(inference: Inference, data: SplitData, *, width: int) -> BeamSearch:
 
     def measure(network: nn.Module, batch: Split) -> Tensor:
         assert isinstance(network, EncoderDecoder)  # nothing else makes a sequence of another
-        # A search holds `width` beginnings of each sample: together as many as a batch has samples elsewhere.
+        # A search holds `width` beginnings of each sample: together as many as a batch has samples elsewhere. The
+        # searches of a batch take minutes, so what is done between batches is done between their steps.
         size = max(1, len(batch.x) // width)
         right = [
-            (beam_search(network, x, width) == y).all(dim=1)
+            (beam_search(network, x, width, inference.between_batches) == y).all(dim=1)
             for x, y in zip(batch.x.split(size), batch.y.split(size), strict=True)
         ]
         return torch.cat(right).sum(dtype=torch.float64)
