@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import mlflow.artifacts
@@ -186,6 +187,25 @@ async def test_a_success_has_its_files_and_a_repetition_doubles_none(
     for picture in (local / "plots").iterdir():
         assert picture.read_bytes().startswith(b"\x89PNG")
     assert local.is_relative_to(config.folder / "mlflow-artifacts")
+
+
+async def test_a_model_takes_the_points_that_its_run_has_from_before_the_store_was_set_back(
+    story: Story, client: MlflowClient, config: TrackingConfig, recorder: ArtifactRecorder, trained
+):
+    spec, evaluation, folder = trained
+    await succeeded(story, spec, evaluation)
+    batch, run = await mirrored(story, client, config, "trained", folder)
+    [ended] = batch.events
+    recorder.record(
+        batch.model_copy(
+            update={"events": (ended.model_copy(update={"time": ended.time + timedelta(hours=1)}),)}
+        )
+    )
+    [model] = client.search_logged_models([run.info.experiment_id])
+    for name in ("test_accuracy", "cost/seconds"):
+        [point] = client.get_metric_history(run.info.run_id, name)
+        of_model = {metric.key: metric for metric in model.metrics or ()}[name]
+        assert (of_model.value, of_model.timestamp) == (point.value, point.timestamp)
 
 
 async def test_a_failure_leaves_its_error_and_no_model(

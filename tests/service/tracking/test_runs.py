@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
 
 import mlflow.data
 import pytest
@@ -24,6 +26,7 @@ from dropnorm.results import (
     Warned,
 )
 from dropnorm.spec import Compute
+from dropnorm_service.store import SqlJobStore
 from dropnorm_service.tracking.messages import Batch, JobContext, RunMade
 from dropnorm_service.tracking.mirror.artifacts import ArtifactRecorder
 from dropnorm_service.tracking.mirror.metrics import epoch_metrics, final_metrics, milliseconds
@@ -280,6 +283,70 @@ async def test_epochs_that_a_second_attempt_repeats_stay_single(
     assert [step for step, _ in mirror.points(run, "validation_loss")] == [1, 2, 3, 4]
     assert run.data.tags["dropnorm.attempt_1_lost"].startswith("WORKER_LOST: ")
     assert run.info.status == "RUNNING"
+
+
+@pytest.mark.parametrize("backup", [State.QUEUED, State.RUNNING])
+async def test_a_service_store_that_was_set_back_doubles_nothing(
+    backup: State, story: Story, mirror: Mirror, tmp_path: Path, made: list[RunMade]
+):
+    """The job of the backup trains again what MLflow has, in its first attempt or in the next."""
+    async with await SqlJobStore.open(f"sqlite:///{tmp_path / 'backup.db'}") as store:
+        restored = Story(store, tmp_path / "jobs")
+        for each in (story, restored):
+            await each.submit("again")
+        if backup is State.RUNNING:
+            for each in (story, restored):
+                await each.start("again")
+        if backup is State.QUEUED:
+            await story.start("again")
+        await story.train("again", [1, 2, 3])
+        await story.succeed("again")
+        await mirror.follow()
+        [before] = mirror.runs()
+
+        attempt = 1 if backup is State.QUEUED else 2
+        restored.now = story.now + timedelta(hours=1)
+        after = Mirror(restored, RunRecorder(mirror.client, None, made.append), mirror.client)
+        if backup is State.RUNNING:
+            await restored.tell("again", moved(State.QUEUED))
+        await restored.start("again", attempt=attempt)
+        await restored.train("again", [1, 2], attempt=attempt)
+        await after.follow()
+        await restored.train("again", [3], attempt=attempt)
+        await restored.succeed("again", attempt=attempt)
+        await after.follow()
+
+    [run] = mirror.runs()
+    assert run.info.run_id == before.info.run_id
+    assert run.info.status == "FINISHED"
+    assert [step for step, _ in mirror.points(run, "train_loss")] == [1, 2, 3]
+    assert len(mirror.points(run, "optimizer_steps")) == 3
+    for name in ("test_accuracy", "best_epoch", "cost/seconds"):
+        assert len(mirror.points(run, name)) == 1
+
+
+async def test_an_epoch_that_only_the_next_attempt_could_tell_is_there_once(
+    story: Story, mirror: Mirror, client: MlflowClient, config
+):
+    """It was trained when the service died, and is told from the checkpoint, without the load of that time."""
+    await story.submit("told")
+    await story.start("told")
+    await story.train("told", [1])
+    await mirror.follow()
+    await story.tell("told", moved(State.QUEUED))
+    await story.start("told", attempt=2)
+    late = [epoch(a_spec(), number).model_copy(update={"system": None}) for number in (1, 2)]
+    await story.tell("told", *late, attempt=2)
+    mirror.recorder = RunRecorder(client, config.artifact_root, lambda _: None)  # a new process
+    await mirror.follow()
+    await story.tell("told", late[1], attempt=2)
+    await story.train("told", [3], attempt=2)
+    await mirror.follow()
+    [run] = mirror.runs()
+    assert [step for step, _ in mirror.points(run, "validation_loss")] == [1, 2, 3]
+    system = mirror.points(run, "system/process_cpu_utilization_percentage")
+    assert [step for step, _ in system] == [1, 3]
+    assert run.data.tags["dropnorm.device"] == "cpu"
 
 
 async def test_a_second_run_that_came_into_being_late_goes_when_the_job_ends(

@@ -66,6 +66,8 @@ class RunChanges:
     parameters: dict[str, str] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
     metrics: list[Metric] = field(default_factory=list)
+    final: list[Metric] = field(default_factory=list)
+    """Metrics of the evaluation: of each a run has one point."""
     datasets: list[DatasetInput] = field(default_factory=list)
     status: Status | None = None
 
@@ -102,7 +104,7 @@ class RunChanges:
             if kind := _device(job.spec.compute):
                 self.tags[DEVICE_TAG] = kind
         elif job.evaluation is not None and state is State.SUCCEEDED:
-            self.metrics += final_metrics(job.evaluation, event.time)
+            self.final = final_metrics(job.evaluation, event.time)
             self.tags[DEVICE_TAG] = job.evaluation.cost.device
             self.tags["dropnorm.stopped_early"] = json.dumps(job.evaluation.stopped_early)
             self.tags[MODEL_TAG] = "pending"

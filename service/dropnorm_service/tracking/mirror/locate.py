@@ -36,6 +36,8 @@ class RunRef:
 
     run_id: str
     experiment_id: str
+    new: bool = False
+    """This process has made it, and so knows all that it holds."""
 
 
 class RunLocator:
@@ -66,10 +68,10 @@ class RunLocator:
     def find_or_make(self, job: TrainingJob) -> RunRef | None:
         """The job's run, made when there is none; None when somebody deleted it, who will not want it back."""
         if job.name not in self._runs:
-            found = self._find(job)
-            if found is None and job.name not in self._deleted:
-                found = self._make(job, self._experiment(job.experiment))
-            run = self._unless_deleted(job, found)
+            run = self.find(job)
+            if run is None and job.name not in self._deleted:
+                info = self._make(job, self._experiment(job.experiment)).info
+                run = RunRef(info.run_id, info.experiment_id, new=True)
             if run is None:
                 return None
             self._runs[job.name] = run

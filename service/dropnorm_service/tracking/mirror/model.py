@@ -92,17 +92,21 @@ class ModelPublisher:
         )
 
     def _link(self, run: RunRef, model: LoggedModel, metrics: Sequence[Metric]) -> None:
-        outputs = self._client.get_run(run.run_id).outputs
-        linked = [output.model_id for output in outputs.model_outputs] if outputs else []
+        found = self._client.get_run(run.run_id)
+        linked = (
+            [output.model_id for output in found.outputs.model_outputs] if found.outputs else []
+        )
         if model.model_id not in linked:
             output = LoggedModelOutput(model.model_id, step=0)
             self._client.log_outputs(run.run_id, [output])
-        # The run has these points already; this makes them the model's too.
+        # The run has these points already, perhaps from before the service's store was set back, and then at another
+        # time; this makes them the model's too.
+        has = {point.key: Metric.from_proto(point) for point in found.data.to_proto().metrics}
+        points = [has.get(metric.key, metric) for metric in metrics]
         self._client.log_batch(
             run.run_id,
             metrics=[
-                Metric(m.key, m.value, m.timestamp, m.step, model_id=model.model_id)
-                for m in metrics
+                Metric(p.key, p.value, p.timestamp, p.step, model_id=model.model_id) for p in points
             ],
         )
         self._client.finalize_logged_model(model.model_id, "READY")

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from mlflow import MlflowClient
-from mlflow.entities import Param, RunTag
+from mlflow.entities import Metric, Param, RunTag
 
 from dropnorm.results import EpochCompleted, Event, StateChanged, TrainingJob
 from dropnorm_service.log_context import bound
@@ -101,11 +101,12 @@ class RunRecorder:
     def _write(self, run: RunRef, job: TrainingJob, events: list[Event]) -> None:
         refused = []
         try:
-            new = self._without_repeats(run, events)
+            changes = RunChanges.of(job, self._without_repeats(run, events))
+            changes.final = self._lacking(run, job, changes.final)
         except Refused as error:
             self._leave_out(run, job, [str(error)])
             return
-        for what, write in self._writes(run.run_id, RunChanges.of(job, new)):
+        for what, write in self._writes(run.run_id, changes):
             try:
                 self._guard(f"{what} of {job.name}", write)
             except Refused as error:
@@ -120,8 +121,8 @@ class RunRecorder:
         if changes.parameters:
             params = [Param(key, value) for key, value in changes.parameters.items()]
             yield "parameters", lambda: client.log_batch(run_id, params=params)
-        if changes.metrics:
-            yield "metrics", lambda: client.log_batch(run_id, metrics=changes.metrics)
+        if metrics := changes.metrics + changes.final:
+            yield "metrics", lambda: client.log_batch(run_id, metrics=metrics)
         if changes.datasets:
             yield "data set", lambda: client.log_inputs(run_id, changes.datasets)
         has = self._tags.get(run_id, {})
@@ -139,35 +140,41 @@ class RunRecorder:
         self._tags.setdefault(run_id, {}).update(tags)
 
     def _without_repeats(self, run: RunRef, events: list[Event]) -> list[Event]:
-        """The events without epochs that an attempt does again, because it went back to a checkpoint.
+        """The events without epochs that the run has at another time.
 
+        An attempt does them again because it went back to a checkpoint, or because the service's store was set back.
         The first time stays, which MLflow may have, or this very batch: after an outage it has several attempts.
         """
-        first: dict[int, int] = {}
         new = []
         for event in events:
             if isinstance(event.payload, EpochCompleted):
                 epoch, time = event.payload.metrics.epoch, milliseconds(event.time)
-                if first.setdefault(epoch, self._recorded(run, event).get(epoch, time)) != time:
+                if self._recorded(run, event.training_job).setdefault(epoch, time) != time:
                     continue
             new.append(event)
-        if (
-            run.run_id in self._epochs
-        ):  # the attempt may do again in a later batch what this one brings
-            self._epochs[run.run_id].update(first)
         return new
 
-    def _recorded(self, run: RunRef, event: Event) -> dict[int, int]:
-        """What the run's curves hold that an attempt may do again: the time of each epoch's point in ms."""
-        if event.attempt < 2:
-            return {}
+    def _recorded(self, run: RunRef, job: str) -> dict[int, int]:
+        """What the run's curves hold, or are about to: the time of each epoch's point in ms."""
         if run.run_id not in self._epochs:
-            history = self._guard(
-                f"the history of {event.training_job}",
-                lambda: self._client.get_metric_history(run.run_id, "train_loss"),
-            )
+            history = [] if run.new else self._history(run, job)
             self._epochs[run.run_id] = {metric.step: metric.timestamp for metric in history}
         return self._epochs[run.run_id]
+
+    def _history(self, run: RunRef, job: str) -> list[Metric]:
+        return self._guard(
+            f"the history of {job}",
+            lambda: self._client.get_metric_history(run.run_id, "train_loss"),
+        )
+
+    def _lacking(self, run: RunRef, job: TrainingJob, final: list[Metric]) -> list[Metric]:
+        """Final metrics that the run does not have: of a store that was set back they come again, at another time."""
+        if run.new or not final:
+            return final
+        has = self._guard(
+            f"the metrics of {job.name}", lambda: self._client.get_run(run.run_id).data.metrics
+        )
+        return [metric for metric in final if metric.key not in has]
 
     def _leave_out(self, run: RunRef, job: TrainingJob, missing: list[str]) -> None:
         """Say in the log and on the run's page that something is missing there, unless there is no such page."""
