@@ -169,7 +169,7 @@ async def _watch_over(
     try:
         await stopping.wait()
         if taken.done():
-            raise StoreInUse("another service uses the database now, and this one ends")
+            raise StoreInUse(f"the service ends: {taken.result()}")
     finally:
         for duty in duties:
             duty.cancel()

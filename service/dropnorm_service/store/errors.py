@@ -23,7 +23,7 @@ class InvalidDatabaseUrl(Exception):
 
 
 class StoreInUse(Exception):
-    """Another service writes the database; the message says what to do."""
+    """This service may not write the database, as another one does or it was set back; the message says what to do."""
 
 
 @contextlib.contextmanager

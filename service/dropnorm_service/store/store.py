@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import AsyncGenerator, Mapping, Sequence, Set
 from datetime import datetime
@@ -96,6 +97,7 @@ class SqlJobStore:
         engines = create_engines(url)
         is_sqlite = engines[0].dialect.name == "sqlite"
         tenure = None if is_sqlite or beside else Tenure(engines[0])
+        marks = PostgresCommits(f"beside {uuid.uuid4()}" if beside else SERVICE)
         try:
             with translated():
                 async with engines[0].begin() as connection:
@@ -105,6 +107,8 @@ class SqlJobStore:
                             update(service).values(tenure=service.c.tenure + 1)
                         )
                         await connection.execute(delete(commits))
+                    if tenure is not None:
+                        await marks.watch_over(connection)
                     [row] = await connection.execute(select(service))
         except BaseException:
             await _dispose(engines)
@@ -113,12 +117,14 @@ class SqlJobStore:
             tenure.begun(row.tenure)
         if is_sqlite:
             return cls(engines, SqliteCommits(), 0.0, row.id, on_commit)
-        marks = PostgresCommits(f"beside {uuid.uuid4()}" if beside else SERVICE)
         return cls(engines, marks, _PATIENCE, row.id, on_commit)
 
-    async def superseded(self) -> None:
-        """Wait until another service writes the database, after which this one cannot any more: perhaps for ever."""
-        await self._writer.lost.wait()
+    async def superseded(self) -> str:
+        """Wait until this service may not write the database any more, perhaps for ever; the reason.
+
+        Another one writes it, or it has lost what it had confirmed.
+        """
+        return await asyncio.shield(self._writer.lost)
 
     async def close(self) -> None:
         """Finish what is being written and read, and let go of the database."""

@@ -79,8 +79,8 @@ class Writer:
     def __init__(
         self, engine: AsyncEngine, commits: Commits, outage: Outage, on_commit: OnCommit = ignore
     ) -> None:
-        self.lost = asyncio.Event()
-        """Another service writes the database now."""
+        self.lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        """Set when this service may not write the database any more: why."""
         self._engine = engine
         self._commits = commits
         self._outage = outage
@@ -141,7 +141,7 @@ class Writer:
             try:
                 refusals = await self._transact(orders)
             except StoreUnavailable:  # nothing is written
-                if self._closed or not await self._outage.wait():
+                if self._closed or self.lost.done() or not await self._outage.wait():
                     raise
             else:
                 self._outage.over()
@@ -157,6 +157,7 @@ class Writer:
                 refusals = await _carry_out(connection, orders)
                 committing = mark
                 await connection.commit()
+                self._commits.confirmed(mark)
         except StoreUnavailable:
             failed = not committing or not await self._was_committed(committing)
             if failed:
@@ -171,13 +172,17 @@ class Writer:
         while True:
             try:
                 async with self._connected() as connection:
-                    return await self._commits.carried_out(connection, mark)
+                    carried_out = await self._commits.carried_out(connection, mark)
             except StoreUnavailable as error:
-                if self._closed or self.lost.is_set():
+                if self._closed or self.lost.done():
                     raise
                 if not await self._outage.wait():
                     self._refuse(error)
                     await asyncio.sleep(_PAUSE)
+            else:
+                if carried_out:
+                    self._commits.confirmed(mark)
+                return carried_out
 
     def _refuse(self, error: StoreUnavailable) -> None:
         """Let those go who wait for their turn."""
@@ -194,7 +199,8 @@ class Writer:
             async with connected(self._engine) as connection:
                 yield connection
         except StoreInUse as error:
-            self.lost.set()
+            if not self.lost.done():
+                self.lost.set_result(str(error))
             raise StoreUnavailable(f"The database of jobs cannot be used: {error}.") from error
 
 

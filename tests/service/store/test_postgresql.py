@@ -287,6 +287,30 @@ async def test_who_lost_the_database_to_another_service_ends(
             await insert(first, draft("c"))
 
 
+@pytest.mark.parametrize("in_doubt", [False, True])
+async def test_a_database_that_lost_what_it_had_confirmed_is_not_written_on(
+    postgres: Cluster, postgres_url: str, in_doubt: bool
+):
+    async with proxy(postgres_url) as (passing, url), await SqlJobStore.open(url) as opened:
+        job = await insert(opened, draft("a"))
+        await asyncio.to_thread(postgres.save)
+        await insert(opened, draft("b"))
+        if in_doubt:
+            passing.lose, passing.refusing = "answer", True
+            doubtful = asyncio.create_task(append(opened, job, LOG))
+            await passing.lost.wait()
+        await asyncio.to_thread(postgres.set_back)
+        passing.refusing = False
+        with pytest.raises(StoreUnavailable, match="has lost what it had confirmed"):
+            await (doubtful if in_doubt else append(opened, job, LOG))
+        async with asyncio.timeout(1):
+            assert "Start it again" in await opened.superseded()
+    async with await SqlJobStore.open(postgres_url) as again:
+        assert await again.get("a") == job
+        assert await again.get("b") is None
+        await append(again, job, LOG)
+
+
 async def test_a_lock_whose_answer_was_lost_is_not_taken_for_another_services(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ):
