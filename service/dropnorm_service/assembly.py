@@ -230,6 +230,7 @@ def _jobs(
             watches=settings.max_watches_per_user,
             all_watches=settings.max_watches,
             heavy_calls=settings.max_heavy_calls_per_user,
+            creates=settings.max_creates_per_user,
             seconds=settings.max_job_seconds,
         ),
         require_room=room.require,

@@ -141,7 +141,9 @@ class Settings(BaseSettings):
     """Journals that all users together may follow at once."""
     max_heavy_calls_per_user: Count = 16
     """Plans, predictions, exports and downloads of exports that one user may have under way at once; further ones are
-    refused, as they would wait in a line with everybody's."""
+    refused."""
+    max_creates_per_user: Count = 64
+    """Requests for jobs of one user that may be checked at once, one after the other; further ones are refused."""
     disk_reserve: Annotated[int, Field(ge=0)] = 256 * 2**20
     """Bytes of the data folder's disk that are kept for the jobs that there are: with less left no job is accepted, and
     the service is not healthy."""
@@ -152,11 +154,12 @@ class Settings(BaseSettings):
     """Bytes of the machine's memory that each worker may use, half a GiB at least; absent: nine tenths of the
     machine's, or the container's, shared out among the slots. Who needs more ends with OUT_OF_MEMORY."""
     plan_timeout: Seconds = 30.0
-    """Seconds a plan may take."""
+    """Seconds a plan may take, and as many it may wait for its turn before; users take turns. A request for a job is
+    planned first."""
     predict_timeout: Seconds = 60.0
-    """Seconds a prediction may take, with its time in the queue."""
+    """Seconds a prediction may take, and as many it may wait for its turn before; users take turns."""
     export_timeout: Seconds = 900.0
-    """Seconds an export may take, with its time in the queue."""
+    """Seconds an export may take, and as many it may wait for its turn before; users take turns."""
 
     job_retention: Annotated[int, Field(ge=1, le=10**9)] | None = None
     """Seconds for which a job is kept after its end, unless it says so itself (`ttl`); then it is deleted, and its

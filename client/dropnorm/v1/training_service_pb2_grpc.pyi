@@ -325,7 +325,8 @@ class TrainingServiceStub(typing.Generic[_TrainingServiceCreateTrainingJobType, 
 
     When this returns, the job is on disk and will be run. ALREADY_EXISTS: `training_job_id` is
     taken. INVALID_ARGUMENT: the spec breaks a rule, does not fit its data, or can never run here.
-    RESOURCE_EXHAUSTED: as many jobs of the caller's wait as `max_queued_jobs_per_user` allows.
+    RESOURCE_EXHAUSTED: as many jobs of the caller's wait as `max_queued_jobs_per_user` allows, or as
+    many of his requests are being checked as `max_creates_per_user` allows.
     """
 
     GetTrainingJob: _TrainingServiceGetTrainingJobType
@@ -464,7 +465,8 @@ class TrainingServiceServicer(metaclass=abc.ABCMeta):
 
         When this returns, the job is on disk and will be run. ALREADY_EXISTS: `training_job_id` is
         taken. INVALID_ARGUMENT: the spec breaks a rule, does not fit its data, or can never run here.
-        RESOURCE_EXHAUSTED: as many jobs of the caller's wait as `max_queued_jobs_per_user` allows.
+        RESOURCE_EXHAUSTED: as many jobs of the caller's wait as `max_queued_jobs_per_user` allows, or as
+        many of his requests are being checked as `max_creates_per_user` allows.
         """
 
     @abc.abstractmethod

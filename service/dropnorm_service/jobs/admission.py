@@ -95,7 +95,7 @@ class Admission:
         hidden = self._data_hidden(caller, spec.data.dataset)
         outcome: Plan | InvalidSpecError
         try:
-            outcome = await self._planner.plan(spec, uploads=not hidden)
+            outcome = await self._planner.plan(spec, uploads=not hidden, user=caller.user)
         except InvalidSpecError as error:
             outcome = error
         if not hidden and self._data_hidden(caller, spec.data.dataset):

@@ -65,8 +65,10 @@ class Creation:
             await self._refuse_repeat(caller, request_id)
             async with AsyncExitStack() as held:
                 await held.enter_async_context(self._data_held(submission.spec.data.dataset))
-                job, request = await self._admission.admit(caller, submission, job_id, request_id)
                 try:
+                    with self._places.creating(caller):
+                        admitted = self._admission.admit(caller, submission, job_id, request_id)
+                        job, request = await admitted
                     self._take_place(caller, held)
                 except LimitReached:  # a repeat needs no place, and may have been accepted just now
                     await self._refuse_repeat(caller, request_id)

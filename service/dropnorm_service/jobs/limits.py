@@ -25,6 +25,7 @@ class JobLimits:
         watches: journals that one user follows.
         all_watches: journals that all users together follow.
         heavy_calls: plans, predictions, exports and downloads of one user that are under way.
+        creates: requests for jobs of one user that are being checked.
         seconds: time that a job may train, all attempts together; None: any.
     """
 
@@ -33,6 +34,7 @@ class JobLimits:
     watches: int = 1_000
     all_watches: int = 5_000
     heavy_calls: int = 16
+    creates: int = 64
     seconds: float | None = None
 
 
@@ -129,6 +131,13 @@ class JobPlaces:
             retry_after=_CALL_PAUSE,
         )
 
+        self._creates = Places(
+            "max_creates_per_user",
+            limits.creates,
+            "{limit} of your requests for jobs are being checked, as many as a user's may be; try again in a moment.",
+            retry_after=_CALL_PAUSE,
+        )
+
     @contextmanager
     def queueing(self, caller: Caller, waiting: int, all_waiting: int) -> Iterator[None]:
         """Bring a job into the queue within the block.
@@ -158,10 +167,23 @@ class JobPlaces:
             yield
 
     @contextmanager
+    def creating(self, caller: Caller) -> Iterator[None]:
+        """Have a request for a job checked within the block.
+
+        It waits for the planner, but only for others of the caller's own and one of each other user's. So there are
+        more places than for `working`: who submits from many places at once waits, and is not refused.
+
+        Raises:
+            LimitReached: as many of his are being checked as may be.
+        """
+        with self._creates.taken(subject_of(caller)):
+            yield
+
+    @contextmanager
     def working(self, caller: Caller) -> Iterator[None]:
         """Plan, predict, export or download within the block.
 
-        Such a call waits in a line that all users share, and holds its inputs or an open file meanwhile.
+        Such a call waits in a line, and holds its inputs or an open file meanwhile.
 
         Raises:
             LimitReached: as many of his are under way as may be.

@@ -73,7 +73,7 @@ class ModelService:
             else:
                 name = (await trained(self._jobs, caller, model)).name
                 folder = self._jobs.folder_of(model) / MODEL
-            return await self._predictor.predict(name, folder, inputs, sampling)
+            return await self._predictor.predict(name, folder, inputs, sampling, user=caller.user)
 
     async def export(
         self, caller: Caller, model: str | Registered, settings: ExportSettings
@@ -114,6 +114,7 @@ class ModelService:
             settings,
             name=f"{job.name}/exports/{export_id}",
             folder=self._folder(job.id, export_id),
+            user=caller.user,
         )
 
     async def get_export(self, caller: Caller, job_id: str, export_id: str) -> ModelExport:

@@ -114,12 +114,13 @@ class Executor(Protocol):
 class Planner(Protocol):
     """Answers what a spec comes to."""
 
-    async def plan(self, spec: TrainingSpec, *, uploads: bool = True) -> Plan:
+    async def plan(self, spec: TrainingSpec, *, uploads: bool = True, user: str = "") -> Plan:
         """The plan of a spec.
 
         Args:
             spec: what would be trained.
             uploads: whether there are uploaded data sets; false: as if there were none.
+            user: who asks; users take turns.
 
         Raises:
             InvalidSpecError: the spec does not fit together or does not fit its data; it names
@@ -132,7 +133,13 @@ class Predictor(Protocol):
     """Runs trained models."""
 
     async def predict(
-        self, training_job: str, folder: Path, inputs: Tensor, sampling: DropoutSampling | None
+        self,
+        training_job: str,
+        folder: Path,
+        inputs: Tensor,
+        sampling: DropoutSampling | None,
+        *,
+        user: str = "",
     ) -> Prediction:
         """What a model says of raw inputs.
 
@@ -141,6 +148,7 @@ class Predictor(Protocol):
             folder: where the model is.
             inputs: `[inputs, *shape of one]`.
             sampling: several passes with dropout on; None: one with dropout off.
+            user: who asks; users take turns.
 
         Raises:
             InvalidSpecError: the inputs are not what the model takes, or it drops nothing; names the fields.
@@ -154,7 +162,14 @@ class Exporter(Protocol):
     """Writes trained models in other forms."""
 
     async def export(
-        self, training_job: str, model: Path, settings: ExportSettings, *, name: str, folder: Path
+        self,
+        training_job: str,
+        model: Path,
+        settings: ExportSettings,
+        *,
+        name: str,
+        folder: Path,
+        user: str = "",
     ) -> ModelExport:
         """Write a model, and prove that it predicts what the original does.
 
@@ -164,6 +179,7 @@ class Exporter(Protocol):
             settings: in which form.
             name: resource name of the export.
             folder: where its file and what is known of it go, in place of what was there.
+            user: who asks; users take turns.
 
         Raises:
             ModelUnusable: the model is not there, or damaged, or the data that it was trained on is gone.

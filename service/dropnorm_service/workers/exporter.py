@@ -19,6 +19,7 @@ from dropnorm_service.jobs.errors import (
 )
 from dropnorm_service.workers.asking import AskedProcess, Died
 from dropnorm_service.workers.forks import ForkServer
+from dropnorm_service.workers.line import Line
 from dropnorm_service.workers.machine import usable_cores
 from dropnorm_service.workers.messages import DataSettings, ExportReply, ExportRequest
 
@@ -32,7 +33,7 @@ class ExportFailed(Exception):
 
 
 class ProcessExporter:
-    """Exports in a fresh process each, one at a time. Implements `jobs.ports.Exporter`.
+    """Exports in a fresh process each, one at a time; users take turns. Implements `jobs.ports.Exporter`.
 
     What torch's exporters leave in memory goes with the process, and so does an export whose caller has
     gone. Half of the cores are left to training.
@@ -40,21 +41,28 @@ class ProcessExporter:
     Args:
         forks: where processes come from; running.
         data: where data sets are found.
-        timeout: seconds an export may take, with its time in the queue.
+        timeout: seconds an export may take, and may wait for its turn before.
     """
 
     def __init__(self, forks: ForkServer, *, data: DataSettings, timeout: float = 900.0) -> None:
         self._forks = forks
         self._data = data
         self._timeout = timeout
-        self._turn = asyncio.Semaphore(1)
+        self._line = Line()
         self._environment = {
             "CUDA_VISIBLE_DEVICES": "",
             "OMP_NUM_THREADS": str(max(1, usable_cores() // 2)),
         }
 
     async def export(
-        self, training_job: str, model: Path, settings: ExportSettings, *, name: str, folder: Path
+        self,
+        training_job: str,
+        model: Path,
+        settings: ExportSettings,
+        *,
+        name: str,
+        folder: Path,
+        user: str = "",
     ) -> ModelExport:
         """Write a model and prove it; see `jobs.ports.Exporter`."""
 
@@ -69,7 +77,7 @@ class ProcessExporter:
             )
 
         try:
-            async with asyncio.timeout(self._timeout), self._turn:
+            async with self._line.turn(user, self._timeout):
                 process = AskedProcess(self._forks, _ENTRY, self._environment)
                 try:
                     reply = await process.ask(request, self._timeout)

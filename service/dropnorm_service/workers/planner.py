@@ -10,7 +10,7 @@ from typing import Self
 from dropnorm.results import Plan
 from dropnorm.spec import InvalidSpecError, TrainingSpec
 from dropnorm_service.jobs.errors import PlannerUnavailable
-from dropnorm_service.workers.asking import AskedProcess, Died
+from dropnorm_service.workers.asking import AskedProcess, Busy, Died
 from dropnorm_service.workers.forks import ForkServer
 from dropnorm_service.workers.messages import DataSettings, PlanReply, PlanRequest
 
@@ -29,7 +29,7 @@ class PlanningFailed(Exception):
 class ProcessPlanner:
     """Plans in a process that knows torch, as an async context manager. Implements `jobs.ports.Planner`.
 
-    Requests are answered one after the other. A process that dies or does not answer is replaced.
+    Requests are answered one after the other, and users take turns. A process that dies or does not answer is replaced.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class ProcessPlanner:
             forks: where processes come from; running.
             data: where data sets are found.
             memory_limit: memory in bytes of the device that a spec would run on; None: unknown.
-            timeout: seconds a plan may take, with its time in the queue.
+            timeout: seconds a plan may take, and may wait for its turn before.
             remembered: plans kept.
         """
         self._process = AskedProcess(forks, _ENTRY, _ENVIRONMENT, _MEMORY)
@@ -68,12 +68,13 @@ class ProcessPlanner:
         """Forget all plans: a data set's name may mean another one now."""
         self._plans = OrderedDict()  # what is being planned now goes into the one before
 
-    async def plan(self, spec: TrainingSpec, *, uploads: bool = True) -> Plan:
+    async def plan(self, spec: TrainingSpec, *, uploads: bool = True, user: str = "") -> Plan:
         """The plan of a spec.
 
         Args:
             spec: what would be trained.
             uploads: whether there are uploaded data sets; false: as if there were none.
+            user: who asks.
 
         Raises:
             InvalidSpecError: the spec does not fit together or does not fit its data; it names
@@ -87,7 +88,7 @@ class ProcessPlanner:
             self._plans.move_to_end(key)
             return known.model_copy(update={"spec": spec, "spec_digest": spec.digest()})
         plans = self._plans
-        reply = await self._ask(spec, uploads)
+        reply = await self._ask(spec, uploads, user)
         if reply.trace:
             log.error("the planner met an unexpected error", extra={"trace": reply.trace})
             raise PlanningFailed("a spec could not be planned")
@@ -100,7 +101,7 @@ class ProcessPlanner:
                 plans.popitem(last=False)
         return reply.plan
 
-    async def _ask(self, spec: TrainingSpec, uploads: bool) -> PlanReply:
+    async def _ask(self, spec: TrainingSpec, uploads: bool, user: str) -> PlanReply:
         data = self._data if uploads else self._data.model_copy(update={"uploads": None})
 
         def request(number: int) -> PlanRequest:
@@ -112,7 +113,11 @@ class ProcessPlanner:
             )
 
         try:
-            reply = await self._process.ask(request, self._timeout)
+            reply = await self._process.ask(request, self._timeout, user)
+        except Busy:
+            raise PlannerUnavailable(
+                f"The planner answered other requests for {self._timeout:g} seconds; try again in a moment."
+            ) from None
         except TimeoutError:
             raise PlannerUnavailable(
                 f"No plan was made within {self._timeout:g} seconds; try again, or ask for less."

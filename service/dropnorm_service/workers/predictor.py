@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
 from dropnorm.results import Prediction
 from dropnorm.spec import DropoutSampling, InvalidSpecError, Tensor
 from dropnorm_service.jobs.errors import ModelUnusable, PredictorUnavailable, TooManyInputs
-from dropnorm_service.workers.asking import AskedProcess, Died
+from dropnorm_service.workers.asking import AskedProcess, Busy, Died
 from dropnorm_service.workers.forks import ForkServer
 from dropnorm_service.workers.machine import usable_cores
 from dropnorm_service.workers.messages import AnswerReply, AnswerRequest
@@ -27,11 +28,11 @@ class ProcessPredictor:
     """Runs models in a process that keeps those used last, as an async context manager.
 
     Implements `jobs.ports.Predictor`. The process starts with the first request, and answers one after
-    the other. Half of the cores are left to training.
+    the other, and users take turns. Half of the cores are left to training.
 
     Args:
         forks: where processes come from; running.
-        timeout: seconds a prediction may take, with its time in the queue.
+        timeout: seconds a prediction may take, and may wait for its turn before.
     """
 
     def __init__(self, forks: ForkServer, *, timeout: float = 60.0) -> None:
@@ -49,10 +50,26 @@ class ProcessPredictor:
         await self._process.end()
 
     async def predict(
-        self, training_job: str, folder: Path, inputs: Tensor, sampling: DropoutSampling | None
+        self,
+        training_job: str,
+        folder: Path,
+        inputs: Tensor,
+        sampling: DropoutSampling | None,
+        *,
+        user: str = "",
     ) -> Prediction:
         """What a model says of inputs; see `jobs.ports.Predictor`."""
-        reply = await self._ask(training_job, folder, inputs, sampling)
+
+        def request(number: int) -> AnswerRequest:
+            return AnswerRequest(
+                number=number,
+                training_job=training_job,
+                folder=folder,
+                inputs=inputs,
+                sampling=sampling,
+            )
+
+        reply = await self._ask(request, user)
         if reply.trace:
             log.error("the predictor met an unexpected error", extra={"trace": reply.trace})
             raise PredictionFailed(f"the model of {training_job} could not predict")
@@ -64,20 +81,13 @@ class ProcessPredictor:
             raise InvalidSpecError(reply.problems)
         return reply.prediction
 
-    async def _ask(
-        self, training_job: str, folder: Path, inputs: Tensor, sampling: DropoutSampling | None
-    ) -> AnswerReply:
-        def request(number: int) -> AnswerRequest:
-            return AnswerRequest(
-                number=number,
-                training_job=training_job,
-                folder=folder,
-                inputs=inputs,
-                sampling=sampling,
-            )
-
+    async def _ask(self, request: Callable[[int], AnswerRequest], user: str) -> AnswerReply:
         try:
-            reply = await self._process.ask(request, self._timeout)
+            reply = await self._process.ask(request, self._timeout, user)
+        except Busy:
+            raise PredictorUnavailable(
+                f"The predictor answered other requests for {self._timeout:g} seconds; try again in a moment."
+            ) from None
         except TimeoutError:
             raise PredictorUnavailable(
                 f"No prediction was made within {self._timeout:g} seconds; give fewer inputs at a time, "

@@ -207,7 +207,7 @@ async def test_a_call_that_takes_long_ends_when_its_token_is_revoked(
     asked, answered = asyncio.Event(), asyncio.Event()
     plan = bench.planner.plan
 
-    async def slowly(spec: TrainingSpec, *, uploads: bool = True) -> Plan:
+    async def slowly(spec: TrainingSpec, *, uploads: bool = True, user: str = "") -> Plan:
         asked.set()
         await answered.wait()
         return await plan(spec, uploads=uploads)

@@ -204,7 +204,7 @@ class DirectPlanner:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    async def plan(self, spec: TrainingSpec, *, uploads: bool = True) -> Plan:
+    async def plan(self, spec: TrainingSpec, *, uploads: bool = True, user: str = "") -> Plan:
         settings = DataSettings(
             cache=self._folder / "cache", uploads=self._folder / "uploads" if uploads else None
         )

@@ -73,10 +73,10 @@ async def test_a_job_that_is_accepted_has_its_data_set(tmp_path: Path, data: byt
         bench = Bench(store, tmp_path / "jobs", data_held=folder.datasets.held)
         plan = bench.planner.plan
 
-        async def check(spec: TrainingSpec, *, uploads: bool = True) -> Plan:
+        async def check(spec: TrainingSpec, *, uploads: bool = True, user: str = "") -> Plan:
             await asyncio.sleep(0)
             folder.datasets.get(LOCAL, spec.data.dataset)  # as the real one looks for its data
-            return await plan(spec, uploads=uploads)
+            return await plan(spec, uploads=uploads, user=user)
 
         bench.planner.plan = check  # type: ignore[method-assign]
 

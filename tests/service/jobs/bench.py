@@ -176,7 +176,13 @@ class BenchPredictor:
     """A Predictor that says its inputs."""
 
     async def predict(
-        self, training_job: str, folder: Path, inputs: Tensor, sampling: DropoutSampling | None
+        self,
+        training_job: str,
+        folder: Path,
+        inputs: Tensor,
+        sampling: DropoutSampling | None,
+        *,
+        user: str = "",
     ) -> Prediction:
         return Prediction(training_job=training_job, task="regression", outputs=inputs)
 
@@ -187,7 +193,14 @@ class BenchExporter:
     content = bytes(range(256)) * 10_000
 
     async def export(
-        self, training_job: str, model: Path, settings: ExportSettings, *, name: str, folder: Path
+        self,
+        training_job: str,
+        model: Path,
+        settings: ExportSettings,
+        *,
+        name: str,
+        folder: Path,
+        user: str = "",
     ) -> ModelExport:
         export = ModelExport(
             name=name,
@@ -224,7 +237,7 @@ class BenchPlanner:
     def __init__(self) -> None:
         self.error: Exception | None = None
 
-    async def plan(self, spec: TrainingSpec, *, uploads: bool = True) -> Plan:
+    async def plan(self, spec: TrainingSpec, *, uploads: bool = True, user: str = "") -> Plan:
         if self.error is not None:
             raise self.error
         return Plan(

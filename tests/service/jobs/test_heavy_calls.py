@@ -1,4 +1,4 @@
-"""Plans, predictions, exports and downloads: how many of them a user may have under way."""
+"""Plans, predictions, exports and downloads, and requests for jobs: how many a user may have under way."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from dropnorm_service.jobs.models import ModelService
 from dropnorm_service.jobs.registered import RegisteredModels
 from dropnorm_service.store import SqlJobStore
 
-LIMIT = 3
+LIMIT, CREATES = 3, 4
 INPUTS = Tensor(shape=(1, 2), dtype="float32", data=bytes(8))
 ONNX = ExportSettings(format="onnx")
 
@@ -44,12 +44,14 @@ class HeldPlanner(BenchPlanner):
 
     def __init__(self) -> None:
         super().__init__()
+        self.came: asyncio.Queue[None] = asyncio.Queue()
         self.free = asyncio.Event()
         self.free.set()
 
-    async def plan(self, spec: TrainingSpec, *, uploads: bool = True) -> Plan:
+    async def plan(self, spec: TrainingSpec, *, uploads: bool = True, user: str = "") -> Plan:
+        self.came.put_nowait(None)
         await self.free.wait()
-        return await super().plan(spec, uploads=uploads)
+        return await super().plan(spec, uploads=uploads, user=user)
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ class Parts:
 @pytest.fixture
 async def parts(store: SqlJobStore, tmp_path: Path) -> AsyncIterator[Parts]:
     planner = HeldPlanner()
-    limits = JobLimits(heavy_calls=LIMIT)
+    limits = JobLimits(heavy_calls=LIMIT, creates=CREATES)
     bench = Bench(store, tmp_path / "jobs", planner=planner, limits=limits)
     registered = RegisteredModels(bench.jobs, None, store.models, tmp_path / "models")
     models = ModelService(bench.jobs, BenchPredictor(), LargeExporter(), registered)
@@ -110,6 +112,30 @@ async def test_so_many_are_under_way_and_others_are_served_all_the_same(parts: P
     parts.planner.free.set()
     async with asyncio.timeout(10):
         await asyncio.gather(others, own, *plans)
+
+
+async def test_so_many_requests_for_jobs_are_checked_at_once_and_a_repeat_needs_no_place(
+    parts: Parts,
+):
+    jobs, asked = parts.bench.jobs, Submission(spec=SPEC)
+    accepted = await jobs.create(ADA, asked, request_id="known")
+    parts.planner.free.clear()
+    parts.planner.came = asyncio.Queue()
+    creating = [asyncio.create_task(jobs.create(ADA, asked)) for _ in range(CREATES)]
+    for _ in range(CREATES):
+        await parts.planner.came.get()
+    for validate_only in (False, True):
+        with pytest.raises(LimitReached, match="4 of your requests for jobs") as raised:
+            await jobs.create(ADA, asked, validate_only=validate_only)
+        assert raised.value.metadata["setting"] == "max_creates_per_user"
+        assert raised.value.retry_after == 1
+    assert (await jobs.create(ADA, asked, request_id="known")).id == accepted.id
+
+    others = asyncio.create_task(jobs.create(BOB, asked))
+    parts.planner.free.set()
+    async with asyncio.timeout(10):
+        await asyncio.gather(others, *creating)
+        await jobs.create(ADA, asked)
 
 
 async def test_a_download_that_nobody_reads_has_a_place_until_it_ends(parts: Parts, tmp_path: Path):

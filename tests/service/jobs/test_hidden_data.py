@@ -34,9 +34,9 @@ class SlowPlanner(DirectPlanner):
         self.uploads, self._data = uploads, file_of(folder / "file")
         self.shared = False
 
-    async def plan(self, spec: TrainingSpec, *, uploads: bool = True) -> Plan:
+    async def plan(self, spec: TrainingSpec, *, uploads: bool = True, user: str = "") -> Plan:
         await sent(self.uploads, ADA, self._data, "theirs", shared=self.shared)
-        return await super().plan(spec, uploads=uploads)
+        return await super().plan(spec, uploads=uploads, user=user)
 
 
 @pytest.fixture

@@ -1,7 +1,8 @@
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -58,13 +59,9 @@ async def test_answers_are_remembered_whatever_the_seed(
 ) -> None:
     DatasetCache(data.cache).load("digits")  # a plan without the data's digest is not kept
     first = await planner.plan(training(seed=1))
-    (pid,) = process_of(planner)
-    os.kill(pid, signal.SIGSTOP)
-    try:
+    with stopped(planner):
         async with asyncio.timeout(5.0):
             second = await planner.plan(training(seed=2))
-    finally:
-        os.kill(pid, signal.SIGCONT)
     assert second.spec.seed == 2
     assert second.spec_digest == training(seed=2).digest()
     assert different(first, second) == {"spec", "spec_digest"}
@@ -127,6 +124,46 @@ async def test_one_who_gave_up_does_not_spoil_the_next_answer(planner: ProcessPl
     assert impatient.cancelled()
 
 
+async def test_users_take_turns(planner: ProcessPlanner) -> None:
+    made: list[str] = []
+
+    async def plan(user: str, epochs: int) -> None:
+        await planner.plan(training(epochs=epochs), user=user)
+        made.append(user)
+
+    with stopped(planner):
+        plans = [asyncio.create_task(plan("ada", epochs)) for epochs in range(40, 50)]
+        await asyncio.sleep(0)
+        plans.append(asyncio.create_task(plan("bob", 50)))
+        await asyncio.sleep(0)
+    await asyncio.gather(*plans)
+    assert made[:3] == ["ada", "bob", "ada"]
+
+
+async def test_those_who_go_leave_it_no_more_than_one_thing_to_do(planner: ProcessPlanner) -> None:
+    with stopped(planner):
+        asked = next(planner._process._numbers)
+        for epochs in range(60, 80):
+            impatient = asyncio.create_task(planner.plan(training(epochs=epochs), user="ada"))
+            for _ in range(5):
+                await asyncio.sleep(0)
+            impatient.cancel()
+            await asyncio.wait([impatient])
+    assert (await planner.plan(training(epochs=80), user="bob")).spec.optimization.epochs == 80
+    assert next(planner._process._numbers) == asked + 3, "the first of hers, and his"
+
+
+async def test_who_waits_too_long_ends_nothing(forks: ForkServer, data: DataSettings) -> None:
+    async with planner_of(forks, data, timeout=1.0) as planner:
+        before = process_of(planner)
+        async with planner._process._line.turn("ada", 1.0):
+            with pytest.raises(PlannerUnavailable, match="answered other requests for 1 seconds"):
+                await planner.plan(training(epochs=81), user="bob")
+        planner._timeout = 30.0
+        await planner.plan(training(epochs=81), user="bob")
+        assert process_of(planner) == before
+
+
 async def test_a_huge_network_costs_the_planner_no_memory(planner: ProcessPlanner) -> None:
     plan = await planner.plan(training(architecture=MLP(hidden=(2**20, 2**19))))
     assert plan.parameters > 2**39
@@ -135,6 +172,17 @@ async def test_a_huge_network_costs_the_planner_no_memory(planner: ProcessPlanne
 
 def different(one: Plan, other: Plan) -> set[str]:
     return {name for name in Plan.model_fields if getattr(one, name) != getattr(other, name)}
+
+
+@contextmanager
+def stopped(planner: ProcessPlanner) -> Iterator[None]:
+    """Within it the planner's process does nothing."""
+    (pid,) = process_of(planner)
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
 
 
 def process_of(planner: ProcessPlanner) -> list[int]:
