@@ -89,6 +89,8 @@ def _wrong(
     if job.state is State.SUCCEEDED:
         if job.evaluation is None:
             yield "it succeeded without an evaluation"
+        elif {each.epoch for each in job.evaluation.history} != epochs_done(events):
+            yield "its journal and its evaluation have different epochs"
         elif numbers(job.evaluation) != references[story.spec]:
             yield "its evaluation is not that of the undisturbed training"
 
@@ -109,6 +111,9 @@ def _wrong_journal(events: Sequence[Event]) -> Iterator[str]:
         epochs = [each.metrics.epoch for each in _epochs(events, attempt)]
         if epochs and epochs != list(range(epochs[0], epochs[-1] + 1)):
             yield f"attempt {attempt} did epochs {epochs}"
+    told = epochs_done(events)
+    if told != set(range(1, len(told) + 1)):
+        yield f"its journal leaves out epochs: it has {sorted(told)}"
     if sum(event.kind == "evaluation" for event in events) > 1:
         yield "it has several evaluations"
 

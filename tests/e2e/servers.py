@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 import grpc
 import psutil
 from grpc_health.v1 import health_pb2
+from tests.chaos import promises
 
 import dropnorm as dn
 from dropnorm.results import Event, Payload, State, StateChanged
@@ -225,7 +226,8 @@ def states(events: Sequence[Event]) -> list[State]:
 
 
 def check_journal(events: Sequence[Event]) -> None:
-    """Numbered from 1 without a gap; attempts and steps only go forward within an attempt; one result at most."""
+    """Numbered from 1 without a gap, attempts and the epochs of each only go forward, no epoch is left out, one result
+    at most."""
     assert [event.sequence for event in events] == list(range(1, len(events) + 1))
     attempts = [event.attempt for event in events]
     assert attempts == sorted(attempts)
@@ -236,6 +238,8 @@ def check_journal(events: Sequence[Event]) -> None:
             if event.attempt == attempt and isinstance(event.payload, dn.EpochCompleted)
         ]
         assert epochs == list(range(epochs[0], epochs[-1] + 1)) if epochs else True
+    told = promises.epochs_done(events)
+    assert told == set(range(1, len(told) + 1)), "an epoch is left out"
     assert sum(event.kind == "evaluation" for event in events) <= 1
 
 

@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import psutil
 import pytest
@@ -142,6 +143,30 @@ def test_a_database_that_another_program_locks_is_waited_for(make_server: MakeSe
         check_journal(events)
         assert states(events) == [State.QUEUED, State.RUNNING, State.SUCCEEDED]
         eventually(lambda: server.health() == "SERVING", "good health")
+
+
+def test_epochs_that_the_store_never_got_are_told_after_the_restart(make_server: MakeServer):
+    """While the database is locked a training goes on; then all that waits for it dies with the server."""
+    server = make_server(*SOON).start()
+    with server.client() as client:
+        job = train(client)
+        other = sqlite3.connect(server.data_dir / "dropnorm.db", timeout=PATIENCE)
+        other.execute("BEGIN IMMEDIATE")
+        checkpoints = server.data_dir / "jobs" / job.id / "checkpoints"
+        known = newest(checkpoints)
+        eventually(lambda: newest(checkpoints) > known + 1, "checkpoints that nobody hears of")
+        left = server.workers()
+        server.kill()
+        eventually(lambda: not any(map(psutil.pid_exists, left)), "the end of its workers")
+        other.close()
+        server.start()
+
+        check_whole(job)
+
+
+def newest(checkpoints: Path) -> int:
+    """The number of the newest checkpoint in a folder."""
+    return max(int(each.stem) for each in checkpoints.glob("*.json"))
 
 
 def test_jobs_do_not_wait_for_mlflow_and_mlflow_gets_them_all(make_server: MakeServer):

@@ -124,7 +124,8 @@ class CheckpointWritten(ResultModel):
     step: int
     """Optimizer steps done."""
     seconds: float | None = None
-    """From its copy of the training's state until it was on the disk; absent from journals of before."""
+    """From its copy of the training's state until it was on the disk; absent where an attempt tells from which
+    checkpoint it goes on, and from journals of before."""
     size_bytes: int | None = None
     """What it takes on the disk; likewise."""
 

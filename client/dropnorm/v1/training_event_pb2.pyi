@@ -328,7 +328,9 @@ class CheckpointWritten(google.protobuf.message.Message):
     step: builtins.int
     """Optimizer steps done."""
     seconds: builtins.float
-    """Seconds from its copy of the training's state until it was on the disk; absent from journals of before."""
+    """Seconds from its copy of the training's state until it was on the disk; absent where an attempt tells from which
+    checkpoint it goes on, and from journals of before.
+    """
     size_bytes: builtins.int
     """Bytes that it takes on the disk; likewise."""
     def __init__(

@@ -169,6 +169,10 @@ class Journal:
         self._jobs.hold(live)
         return live
 
+    async def epochs_told(self, job: TrainingJob) -> int:
+        """The epoch that a job's journal told of last; 0 when there is none."""
+        return await self._store.epochs_told(job.id) if job.attempt else 0
+
     def release(self, live: LiveJob) -> None:
         """Let go of a job."""
         self._jobs.release(live)

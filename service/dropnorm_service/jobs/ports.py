@@ -50,6 +50,8 @@ class Launch:
     spec: TrainingSpec
     folder: Path
     """The job's own folder: its CHECKPOINTS and, in the end, its model."""
+    epochs_told: int = 0
+    """Epochs that the job's journal has; a checkpoint may have more, which the attempt tells first."""
 
 
 @dataclass(frozen=True)
@@ -379,6 +381,9 @@ class JobStore(Protocol):
 
     async def turns(self, job_id: str) -> Sequence[Event]:
         """What the journal of one job tells of its states and checkpoints, in order."""
+
+    async def epochs_told(self, job_id: str) -> int:
+        """The epoch that the journal of one job told of last; 0 when there is none."""
 
     async def feed(self, *, after: int, limit: int) -> Sequence[tuple[int, Event]]:
         """The journals of all jobs, deleted ones too, in the order written.

@@ -123,6 +123,9 @@ class Scheduler:
             while (job_id := self._queue.first(self._executor)) is not None:
                 try:
                     await self._launch(job_id)
+                except StoreUnavailable as error:
+                    log.error("cannot launch %s: %s", job_id, error)
+                    await asyncio.sleep(_STORE_PATIENCE)
                 except Exception:
                     log.exception("%s cannot be launched before the next start", job_id)
                     self._queue.discard(job_id)
@@ -134,33 +137,43 @@ class Scheduler:
                 await self._wake.wait()
 
     async def _launch(self, job_id: str) -> None:
+        """Launch a job, unless something has come between.
+
+        Raises:
+            StoreUnavailable: it cannot be read; it stays in the queue.
+        """
         try:
             live = await self._journal.hold(job_id)
         except JobNotFound:
             self._queue.discard(job_id)
             return
-        except StoreUnavailable as error:
-            log.error("cannot launch %s: %s", job_id, error)
-            await asyncio.sleep(_STORE_PATIENCE)
-            return
+        began = False
+        try:
+            began = self._begin(live, await self._journal.epochs_told(live.job))
+        finally:
+            if not began:
+                self._journal.release(live)
+        await asyncio.sleep(0)  # its first step takes the slot, before the next job asks for one
+
+    def _begin(self, live: LiveJob, epochs_told: int) -> bool:
+        """Begin an attempt of a job that is held; false when it is not its turn any more."""
         job = live.job
-        queued = job.state is State.QUEUED
-        if queued and not self._executor.fits(job.spec):
-            self._journal.release(live)  # it was read for a while, and stays in the queue
-            return
-        self._queue.discard(job_id)
-        if not queued:
-            self._journal.release(live)
-            return
+        if job.state is not State.QUEUED:
+            self._queue.discard(job.id)
+            return False
+        if not self._executor.fits(job.spec):
+            return False  # it was read for a while, and stays in the queue
+        self._queue.discard(job.id)
         launch = Launch(
-            job_id=job_id,
+            job_id=job.id,
             attempt=job.attempt + 1,
             spec=job.spec,
-            folder=self._folder / job_id,
+            folder=self._folder / job.id,
+            epochs_told=epochs_told,
         )
-        task = asyncio.create_task(self._attempt(live, launch), name=f"attempt of {job_id}")
-        self._running[job_id] = _Running(live, task)
-        await asyncio.sleep(0)  # its first step takes the slot, before the next job asks for one
+        task = asyncio.create_task(self._attempt(live, launch), name=f"attempt of {job.id}")
+        self._running[job.id] = _Running(live, task)
+        return True
 
     async def _attempt(self, live: LiveJob, launch: Launch) -> None:
         try:

@@ -55,16 +55,19 @@ class TrainingMetrics:
         match event.payload:
             case Progressed(progress=progress):
                 self._reach(job_id, progress.step)
+            case EpochCompleted(system=None):
+                pass  # an attempt before did it
             case EpochCompleted(metrics=metrics):
                 self._reach(job_id, metrics.step)
                 self._epochs.inc()
                 self._samples.inc(metrics.samples_per_second * metrics.seconds)
                 self._speeds[job_id] = metrics.samples_per_second
-            case CheckpointWritten(seconds=seconds, size_bytes=size):
+            case CheckpointWritten(step=step, seconds=None):
+                self._reached[job_id] = step  # here the attempt goes on
+            case CheckpointWritten(seconds=float(seconds), size_bytes=int(size)):
                 self._checkpoints.inc()
-                if seconds is not None and size is not None:
-                    self._checkpoint_seconds.observe(seconds)
-                    self._checkpoint_bytes.observe(size)
+                self._checkpoint_seconds.observe(seconds)
+                self._checkpoint_bytes.observe(size)
 
     def rest(self, job_id: str) -> None:
         """No attempt of the job runs any more."""
@@ -72,6 +75,6 @@ class TrainingMetrics:
         self._speeds.pop(job_id, None)
 
     def _reach(self, job_id: str, step: int) -> None:
-        # An attempt begins where its checkpoint was, so its first word of steps counts for none.
+        # The service may have begun in the middle of an attempt, so the first word of steps counts for none.
         self._steps.inc(max(0, step - self._reached.get(job_id, step)))
         self._reached[job_id] = max(step, self._reached.get(job_id, 0))

@@ -11,7 +11,7 @@ from typing import Self
 from sqlalchemy import case, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from dropnorm.results import Event, State, TrainingJob
+from dropnorm.results import EpochCompleted, Event, State, TrainingJob
 from dropnorm_service.jobs.ports import (
     Change,
     DeletedJob,
@@ -221,6 +221,17 @@ class SqlJobStore:
             .order_by(events.c.sequence)
         )
         return [to_event(row) for row in rows]
+
+    async def epochs_told(self, job_id: str) -> int:
+        """See `JobStore.epochs_told`."""
+        rows = await self._reader.read(
+            select(events)
+            .where(events.c.job_id == job_id, events.c.kind == "epoch")
+            .order_by(events.c.sequence.desc())
+            .limit(1)
+        )
+        told = [to_event(row).payload for row in rows]
+        return next((each.metrics.epoch for each in told if isinstance(each, EpochCompleted)), 0)
 
     async def feed(self, *, after: int, limit: int) -> Sequence[tuple[int, Event]]:
         """See `JobStore.feed`."""

@@ -27,7 +27,7 @@ from dropnorm_service.training.network import Network
 from dropnorm_service.training.optimizers import build_optimizer
 from dropnorm_service.training.pictures import Pictures, load_pictures, save_pictures
 from dropnorm_service.training.planning import plan
-from dropnorm_service.training.reporting import Interrupted, Order
+from dropnorm_service.training.reporting import Interrupted, Order, Resumed
 from dropnorm_service.training.saved import (
     Predictor,
     load_examples,
@@ -54,6 +54,7 @@ __all__ = [
     "OutOfMemory",
     "Pictures",
     "Predictor",
+    "Resumed",
     "ServedModel",
     "SplitData",
     "TimeLimit",

@@ -20,7 +20,7 @@ from dropnorm_service.training.errors import Diverged, OutOfMemory, memory_repor
 from dropnorm_service.training.exhaustion import advised
 from dropnorm_service.training.judging import FitResult
 from dropnorm_service.training.loop import Training
-from dropnorm_service.training.reporting import EventSink, Orders, go_on, ignore
+from dropnorm_service.training.reporting import EventSink, Orders, Resumed, go_on, ignore
 from dropnorm_service.training.step import compilation
 
 
@@ -33,6 +33,7 @@ def fit(
     checkpoint: Checkpoints | None = None,
     memory_limit_bytes: int | None = None,
     time_limit: float | None = None,
+    on_resumed: Callable[[Resumed], object] = ignore,
 ) -> FitResult:
     """Train a network and evaluate it.
 
@@ -48,6 +49,7 @@ def fit(
         checkpoint: where to write checkpoints, and to look for one first; None: nowhere.
         memory_limit_bytes: memory that the training can count on; None: the device's.
         time_limit: seconds that it may take, with those before the checkpoint that it goes on from; None: any time.
+        on_resumed: told where the training goes on, when it finds a checkpoint.
 
     Raises:
         InvalidSpecError: the spec does not fit its data, or asks for what the device cannot do.
@@ -64,7 +66,7 @@ def fit(
     try:
         with _surroundings(spec.compute, data.device):
             return _run(
-                lambda: start(on_event, orders, checkpoint, time_limit),
+                lambda: start(on_event, orders, checkpoint, time_limit, on_resumed),
                 partial(start, ignore, checkpoint=checkpoint and checkpoint.only_read()),
                 paper,
                 orders,

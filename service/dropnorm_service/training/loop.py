@@ -35,7 +35,9 @@ from dropnorm_service.training.reporting import (
     Order,
     Orders,
     ProgressReport,
+    Resumed,
     heeding,
+    ignore,
 )
 from dropnorm_service.training.resumption import Resumption
 from dropnorm_service.training.schedules import learning_rates
@@ -58,6 +60,7 @@ class Training:
         orders: see there.
         checkpoint: see there.
         time_limit: see there.
+        on_resumed: see there.
     """
 
     def __init__(
@@ -70,6 +73,7 @@ class Training:
         orders: Orders,
         checkpoint: Checkpoints | None = None,
         time_limit: float | None = None,
+        on_resumed: Callable[[Resumed], object] = ignore,
     ) -> None:
         self._data, self._paper = data, paper
         self._on_event, self._orders = on_event, orders
@@ -86,6 +90,8 @@ class Training:
         )
         if self._resumption is not None:
             self._resumption.resume(self.state)
+        if self.state.steps_done:
+            on_resumed(Resumed(tuple(self.state.history), self.state.steps_done))
         self._time_limit = math.inf if time_limit is None else time_limit
         self._deadline = time.perf_counter() + self._time_limit - self.state.watch.seconds
         if self.state.auto is None and automatic(spec.optimization):

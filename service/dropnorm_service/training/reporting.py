@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import StrEnum
+from typing import NamedTuple
 
-from dropnorm.results import Payload, Phase, Progress, Progressed
+from dropnorm.results import EpochMetrics, Payload, Phase, Progress, Progressed
 
 EventSink = Callable[[Payload], None]
 """Takes each event at the moment it happens."""
+
+
+class Resumed(NamedTuple):
+    """Where a training that was stopped goes on."""
+
+    history: Sequence[EpochMetrics]
+    """Its epochs before, from the first to the last."""
+    step: int
+    """Optimizer steps done."""
 
 
 class Order(StrEnum):
@@ -40,7 +50,7 @@ class Interrupted(Exception):
         self.order = order
 
 
-def ignore(event: Payload) -> None:
+def ignore(said: object) -> None:
     """The sink of those who do not listen."""
 
 

@@ -260,6 +260,7 @@ class LocalExecutor:
             checkpoint_interval=self._checkpoint_interval,
             memory_limit_bytes=self._table.memory_limit(launch.spec),
             time_limit=self._time_limit(launch.spec),
+            epochs_told=launch.epochs_told,
             traceparent=traceparent,
         )
 

@@ -115,6 +115,8 @@ class Start(Message):
     """Memory that the training counts on, as the planner does; None: the device's."""
     time_limit: float | None = None
     """Seconds that the training may take, over all attempts; None: any time."""
+    epochs_told: int = 0
+    """Epochs that the job's journal has."""
     traceparent: str | None = None
     """The trace that the worker's spans belong to; None: they are not wanted."""
 

@@ -7,7 +7,15 @@ import pytest
 from tests.service.jobs.bench import EVALUATION, Bench, lost
 from tests.service.observability.scrapes import Scrape
 
-from dropnorm.results import EpochCompleted, JobError, Progress, Progressed, State
+from dropnorm.results import (
+    CheckpointWritten,
+    EpochCompleted,
+    JobError,
+    Progress,
+    Progressed,
+    State,
+    SystemMetrics,
+)
 from dropnorm_service.jobs.ports import Broken
 from dropnorm_service.observability.metrics import Metrics
 from dropnorm_service.observability.readings import Sources
@@ -105,9 +113,14 @@ async def test_steps_samples_and_epochs_add_up_over_attempts(watched: Watched) -
     bench = watched.bench
     job = await bench.create()
     first = await bench.launched()
-    first.say(progressed(0), progressed(4), EpochCompleted(metrics=EVALUATION.history[0]))
+    load = SystemMetrics(cpu_percent=99.0, memory_bytes=1)
+    done = EpochCompleted(metrics=EVALUATION.history[0], system=load)
+    first.say(progressed(0), progressed(4), done)
     first.end(lost())
     second = await bench.launched()
+    # It goes on from a checkpoint, and tells what the first one did once more.
+    again = EpochCompleted(metrics=EVALUATION.history[0])
+    second.say(progressed(0), again, CheckpointWritten(epoch=1, step=5))
     second.say(progressed(5), progressed(12))
     second.succeed()
     await bench.reached(job, State.SUCCEEDED)
@@ -116,6 +129,7 @@ async def test_steps_samples_and_epochs_add_up_over_attempts(watched: Watched) -
         scrape.value("dropnorm_training_steps_total") == 10 + 7
     )  # steps that were done twice were done
     assert scrape.value("dropnorm_training_epochs_total") == 1
+    assert scrape.value("dropnorm_checkpoints_total") == 0
     assert scrape.value("dropnorm_training_samples_total") == pytest.approx(1000)
     assert scrape.value("dropnorm_training_samples_per_second") == 0  # nothing runs now
 

@@ -47,12 +47,18 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> DataSettings:
 def launch(tmp_path: Path) -> Callable[..., Launch]:
     """Makes launches, each with a folder of its own."""
 
-    def make(spec: TrainingSpec | None = None, job_id: str = "job", attempt: int = 1) -> Launch:
+    def make(
+        spec: TrainingSpec | None = None,
+        job_id: str = "job",
+        attempt: int = 1,
+        epochs_told: int = 0,
+    ) -> Launch:
         return Launch(
             job_id=job_id,
             attempt=attempt,
             spec=spec or training(),
             folder=tmp_path / job_id,
+            epochs_told=epochs_told,
         )
 
     return make

@@ -159,7 +159,7 @@ async def test_an_ordered_end_leaves_a_checkpoint_to_go_on_from(
         written = attempt.said[-1]
         assert isinstance(written, CheckpointWritten)
         assert written.epoch >= 3
-        again = launch(training(ENDLESS), attempt=2)
+        again = launch(training(ENDLESS), attempt=2, epochs_told=written.epoch)
         async with running(executor, again) as attempt:
             epoch = await attempt.until(EpochCompleted)
             assert epoch.metrics.epoch == written.epoch + 1
@@ -174,9 +174,32 @@ async def test_a_worker_leaves_its_checkpoints_to_whoever_did_not_hear_of_its_en
             executor.order("job", "checkpoint")
             await attempt.until(CheckpointWritten)
             assert await attempt.outcome() == Finished()
-        async with running(executor, launch(training(epochs=300), attempt=2)) as attempt:
+        again = launch(training(epochs=300), attempt=2, epochs_told=1)
+        async with running(executor, again) as attempt:
             assert await attempt.outcome() == Finished()
     assert all(each.metrics.epoch > 1 for each in attempt.said if isinstance(each, EpochCompleted))
+
+
+async def test_epochs_that_did_not_come_into_the_journal_are_told_by_the_next_attempt(
+    forks: ForkServer, data: DataSettings, launch: Launches
+) -> None:
+    async with executor_of(forks, data) as executor:
+        async with running(executor, launch(training(ENDLESS))) as first:
+            await first.until(EpochCompleted, 4)
+            executor.order("job", "pause")
+            assert await first.outcome() == Stopped("pause")
+        again = launch(training(ENDLESS), attempt=2, epochs_told=2)
+        written = first.said[-1]
+        assert isinstance(written, CheckpointWritten)
+        async with running(executor, again) as second:
+            await second.until(EpochCompleted, written.epoch - 1)
+    before = [each for each in first.said if isinstance(each, EpochCompleted)]
+    *retold, anew = [each for each in second.said if isinstance(each, EpochCompleted)]
+    assert [each.metrics for each in retold] == [each.metrics for each in before[2:]]
+    assert all(each.system is None for each in retold), "what they cost then is not known"
+    assert anew.metrics.epoch == written.epoch + 1
+    resumed = next(each for each in second.said if isinstance(each, CheckpointWritten))
+    assert (resumed.epoch, resumed.step) == (written.epoch, written.step)
 
 
 async def test_a_checkpoint_can_be_ordered_and_the_training_goes_on(

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 
 import torch
 
-from dropnorm.results import EpochCompleted, Evaluated, JobError, Payload
+from dropnorm.results import CheckpointWritten, EpochCompleted, Evaluated, JobError, Payload
 from dropnorm.spec import InvalidSpecError
 from dropnorm_service.durable import no_room
 from dropnorm_service.jobs.ports import CHECKPOINTS, MODEL
@@ -22,6 +22,7 @@ from dropnorm_service.training import (
     Interrupted,
     Order,
     OutOfMemory,
+    Resumed,
     TrainingError,
     choose_device,
     device_reported,
@@ -118,6 +119,12 @@ def _train(start: Start, link: Link, spans: AttemptSpans) -> None:
         link.report(payload)
         spans.hear(payload)
 
+    def on_resumed(resumed: Resumed) -> None:
+        # What the attempt before told last may not have come into the journal, if that of its checkpoint did.
+        for metrics in resumed.history[start.epochs_told :]:
+            link.report(EpochCompleted(metrics=metrics))
+        link.report(CheckpointWritten(epoch=len(resumed.history), step=resumed.step))
+
     cache = dataset_cache(start.data)
     checkpoints = Checkpoints(
         start.folder / CHECKPOINTS, interval_seconds=start.checkpoint_interval
@@ -136,6 +143,7 @@ def _train(start: Start, link: Link, spans: AttemptSpans) -> None:
         checkpoint=checkpoints,
         memory_limit_bytes=limit,
         time_limit=start.time_limit,
+        on_resumed=on_resumed,
     )
 
     def save() -> None:
