@@ -32,9 +32,9 @@ def is_full(folder: Path) -> bool:
     return False
 
 
-def draft_of(folder: Path) -> Path:
-    """Where a folder is filled before it takes its place; what is there when nobody fills it is of no use."""
-    return folder.with_name(f".{folder.name}")
+def draft_of(path: Path) -> Path:
+    """Where a folder is filled, or a file written, before it takes its place; what is left there is of no use."""
+    return path.with_name(f".{path.name}")
 
 
 def sync(path: Path) -> None:

@@ -1,15 +1,15 @@
-"""Who works in a data folder: one service at a time, and backups beside it."""
+"""Who works in a data folder, or with a file: one service at a time, and backups beside it."""
 
 from __future__ import annotations
 
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TextIO
 
-from dropnorm_service.durable import sync
+from dropnorm_service.durable import draft_of, sync
 
 
 class FolderInUse(Exception):
@@ -24,6 +24,31 @@ class FolderUnusable(Exception):
     """The data folder cannot be made or written."""
 
 
+class Held(Exception):
+    """Another process holds a file; the message is its number, or unknown."""
+
+
+def hold(path: Path) -> TextIO:
+    """Hold a file, made when missing, until it is closed or this process ends; it says which process that is.
+
+    Raises:
+        Held: another process holds it.
+        OSError: it cannot be made or written.
+    """
+    with ExitStack() as stack:
+        file = stack.enter_context(open(path, "a+", encoding="ascii"))
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise Held(file.read().strip() or "unknown") from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        stack.pop_all()
+    return file
+
+
 @contextmanager
 def exclusive(folder: Path) -> Iterator[None]:
     """Hold the folder, made when missing, until the block ends or the process does.
@@ -32,30 +57,18 @@ def exclusive(folder: Path) -> Iterator[None]:
         FolderInUse: another process holds it; the message names that process.
         FolderUnusable: it cannot be made or written.
     """
-    with _open(folder) as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            raise FolderInUse(
-                f"another service (process {file.read().strip() or 'unknown'}) uses the data folder {folder}; "
-                "connect to that one, stop it, or give this one another --data-dir"
-            ) from None
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        yield
-
-
-def _open(folder: Path) -> TextIO:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        return open(folder / "lock", "a+", encoding="ascii")
+        file = hold(folder / "lock")
+    except Held as holder:
+        raise FolderInUse(
+            f"another service (process {holder}) uses the data folder {folder}; "
+            "connect to that one, stop it, or give this one another --data-dir"
+        ) from None
     except OSError as error:
-        raise FolderUnusable(
-            f"data_dir: the folder {folder} cannot be made or written ({error.strerror}); "
-            "choose another --data-dir"
-        ) from error
+        raise _unusable(folder, error) from error
+    with file:
+        yield
 
 
 def bind(folder: Path, identity: str) -> bool:
@@ -65,18 +78,37 @@ def bind(folder: Path, identity: str) -> bool:
 
     Raises:
         FolderOfAnotherStore: it is another store's.
+        FolderUnusable: it cannot be read or written.
     """
     path = folder / "store"
-    if path.exists():
-        if path.read_text("ascii") != identity:
-            raise FolderOfAnotherStore(
-                f"the data folder {folder} has the models and checkpoints of another store than the one of "
-                "database_url; give that one's database_url, or another --data-dir"
-            )
-        return True
-    path.write_text(identity, "ascii")
-    sync(path)
-    return False
+    try:
+        owner = path.read_text("ascii", "replace") if path.exists() else ""
+        if not owner:  # a file without a word is what a full disk or a kill could leave
+            _write(path, identity)
+            return False
+    except OSError as error:
+        raise _unusable(folder, error) from error
+    if owner != identity:
+        raise FolderOfAnotherStore(
+            f"the data folder {folder} has the models and checkpoints of another store than the one of "
+            "database_url; give that one's database_url, or another --data-dir"
+        )
+    return True
+
+
+def _write(path: Path, text: str) -> None:
+    draft = draft_of(path)
+    draft.write_text(text, "ascii")
+    sync(draft)
+    draft.rename(path)
+    sync(path.parent)
+
+
+def _unusable(folder: Path, error: OSError) -> FolderUnusable:
+    return FolderUnusable(
+        f"data_dir: the folder {folder} cannot be made or written ({error.strerror}); "
+        "free some room if its disk is full, or choose another --data-dir"
+    )
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """One service per data folder."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +9,15 @@ from threading import Event, Thread
 
 import pytest
 
-from dropnorm_service.lock import FolderInUse, Removals, copying, exclusive
+from dropnorm_service.lock import (
+    FolderInUse,
+    FolderOfAnotherStore,
+    FolderUnusable,
+    Removals,
+    bind,
+    copying,
+    exclusive,
+)
 
 
 def test_a_second_service_is_refused_and_told_who_holds_the_folder(tmp_path: Path) -> None:
@@ -40,6 +49,38 @@ def test_the_folder_is_free_again_after_its_holder_was_killed(tmp_path: Path) ->
     holder.stdout.close()
     with exclusive(tmp_path):
         assert (tmp_path / "lock").read_text() == str(os.getpid())
+
+
+def test_a_folder_belongs_to_one_store(tmp_path: Path) -> None:
+    assert not bind(tmp_path, "one")
+    assert bind(tmp_path, "one")
+    with pytest.raises(FolderOfAnotherStore, match="of another store"):
+        bind(tmp_path, "another")
+
+
+def test_a_kill_while_a_folder_is_bound_leaves_nothing_that_is_in_the_way(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import os, pathlib, sys\n"
+            "from dropnorm_service.lock import bind\n"
+            "sys.addaudithook(lambda name, _: name == 'os.rename' and os.kill(os.getpid(), 9))\n"
+            "bind(pathlib.Path(sys.argv[1]), 'one')",
+            str(tmp_path),
+        ]
+    )
+    assert done.returncode == -signal.SIGKILL
+    assert not bind(tmp_path, "another")
+    (tmp_path / "store").write_text("")  # as versions left it that wrote it in its place
+    assert not bind(tmp_path, "another")
+    assert bind(tmp_path, "another")
+
+
+def test_a_folder_that_cannot_be_bound_is_said_to_be_so(tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir()
+    with pytest.raises(FolderUnusable, match=r"data_dir: .*cannot be made or written"):
+        bind(tmp_path, "one")
 
 
 def test_removals_that_overlap_are_in_nobodys_way_but_a_copys(tmp_path: Path) -> None:
