@@ -21,7 +21,7 @@ from dropnorm_service.jobs.service import utc_now
 from dropnorm_service.jobs.tokens import Token, Tokens, id_named_by
 from dropnorm_service.redaction import redact
 from dropnorm_service.settings import Settings, SettingsError
-from dropnorm_service.store import InvalidDatabaseUrl, SqlJobStore, StoreTooNew
+from dropnorm_service.store import InvalidDatabaseUrl, SqlJobStore, StoreInUse, StoreTooNew
 
 _PROGRAM = "dropnorm tokens"
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             asyncio.run(_run(options, settings))
     except (SettingsError, InvalidDatabaseUrl) as error:
         return _fail(error, 2)
-    except StoreTooNew as error:
+    except (StoreInUse, StoreTooNew) as error:
         return _fail(error, 1)
     except ServiceError as error:
         return _fail(error, 2 if error.problems else 1)
@@ -229,7 +229,7 @@ def _outcome(error: Exception) -> str:
         return "INVALID_ARGUMENT"
     if isinstance(error, ServiceError):
         return "INVALID_ARGUMENT" if error.problems else "UNAVAILABLE"
-    return "FAILED_PRECONDITION" if isinstance(error, StoreTooNew) else "INTERNAL"
+    return "FAILED_PRECONDITION" if isinstance(error, StoreInUse | StoreTooNew) else "INTERNAL"
 
 
 def _record(action: str, resource: str, outcome: str, **more: str) -> None:

@@ -10,6 +10,7 @@ import subprocess
 from pathlib import Path
 
 from dropnorm_service.store.engines import parse_url
+from dropnorm_service.store.files import path_of
 
 
 class BackupFailed(Exception):
@@ -30,7 +31,7 @@ def copy_database(url: str, folder: Path) -> Path:
     parsed = parse_url(url)
     if parsed.get_backend_name() == "sqlite":
         target = folder / "dropnorm.db"
-        copy_sqlite(Path(parsed.database or ""), target)
+        copy_sqlite(path_of(parsed), target)
         return target
     program = shutil.which("pg_dump")
     if program is None:

@@ -47,7 +47,16 @@ def parse_url(url: str | URL) -> URL:
         raise InvalidDatabaseUrl(
             f"jobs are kept in SQLite or PostgreSQL, not in {parsed.get_backend_name()}"
         )
+    if parsed.get_backend_name() == "sqlite" and not _names_a_file(parsed):
+        raise InvalidDatabaseUrl(
+            "a database of SQLite is named by its file and nothing else: sqlite:////folder/jobs.db"
+        )
     return parsed
+
+
+def _names_a_file(url: URL) -> bool:
+    database = url.database or ":memory:"
+    return database != ":memory:" and not database.startswith("file:")
 
 
 def create_engines(url: str | URL) -> tuple[AsyncEngine, AsyncEngine]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import AsyncGenerator, Mapping, Sequence, Set
+from contextlib import AsyncExitStack
 from datetime import datetime
 from typing import Self
 
@@ -20,10 +21,11 @@ from dropnorm_service.jobs.ports import (
     RequestRecord,
 )
 from dropnorm_service.store.commits import SERVICE, Commits, PostgresCommits, SqliteCommits
-from dropnorm_service.store.engines import create_engines
-from dropnorm_service.store.errors import translated
+from dropnorm_service.store.engines import create_engines, parse_url
+from dropnorm_service.store.errors import StoreInUse, translated
+from dropnorm_service.store.files import sole_service
 from dropnorm_service.store.listing import Listing
-from dropnorm_service.store.migrate import is_current, upgrade
+from dropnorm_service.store.migrate import is_current, refuse_newer, upgrade
 from dropnorm_service.store.models import SqlModelOwners
 from dropnorm_service.store.outage import Outage
 from dropnorm_service.store.reader import Reader
@@ -62,6 +64,7 @@ class SqlJobStore:
     def __init__(
         self,
         engines: tuple[AsyncEngine, AsyncEngine],
+        resources: AsyncExitStack,
         commits: Commits,
         patience: float,
         identity: str,
@@ -70,6 +73,7 @@ class SqlJobStore:
         self.identity = identity
         """Tells this store from every other, wherever it is moved to."""
         self._engines = engines
+        self._resources = resources
         # An outage each: a database that is full, or only a standby, goes on to be read.
         self._writer = Writer(engines[0], commits, Outage(patience), on_commit)
         self._reader = Reader(engines[1], Outage(patience))
@@ -93,12 +97,16 @@ class SqlJobStore:
             StoreUnavailable: it cannot be opened.
         """
         if beside and not await _is_current(url):
-            await (await cls.open(url)).close()
-        engines = create_engines(url)
-        is_sqlite = engines[0].dialect.name == "sqlite"
-        tenure = None if is_sqlite or beside else Tenure(engines[0])
+            await _migrate(url)
+        parsed = parse_url(url)
+        is_sqlite = parsed.get_backend_name() == "sqlite"
         marks = PostgresCommits(f"beside {uuid.uuid4()}" if beside else SERVICE)
-        try:
+        async with AsyncExitStack() as stack:
+            if is_sqlite and not beside:
+                stack.enter_context(sole_service(parsed))
+            engines = create_engines(parsed)
+            stack.push_async_callback(_dispose, engines)
+            tenure = None if is_sqlite or beside else Tenure(engines[0])
             with translated():
                 async with engines[0].begin() as connection:
                     if not beside:
@@ -110,14 +118,12 @@ class SqlJobStore:
                     if tenure is not None:
                         await marks.watch_over(connection)
                     [row] = await connection.execute(select(service))
-        except BaseException:
-            await _dispose(engines)
-            raise
-        if tenure is not None:
-            tenure.begun(row.tenure)
+            if tenure is not None:
+                tenure.begun(row.tenure)
+            resources = stack.pop_all()
         if is_sqlite:
-            return cls(engines, SqliteCommits(), 0.0, row.id, on_commit)
-        return cls(engines, marks, _PATIENCE, row.id, on_commit)
+            return cls(engines, resources, SqliteCommits(), 0.0, row.id, on_commit)
+        return cls(engines, resources, marks, _PATIENCE, row.id, on_commit)
 
     async def superseded(self) -> str:
         """Wait until this service may not write the database any more, perhaps for ever; the reason.
@@ -130,7 +136,7 @@ class SqlJobStore:
         """Finish what is being written and read, and let go of the database."""
         await self._writer.close()
         await self._reader.close()
-        await _dispose(self._engines)
+        await self._resources.aclose()
 
     async def __aenter__(self) -> Self:
         return self
@@ -328,12 +334,28 @@ class SqlJobStore:
             gone += removed
 
 
+async def _migrate(url: str) -> None:
+    """Bring a database that no service uses to the form that this version knows."""
+    try:
+        await (await SqlJobStore.open(url)).close()
+    except StoreInUse as error:
+        raise StoreInUse(
+            "the database is of an older version of dropnorm, and a service of that version uses it: stop the service "
+            "first, or use the version that it has"
+        ) from error
+
+
 async def _is_current(url: str) -> bool:
-    """Whether a database is as this version of the code would leave it."""
+    """Whether a database is as this version of the code would leave it.
+
+    Raises:
+        StoreTooNew: a newer version has written it.
+    """
     engines = create_engines(url)
     try:
         with translated():
             async with engines[1].connect() as connection:
+                await connection.run_sync(refuse_newer)
                 return await connection.run_sync(is_current)
     finally:
         await _dispose(engines)

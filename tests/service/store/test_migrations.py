@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
+import sys
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import TypeVar
 
 from alembic import command
@@ -58,6 +62,31 @@ async def test_a_database_of_the_first_version_keeps_what_is_in_it(url: str):
         identity = store.identity
     async with await SqlJobStore.open(url) as again:
         assert again.identity == identity
+
+
+async def test_a_tool_of_a_newer_version_leaves_the_database_of_a_running_service_alone(
+    url: str, tmp_path: Path
+):
+    def let_it_be_older(connection: Connection) -> None:
+        connection.execute(text("UPDATE alembic_version SET version_num = '0001'"))
+
+    def version(connection: Connection) -> Sequence[str]:
+        return migrate.versions(connection)[0]
+
+    async with await SqlJobStore.open(url):
+        await _within(url, let_it_be_older)
+        tool = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "dropnorm_service.tokens", "list"),
+            *("--database-url", url, "--data-dir", str(tmp_path / "data")),
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        _, said = await tool.communicate()
+        assert tool.returncode == 1
+        assert b"stop the service first, or use the version that it has" in said
+        assert b"Traceback" not in said
+        assert await _within(url, version) == ("0001",)
 
 
 async def _within(url: str, work: Callable[[Connection], T]) -> T:

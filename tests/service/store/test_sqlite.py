@@ -19,7 +19,14 @@ from dropnorm.results import Event, LogLine, State, TrainingJob
 from dropnorm_service.jobs.errors import StoreUnavailable
 from dropnorm_service.jobs.ports import JobQuery
 from dropnorm_service.jobs.projection import project
-from dropnorm_service.store import SqlJobStore, StoreTooNew, engines
+from dropnorm_service.store import (
+    InvalidDatabaseUrl,
+    SqlJobStore,
+    StoreInUse,
+    StoreTooNew,
+    engines,
+)
+from dropnorm_service.store.backup import copy_database
 from dropnorm_service.store.listing import Listing
 from dropnorm_service.store.schema import metadata
 
@@ -56,9 +63,42 @@ async def test_what_is_no_database_is_said_to_be_unusable(tmp_path: Path):
     (tmp_path / "jobs.db").write_text("not a database at all " * 100)
     with pytest.raises(StoreUnavailable, match="not a database"):
         await SqlJobStore.open(f"sqlite:///{tmp_path}/jobs.db")
-    with pytest.raises(StoreUnavailable, match="unable to open"):
+    with pytest.raises(StoreUnavailable, match=r"nowhere/jobs.db.*No such file"):
         await SqlJobStore.open(f"sqlite:///{tmp_path}/nowhere/jobs.db")
     await asyncio.sleep(0.1)  # aiosqlite does not wait for the thread of a failed connection
+
+
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "sqlite:///file:a.db?uri=1"])
+async def test_what_names_no_file_is_refused_by_a_sentence(url: str):
+    with pytest.raises(InvalidDatabaseUrl, match="named by its file and nothing else"):
+        await SqlJobStore.open(url)
+
+
+async def test_a_second_service_on_a_database_is_refused_by_whatever_name_it_comes(tmp_path: Path):
+    (tmp_path / "link.db").symlink_to(tmp_path / "jobs.db")
+    async with await SqlJobStore.open(f"sqlite:///{tmp_path}/jobs.db") as first:
+        await insert(first, draft("a"))
+        for name in ("jobs.db", "link.db"):
+            with pytest.raises(StoreInUse, match=rf"process {os.getpid()}\) uses the database"):
+                await SqlJobStore.open(f"sqlite:///{tmp_path}/{name}")
+            async with await SqlJobStore.open(
+                f"sqlite:///{tmp_path}/{name}", beside=True
+            ) as beside:
+                assert await beside.get("a") is not None
+    async with await SqlJobStore.open(f"sqlite:///{tmp_path}/link.db") as second:
+        assert await second.get("a") is not None
+
+
+async def test_a_copy_is_made_by_a_relative_path_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "backup").mkdir()
+    async with await SqlJobStore.open("sqlite:///jobs.db") as store:
+        await insert(store, draft("a"))
+        copy = await asyncio.to_thread(copy_database, "sqlite:///jobs.db", tmp_path / "backup")
+    async with await SqlJobStore.open(f"sqlite:///{copy}") as restored:
+        assert await restored.get("a") is not None
 
 
 async def test_commits_are_synced_and_foreign_keys_hold(tmp_path: Path):
