@@ -90,13 +90,13 @@ class Executor(Protocol):
         """Every slot and what it runs now."""
 
     def fits(self, spec: TrainingSpec) -> bool:
-        """Whether a slot is free now that the spec can run in; it looks at `spec.compute` alone."""
+        """Whether a slot is free now that the spec can run in; it looks at `device` and `gpus` of `spec.compute`."""
 
     def obstacle(self, spec: TrainingSpec) -> str | None:
         """Why the spec can never run here (too few GPUs), a sentence; None when it can."""
 
     def device(self, spec: TrainingSpec) -> Literal["cpu", "cuda"]:
-        """The kind of slot that the spec takes; it looks at `spec.compute` alone."""
+        """The kind of slot that the spec takes; it looks at `device` and `gpus` of `spec.compute`."""
 
     def rest(self) -> float | None:
         """Seconds until a slot is used again that is passed over since its device broke; None: there is none."""

@@ -36,6 +36,7 @@ class Purger:
         folder: where each job has a folder of its own.
         read_up_to: global position up to which the journals' readers have come; None: nobody reads.
         removing: within it files may be removed, or (False) not now.
+        is_busy_with: whether an attempt of a job has not quite ended; its id is not to be free yet.
     """
 
     def __init__(
@@ -46,12 +47,14 @@ class Purger:
         folder: Path,
         read_up_to: Callable[[], int | None],
         removing: Removing,
+        is_busy_with: Callable[[str], bool],
     ) -> None:
         self._journal = journal
         self._store = store
         self._folder = folder
         self._read_up_to = read_up_to
         self._removing = removing
+        self._is_busy_with = is_busy_with
         self._done: set[str] = set()
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -139,7 +142,9 @@ class Purger:
             ready = [
                 job.job_id
                 for job in deleted
-                if job.state.terminal and (limit is None or job.position <= limit)
+                if job.state.terminal
+                and (limit is None or job.position <= limit)
+                and not self._is_busy_with(job.job_id)
             ]
             if ready:
                 # Files first: should the service die in between, the rows still tell what to do.

@@ -73,15 +73,22 @@ class Scheduler:
         """Jobs of all users that wait in the queue."""
         return len(self._queue)
 
+    def is_busy_with(self, job_id: str) -> bool:
+        """Whether an attempt of a job runs, or is still being put away."""
+        return job_id in self._running
+
     async def start(self, store: JobStore) -> None:
         """Take over what the service before this one left, then launch what is queued."""
+        deleted = {each.job_id for each in await store.deleted()}
         async for job in store.unfinished():
             turns = await store.turns(job.id) if job.attempt else []
             step = self._retries.recall(job.id, turns)
             if job.state.active:
                 may_retry = self._retries.crashed(job.id, step)
                 move = states.after_restart(job.state, may_retry=may_retry)
-                await self._journal.change(LiveJob(job), self._moving(move))
+                live = LiveJob(job)
+                live.deleted = job.id in deleted
+                await self._journal.change(live, self._moving(move))
             elif job.state is State.QUEUED:
                 await self._requeue(job)
         self._loop = asyncio.create_task(self._run(), name="scheduler")

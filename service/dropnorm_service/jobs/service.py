@@ -135,7 +135,12 @@ class JobService:
             require_room=require_room,
         )
         self._purger = Purger(
-            self._journal, store, folder=folder, read_up_to=read_up_to, removing=removing
+            self._journal,
+            store,
+            folder=folder,
+            read_up_to=read_up_to,
+            removing=removing,
+            is_busy_with=self._scheduler.is_busy_with,
         )
         self._expiry = Expiry(self._journal, store, clock)
         self._stopping = False

@@ -80,6 +80,9 @@ class Attempt:
         self.orders: list[Order] = []
         self.ordered = asyncio.Event()
         self.closed = asyncio.Event()
+        self.may_close = asyncio.Event()
+        """Cleared: its process takes long to end after its outcome."""
+        self.may_close.set()
         self.items: asyncio.Queue[Item] = asyncio.Queue()
 
     def say(self, *payloads: Payload) -> None:
@@ -162,6 +165,7 @@ class BenchExecutor:
                 if isinstance(item, Outcome):
                     return
         finally:
+            await attempt.may_close.wait()
             del self.attempts[launch.job_id]
             self.free[kind] += slots
             attempt.closed.set()

@@ -90,6 +90,27 @@ async def test_a_running_job_deleted_by_force_is_cancelled_and_then_goes(
     await gone(bench, job.id)
 
 
+async def test_an_id_is_free_again_when_nothing_of_its_job_runs_any_more(
+    bench: Bench, reader: Reader, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(purging, "_INTERVAL", 0.01)
+    reader.position = None
+    job = await bench.create()
+    attempt = await bench.launched()
+    attempt.may_close.clear()
+    attempt.succeed()
+    await bench.reached(job, State.SUCCEEDED)
+    await bench.service.delete(job.id)
+    await asyncio.sleep(0.05)
+    with pytest.raises(JobAlreadyExists):
+        await bench.service.create(Submission(spec=SPEC), job_id=job.id)
+    attempt.may_close.set()
+    await gone(bench, job.id)
+    again = await bench.service.create(Submission(spec=SPEC), job_id=job.id)
+    (await bench.launched()).succeed()
+    await bench.reached(again, State.SUCCEEDED)
+
+
 async def test_what_was_deleted_before_a_restart_goes_after_it(
     store: SqlJobStore, bench: Bench, reader: Reader
 ):

@@ -1,5 +1,7 @@
 """Who is next, and how long a job that lost its worker waits."""
 
+import tracemalloc
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 from tests.service.jobs.bench import GPU_SPEC, SPEC, BenchExecutor, on_gpus
@@ -106,3 +108,45 @@ def test_a_job_stands_in_the_queue_once_and_can_leave_and_return():
     queue.push(job("b", age=1))
     assert len(queue) == 2
     assert drain(queue) == ["b", "a"]
+
+
+def test_jobs_that_the_same_slots_suit_wait_in_one_line():
+    """However their limits differ: whoever is next is asked at each change of any job."""
+    queue = JobQueue()
+    asked: list[str] = []
+
+    class Executor(BenchExecutor):
+        def fits(self, spec: TrainingSpec) -> bool:
+            asked.append(spec.compute.device)
+            return False
+
+    for number in range(100):
+        compute = SPEC.compute.model_copy(update={"time_limit": 100.0 + number})
+        queue.push(job(f"a{number}", spec=SPEC.model_copy(update={"compute": compute})))
+    assert queue.first(Executor()) is None
+    assert len(asked) == 1
+
+
+def test_who_leaves_and_comes_back_takes_no_further_room():
+    queue = JobQueue()
+    queue.push(job("first", age=9))
+    before = tracemalloc_peak(lambda: None)
+    queue.push(job("other"))
+
+    def come_and_go() -> None:
+        for _ in range(20_000):
+            queue.discard("other")
+            queue.push(job("other"))
+
+    assert tracemalloc_peak(come_and_go) < before + 100_000
+    assert drain(queue) == ["first", "other"]
+
+
+def tracemalloc_peak(work: Callable[[], None]) -> int:
+    """Bytes that a piece of work takes at most."""
+    tracemalloc.start()
+    try:
+        work()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from tests.service.jobs.bench import EVALUATION, Bench, lost
 from tests.service.observability.scrapes import Scrape
+from tests.service.store.rows import append, draft, insert
 
 from dropnorm.results import (
     CheckpointWritten,
@@ -14,6 +15,7 @@ from dropnorm.results import (
     Progress,
     Progressed,
     State,
+    StateChanged,
     SystemMetrics,
 )
 from dropnorm_service.jobs.ports import Broken
@@ -167,6 +169,7 @@ async def test_deleted_jobs_are_no_jobs_and_a_new_service_counts_the_same(
     await bench.service.delete(gone.id, force=True)
     before = dict_of(await watched.scrape())
     assert before == {"SUCCEEDED": 1, "PAUSED": 1}
+    await bench.service.stop(grace=0.0)
 
     again = Watched(bench.store, tmp_path / "jobs", Metrics())
     await again.start()
@@ -175,6 +178,20 @@ async def test_deleted_jobs_are_no_jobs_and_a_new_service_counts_the_same(
     (await again.bench.launched()).succeed()
     await again.bench.reached(waiting, State.SUCCEEDED)
     assert dict_of(await again.scrape()) == {"SUCCEEDED": 2}
+    await again.bench.service.stop(grace=0.0)
+
+
+async def test_a_deleted_job_that_ran_when_the_service_was_killed_is_no_job(
+    watched: Watched, tmp_path: Path
+) -> None:
+    store = watched.bench.store
+    job = await insert(store, draft("a"))
+    for state in (State.RUNNING, State.CANCELLING):
+        job = await append(store, job, StateChanged(state=state))
+    await append(store, job, deleted=True)
+    again = Watched(store, tmp_path / "jobs", Metrics())
+    await again.start()
+    assert dict_of(await again.scrape()) == {}
     await again.bench.service.stop(grace=0.0)
 
 
