@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,10 @@ from dropnorm.spec import Compute, InvalidSpecError, Problem
 
 _CPU_INFO = Path("/proc/cpuinfo")
 _STATM = Path("/proc/self/statm")
+_STATUS = Path("/proc/self/status")
+_SIZES = re.compile(r"^(Vm\w+):\s+(\d+) kB$", re.MULTILINE)
+_SHORT = 0.75
+"""Share of the memory that a process may have, from which on it counts as short of it."""
 
 
 def choose_device(compute: Compute) -> torch.device:
@@ -114,6 +119,22 @@ def resident_bytes() -> int:
         return int(_STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except FileNotFoundError:
         return peak_memory_bytes(torch.device("cpu"))
+
+
+def was_short_of_memory() -> bool:
+    """Whether this process once had taken three quarters of the memory that the system lets it have.
+
+    False where it may have any, or nobody can tell. What it has given back since counts: an operation that failed has.
+    """
+    limit, _ = resource.getrlimit(resource.RLIMIT_DATA)
+    if limit == resource.RLIM_INFINITY:
+        return False
+    try:
+        found = dict(_SIZES.findall(_STATUS.read_text(encoding="ascii")))
+        peak, size, data = (1024 * int(found[f"Vm{name}"]) for name in ("Peak", "Size", "Data"))
+    except (FileNotFoundError, KeyError):
+        return False
+    return data + peak - size >= _SHORT * limit
 
 
 def wait_for(device: torch.device) -> None:

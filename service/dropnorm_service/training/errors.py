@@ -12,6 +12,7 @@ no TrainingError but `dropnorm.spec.InvalidSpecError`, which names the fields.
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ from typing import ClassVar, Literal
 
 import torch
 
-from dropnorm_service.training.device import used_memory_bytes
+from dropnorm_service.training.device import used_memory_bytes, was_short_of_memory
 
 # Torch gives the figure in its text alone, differently for each device.
 _ASKED = re.compile(r"tried to allocate ([\d.]+ \w+)", re.IGNORECASE)
@@ -28,6 +29,8 @@ _ASKED = re.compile(r"tried to allocate ([\d.]+ \w+)", re.IGNORECASE)
 _NO_MEMORY = re.compile(
     r"DefaultCPUAllocator: can't allocate memory|CUDA error: out of memory|_STATUS_ALLOC_FAILED"
 )
+# oneDNN, which computes convolutions and recurrent layers on a CPU, says no more whatever it failed of.
+_ONEDNN_FAILED = re.compile(r"could not (create|execute) a primitive")
 # What a kernel's own mistakes look like: those are bugs, which another device would meet as well.
 _OUR_MISTAKE = re.compile(r"device-side assert|invalid (argument|configuration|device function)")
 _DEVICE_FAILED = re.compile(r"_STATUS_(EXECUTION_FAILED|INTERNAL_ERROR|MAPPING_ERROR)")
@@ -172,7 +175,7 @@ def memory_reported(device: torch.device) -> Iterator[None]:
     """
     try:
         yield
-    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError, OSError) as error:
         if not is_out_of_memory(error):
             raise
         asked = _ASKED.search(str(error))
@@ -186,8 +189,12 @@ def memory_reported(device: torch.device) -> Iterator[None]:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error is one of the forms in which torch says that memory ran out."""
+    """Whether an error is one of the forms in which torch, or the system, says that memory ran out."""
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    text = str(error)
     return (
         isinstance(error, torch.OutOfMemoryError | MemoryError)
-        or _NO_MEMORY.search(str(error)) is not None
+        or _NO_MEMORY.search(text) is not None
+        or (_ONEDNN_FAILED.search(text) is not None and was_short_of_memory())
     )

@@ -1,5 +1,11 @@
 """Why a training ended: what its errors carry."""
 
+import errno
+import json
+import resource
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -86,3 +92,76 @@ def test_memory_of_a_gpu_that_runs_out_anywhere_is_understood() -> None:
 def test_other_errors_pass() -> None:
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied"), memory_reported(CPU):
         torch.ones(2, 3) @ torch.ones(2, 3)
+
+
+_ON_A_SHORT_MACHINE = """
+import os, resource
+import torch
+from dropnorm_service.training import OutOfMemory
+from dropnorm_service.training.errors import memory_reported
+
+def recur():
+    x = torch.randn(64, 50, 32)
+    torch.nn.LSTM(32, 64, batch_first=True)(x)[0].sum().backward()
+
+def grow():
+    net = torch.nn.Sequential(
+        torch.nn.ConvTranspose2d(64, 32, 4, 2, 1), torch.nn.ConvTranspose2d(32, 3, 4, 2, 1)
+    )
+    net(torch.randn(64, 64, 8, 8)).sum().backward()
+
+def attempt(work, room):
+    status = open("/proc/self/status").read()
+    used = 1024 * int(status.split("VmData:")[1].split()[0])
+    resource.setrlimit(resource.RLIMIT_DATA, (used + room, used + room))
+    try:
+        with memory_reported(torch.device("cpu")):
+            work()
+    except OutOfMemory as error:
+        return 1 + ("primitive" in str(error.__cause__))
+    except RuntimeError as error:
+        print(work.__name__, room, error, flush=True)
+        return 3
+    return 0
+
+torch.set_num_threads(1)
+ends = []
+for work in (recur, grow):
+    for room in range(4, 26, 2):
+        if (pid := os.fork()) == 0:
+            try:
+                end = attempt(work, room << 20)
+            finally:
+                os._exit(end)
+        ends.append(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+print(ends)
+"""
+
+
+def test_where_onednn_has_no_memory_for_an_operation_that_is_told() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _ON_A_SHORT_MACHINE], capture_output=True, text=True, check=True
+    )
+    *mistaken, ends = done.stdout.splitlines()
+    assert mistaken == []
+    found = json.loads(ends)
+    assert set(found) <= {0, 1, 2}, done.stderr
+    assert 0 in found, "in the end there is room"
+    assert 1 in found or 2 in found, "at first there is none"
+
+
+@pytest.mark.parametrize("unlimited", [True, False])
+def test_where_there_is_memory_onednn_failed_of_something_else(
+    unlimited: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit = resource.RLIM_INFINITY if unlimited else 2**40
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (limit, limit))
+    with pytest.raises(RuntimeError, match="primitive"), memory_reported(CPU):
+        raise RuntimeError("could not create a primitive")
+
+
+def test_the_system_may_say_it_too() -> None:
+    with pytest.raises(OutOfMemory), memory_reported(CPU):
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+    with pytest.raises(OSError, match="No space"), memory_reported(CPU):
+        raise OSError(errno.ENOSPC, "No space left on device")
