@@ -20,7 +20,15 @@ from dropnorm_service.training.errors import Diverged, OutOfMemory, memory_repor
 from dropnorm_service.training.exhaustion import advised
 from dropnorm_service.training.judging import FitResult
 from dropnorm_service.training.loop import Training
-from dropnorm_service.training.reporting import EventSink, Orders, Resumed, go_on, ignore
+from dropnorm_service.training.reporting import (
+    EventSink,
+    Order,
+    Orders,
+    Resumed,
+    go_on,
+    ignore,
+    uncounted,
+)
 from dropnorm_service.training.step import compilation
 
 
@@ -34,6 +42,7 @@ def fit(
     memory_limit_bytes: int | None = None,
     time_limit: float | None = None,
     on_resumed: Callable[[Resumed], object] = ignore,
+    on_uncounted_step: Callable[[], None] = uncounted,
 ) -> FitResult:
     """Train a network and evaluate it.
 
@@ -50,6 +59,8 @@ def fit(
         memory_limit_bytes: memory that the training can count on; None: the device's.
         time_limit: seconds that it may take, with those before the checkpoint that it goes on from; None: any time.
         on_resumed: told where the training goes on, when it finds a checkpoint.
+        on_uncounted_step: called after steps that no progress counts, of a range test and of the search for the layer
+            that diverged first: it comes further all the same.
 
     Raises:
         InvalidSpecError: the spec does not fit its data, or asks for what the device cannot do.
@@ -62,7 +73,7 @@ def fit(
     memory = memory_limit_bytes or memory_bytes(data.device)
     fitted, paper = with_batch_size(spec, data.summary, memory)
     size = fitted.optimization.batch_size if spec.optimization.auto_batch_size else None
-    start = partial(Training, spec, data, paper, size)
+    start = partial(Training, spec, data, paper, size, on_uncounted_step=on_uncounted_step)
     try:
         with _surroundings(spec.compute, data.device):
             return _run(
@@ -70,6 +81,7 @@ def fit(
                 partial(start, ignore, checkpoint=checkpoint and checkpoint.only_read()),
                 paper,
                 orders,
+                on_uncounted_step,
             )
     except OutOfMemory as error:
         # Without what its traces hold: all that the training has in memory.
@@ -82,14 +94,20 @@ def _run(
     again: Callable[[Orders], Training],
     paper: Design,
     orders: Orders,
+    on_uncounted_step: Callable[[], None],
 ) -> FitResult:
     """Run a training; one that diverges is run again to see where."""
+
+    def between_steps() -> Order:
+        on_uncounted_step()
+        return orders()
+
     try:
         return first().run()
     except Diverged as error:
         diverged = error.with_traceback(None)  # which holds all that the training has in memory
     gc.collect()
-    origin = origin_of(again, diverged, paper, orders)
+    origin = origin_of(again, diverged, paper, between_steps)
     raise Diverged(step=diverged.step, metric=diverged.metric, value=diverged.value, origin=origin)
 
 

@@ -38,6 +38,7 @@ from dropnorm_service.training.reporting import (
     Resumed,
     heeding,
     ignore,
+    uncounted,
 )
 from dropnorm_service.training.resumption import Resumption
 from dropnorm_service.training.schedules import learning_rates
@@ -61,6 +62,7 @@ class Training:
         checkpoint: see there.
         time_limit: see there.
         on_resumed: see there.
+        on_uncounted_step: see there.
     """
 
     def __init__(
@@ -74,8 +76,10 @@ class Training:
         checkpoint: Checkpoints | None = None,
         time_limit: float | None = None,
         on_resumed: Callable[[Resumed], object] = ignore,
+        on_uncounted_step: Callable[[], None] = uncounted,
     ) -> None:
         self._data, self._paper = data, paper
+        self._on_uncounted_step = on_uncounted_step
         self._on_event, self._orders = on_event, orders
         self._settle(spec, AutoOutcome(batch_size=batch_size))
         self._report = ProgressReport(
@@ -104,7 +108,7 @@ class Training:
                 self._objective,
                 batch_size=batch_size,
                 on_event=on_event,
-                between_steps=self._between_steps,
+                between_steps=self._between_trial_steps,
             )
         self._settle(spec, self.state.auto)
         self._report.steps = self._timetable.steps  # the checkpoint may know another batch size
@@ -127,11 +131,15 @@ class Training:
 
     def run(self) -> FitResult:
         """Train, choose, and look at the test split."""
+        heard: set[Order] = set()
         try:
-            return self._run()
+            result = self._run()
         finally:
             if self._resumption is not None:
-                self._resumption.finish(while_waiting=self._orders)
+                self._resumption.finish(lambda: heard.add(self._orders()))
+        if Order.CANCEL in heard:  # whoever pauses it now finds it done
+            raise Interrupted(Order.CANCEL)
+        return result
 
     def _run(self) -> FitResult:
         spec, state = self._spec, self.state
@@ -261,7 +269,7 @@ class Training:
         """Hear orders, and do what is due: a report, a checkpoint."""
         order = self._orders()
         if order is not Order.GO_ON:
-            self._obey(order)
+            self._obey({order})
         now = time.perf_counter()
         if self._report.due(now):
             self._require_finite_losses()
@@ -270,21 +278,27 @@ class Training:
             self._write_last_checkpoint(self._orders)
             raise TimeLimit(self._time_limit, step=self.state.steps_done)
         if self._resumption is not None:
+            heard: set[Order] = set()
             if self._resumption.due(now):
                 self._require_finite_losses()  # nobody could go on from it
-            self._resumption.attend(self.state, now)
+            self._resumption.attend(self.state, now, lambda: heard.add(self._orders()))
+            self._obey(heard)
 
-    def _obey(self, order: Order) -> None:
-        """Write a checkpoint, beside the training if it goes on.
+    def _between_trial_steps(self) -> None:
+        """The same while automatic values are found, by steps that the training does not count."""
+        self._on_uncounted_step()
+        self._between_steps()
+
+    def _obey(self, heard: set[Order]) -> None:
+        """Write a checkpoint if that is ordered, beside the training if it goes on.
 
         Raises:
             Interrupted: it does not. Who is told to cancel while a pause is being written cancels.
         """
-        if order is Order.CHECKPOINT:
-            if self._resumption is not None:
-                self._resumption.hurry()
+        if Order.CHECKPOINT in heard and self._resumption is not None:
+            self._resumption.hurry()
+        if not heard & {Order.PAUSE, Order.CANCEL}:
             return
-        heard = {Order(order)}
         self._write_last_checkpoint(lambda: heard.add(self._orders()))
         raise Interrupted(Order.CANCEL if Order.CANCEL in heard else Order.PAUSE)
 

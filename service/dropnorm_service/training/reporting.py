@@ -59,6 +59,10 @@ def go_on() -> Order:
     return Order.GO_ON
 
 
+def uncounted() -> None:
+    """What is called after steps that progress does not count, for those who do not count them either."""
+
+
 def heeding(orders: Orders) -> Callable[[], None]:
     """What to call between two pieces of work that leave nothing to write a checkpoint of.
 

@@ -53,7 +53,7 @@ class Resumption:
         """A checkpoint is asked for, out of turn."""
         self._writer.hurry()
 
-    def attend(self, state: TrainingState, now: float) -> None:
+    def attend(self, state: TrainingState, now: float, while_waiting: Callable[[], object]) -> None:
         """Between two steps: begin a checkpoint that is due, tell of one that is written.
 
         One that cannot be written is warned of, and the training goes on: it has lost nothing yet. Where memory has
@@ -62,6 +62,7 @@ class Resumption:
         Args:
             state: the training.
             now: `time.perf_counter()`.
+            while_waiting: called now and then while the training stands still.
         """
         if self._writer.ended:
             self._tell()
@@ -73,7 +74,7 @@ class Resumption:
             if not is_out_of_memory(error):
                 raise
             self._begin(lambda: self._snapshot(state), state)
-            self.finish(while_waiting=lambda: None)
+            self.finish(while_waiting)
 
     def write(self, state: TrainingState, while_waiting: Callable[[], object]) -> None:
         """Write the checkpoint that a training ends with for now; it is on the disk when this returns.

@@ -15,7 +15,16 @@ from dropnorm.results import JobError, LogLine, Payload, Progress, Progressed, W
 from dropnorm_service.jobs.ports import Broken, Finished, Launch, Lost, Outcome, Stopped
 from dropnorm_service.workers import machine
 from dropnorm_service.workers.memory import MemoryWatch
-from dropnorm_service.workers.messages import End, Heartbeat, Logged, Ready, Report, Span, Trace
+from dropnorm_service.workers.messages import (
+    End,
+    Heartbeat,
+    Logged,
+    Ready,
+    Report,
+    Span,
+    Stepped,
+    Trace,
+)
 from dropnorm_service.workers.process import Child
 
 _ABORTED = 10
@@ -104,6 +113,10 @@ class _Standstill:
             if payload.progress == self._known:
                 return
             self._known = payload.progress
+        self.broken()
+
+    def broken(self) -> None:
+        """It has come further."""
         self.seconds = 0.0
 
 
@@ -143,6 +156,8 @@ async def follow(
             case Report():
                 standstill.note(message.payload)
                 yield message.time, message.payload
+            case Stepped():
+                standstill.broken()
             case Heartbeat() | Ready():
                 pass
             case Trace():

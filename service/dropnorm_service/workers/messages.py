@@ -148,6 +148,12 @@ class Heartbeat(Message):
     kind: Literal["heartbeat"] = "heartbeat"
 
 
+class Stepped(Message):
+    """The worker has come further by steps that its progress does not count."""
+
+    kind: Literal["stepped"] = "stepped"
+
+
 class Trace(Message):
     """The trace of an unexpected error: for the server's log, not for the job's owner."""
 
@@ -340,6 +346,7 @@ AnyMessage = (
     | Ready
     | Report
     | Heartbeat
+    | Stepped
     | Trace
     | Logged
     | Span

@@ -140,6 +140,16 @@ class TestLearningRate:
         assert growth == [pytest.approx(growth[0])] * 39
         assert points[0].loss == pytest.approx(math.log(3), abs=0.5)
 
+    def test_each_of_its_steps_is_told_of_though_progress_counts_none(self) -> None:
+        spec, steps = asked(auto_learning_rate=RANGE), 0
+
+        def count() -> None:
+            nonlocal steps
+            steps += 1
+
+        fit(spec, split_of(spec, classification(6)), on_uncounted_step=count)
+        assert steps == RANGE.steps
+
     def test_it_is_the_same_every_time(self) -> None:
         first, again = (trained(asked(epochs=1, auto_learning_rate=RANGE)) for _ in range(2))
         assert first[0].evaluation.auto == again[0].evaluation.auto

@@ -201,3 +201,16 @@ def test_whoever_stops_it_meanwhile_hears_of_the_divergence_at_once(
     whole, questions = questions, 0  # of the training, and of the one that looks for the layer
     error = diverged(spec, data, orders=lambda: orders(whole - 2))
     assert "layer" not in error.metadata
+
+
+def test_the_search_for_the_layer_says_that_it_goes_on(monkeypatch: pytest.MonkeyPatch):
+    spec, data = of_mlp()
+    poison(monkeypatch, "hidden.0.linear", "output")
+    steps = 0
+
+    def count() -> None:
+        nonlocal steps
+        steps += 1
+
+    assert "layer" in diverged(spec, data, on_uncounted_step=count).metadata
+    assert steps >= STEP

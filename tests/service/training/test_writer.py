@@ -15,8 +15,9 @@ from tests.service.training.resumption_cases import CASES
 from tests.service.training.stopping import Asked, Place, outcome, run
 
 from dropnorm.results import CheckpointWritten, EpochCompleted, Payload, Warned
-from dropnorm_service.training import Checkpoints, Interrupted, Order, SplitData, fit
+from dropnorm_service.training import Checkpoints, FitResult, Interrupted, Order, SplitData, fit
 from dropnorm_service.training.checkpoint import Snapshot
+from dropnorm_service.training.judging import Judge
 from dropnorm_service.training.writer import CheckpointWriter
 
 SPEC, DATASET = CASES["adam as it is"]
@@ -165,6 +166,52 @@ def test_where_memory_has_no_room_for_a_copy_the_training_waits(
     written = [event.step for event in of_kind(events, CheckpointWritten)]
     assert set(written) == set(range(max(written) + 1)), "behind every step"
     assert outcome(result) == outcome(fit(SPEC, data))
+
+
+@pytest.mark.parametrize("order", [Order.PAUSE, Order.CANCEL])
+def test_while_it_waits_for_want_of_memory_orders_are_heard_and_obeyed(
+    order: Order, data: SplitData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_room(snapshot: Snapshot) -> Snapshot:
+        raise MemoryError
+
+    monkeypatch.setattr(Snapshot, "copied", no_room)
+    disk = SlowDisk(tmp_path, interval_seconds=0.0)
+
+    def orders() -> Order:
+        if not disk.begun.is_set() or disk.let.is_set():
+            return Order.GO_ON
+        disk.let.set()
+        return order
+
+    with pytest.raises(Interrupted) as stopped:
+        fit(SPEC, data, orders=orders, checkpoint=disk)
+    assert stopped.value.order is order
+    assert outcome(fit(SPEC, data, checkpoint=Checkpoints(tmp_path))) == outcome(fit(SPEC, data))
+
+
+def test_who_cancels_while_the_last_checkpoint_is_written_is_heard(
+    data: SplitData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conclude, concluded = Judge.conclude, threading.Event()
+
+    def concluding(judge: Judge) -> FitResult:
+        result = conclude(judge)
+        concluded.set()
+        return result
+
+    monkeypatch.setattr(Judge, "conclude", concluding)
+    disk = SlowDisk(tmp_path, interval_seconds=0.0)
+
+    def orders() -> Order:
+        if not concluded.is_set() or disk.let.is_set():
+            return Order.GO_ON
+        disk.let.set()
+        return Order.CANCEL
+
+    with pytest.raises(Interrupted) as stopped:
+        fit(SPEC, data, orders=orders, checkpoint=disk)
+    assert stopped.value.order is Order.CANCEL
 
 
 def test_a_stop_that_cannot_be_written_is_an_error(data: SplitData, tmp_path: Path) -> None:

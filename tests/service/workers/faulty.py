@@ -29,6 +29,7 @@ class Fault(IntEnum):
     ENDLESS = 9_007
     NO_ROOM_FOR_THE_MODEL = 9_008
     FROZEN = 9_009
+    UNCOUNTED = 9_010
 
 
 def _killed_by(number: signal.Signals) -> Callable[..., None]:
@@ -48,6 +49,17 @@ def _endless(orders: Callable[[], Order], **_: Any) -> None:
         time.sleep(0.01)
 
 
+def _uncounted(
+    orders: Callable[[], Order], on_uncounted_step: Callable[[], None], **_: Any
+) -> None:
+    """For some seconds make steps that no progress counts."""
+    end = time.monotonic() + 5.0
+    while time.monotonic() < end:
+        on_uncounted_step()
+        orders()
+        time.sleep(0.01)
+
+
 _FAULTS: dict[int, Callable[..., None]] = {
     Fault.KILLED: _killed_by(signal.SIGKILL),
     Fault.SEGMENTATION: _killed_by(signal.SIGSEGV),
@@ -61,6 +73,7 @@ _FAULTS: dict[int, Callable[..., None]] = {
     ),
     Fault.BUG: _raising(KeyError("a bug")),
     Fault.ENDLESS: _endless,
+    Fault.UNCOUNTED: _uncounted,
     Fault.NO_ROOM_FOR_THE_MODEL: _raising(OSError(errno.ENOSPC, "No space left on device")),
 }
 

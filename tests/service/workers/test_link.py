@@ -1,5 +1,8 @@
+import logging
 import socket
+import threading
 import time
+import warnings
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -9,9 +12,17 @@ from dropnorm.results import LogLine
 from dropnorm_service.jobs.ports import Order as Told
 from dropnorm_service.training import Interrupted, Order
 from dropnorm_service.workers.child import link as link_module
-from dropnorm_service.workers.child.link import Link
+from dropnorm_service.workers.child.link import Link, LinkHandler
 from dropnorm_service.workers.frames import Frames, decode, encode
-from dropnorm_service.workers.messages import AnyMessage, Heartbeat, Ordered, Ready, Report
+from dropnorm_service.workers.messages import (
+    AnyMessage,
+    Heartbeat,
+    Logged,
+    Ordered,
+    Ready,
+    Report,
+    Stepped,
+)
 
 
 class Wire(NamedTuple):
@@ -93,3 +104,36 @@ def test_what_is_no_order_is_a_defect(wire: Wire) -> None:
     wire.server.sendall(encode(Ready()))
     with pytest.raises(TypeError, match="ready"):
         wire.link.order()
+
+
+def test_a_message_that_warns_as_it_is_made_is_sent_and_so_is_the_warning(wire: Wire) -> None:
+    handler, logger = LinkHandler(wire.link), logging.getLogger("py.warnings")
+    odd = Logged.model_construct(level="no number", logger="odd", text="odd")
+    sending = threading.Thread(target=wire.link.send, args=(odd,), daemon=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        logging.captureWarnings(True)
+        logger.addHandler(handler)
+        try:
+            sending.start()
+            sending.join(20.0)
+        finally:
+            logger.removeHandler(handler)
+            logging.captureWarnings(False)
+    assert not sending.is_alive()
+    warning, sent = Frames().feed(wire.server.recv(2**16))
+    assert b"PydanticSerializationUnexpectedValue" in warning
+    assert b"no number" in sent
+
+
+def test_steps_that_no_progress_counts_are_told_once_a_second(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wire.link.stepped()
+    wire.link.stepped()
+    assert wire.heard() == [Stepped()]
+    monkeypatch.setattr(link_module, "_HEARTBEAT_SECONDS", 0.0)
+    wire.link._step_due = 0.0
+    wire.link.stepped()
+    wire.link.stepped()
+    assert wire.heard() == [Stepped(), Stepped()]

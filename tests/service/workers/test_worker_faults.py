@@ -113,6 +113,13 @@ async def test_a_training_that_goes_on_does_not_stand_still(
     assert await outcome_of(executor, launch(spec)) == Finished()
 
 
+async def test_steps_that_no_progress_counts_come_further_too(
+    executor: LocalExecutor, launch: Launches
+):
+    spec = training(1, seed=Fault.UNCOUNTED, compute=Compute(idle_limit=3.0))
+    assert await outcome_of(executor, launch(spec)) == Finished()
+
+
 @pytest.mark.parametrize(("asked", "limit"), [(None, 30.0), (7.0, 7.0), (99.0, 30.0)])
 async def test_the_service_s_limit_holds_for_every_job(
     asked: float | None, limit: float, executor: LocalExecutor

@@ -20,6 +20,7 @@ from dropnorm_service.workers.messages import (
     Message,
     Ordered,
     Report,
+    Stepped,
 )
 
 _HEARTBEAT_SECONDS = 1.0
@@ -35,7 +36,7 @@ class Link:
         self._inbox: deque[AnyMessage] = deque()
         self._poll = select.poll()
         self._poll.register(connection, select.POLLIN)
-        self._heartbeat_due = 0.0
+        self._heartbeat_due = self._step_due = 0.0
         self._gone = False
         self._sending = threading.Lock()  # libraries may log from threads of their own
 
@@ -49,9 +50,10 @@ class Link:
         """Send a message; waits while the server has too many unread ones."""
         if self._gone:
             return
+        frame = encode(message)  # which may warn, and a warning is a message too
         try:
             with self._sending:
-                self._connection.sendall(encode(message))
+                self._connection.sendall(frame)
         except ConnectionError:
             self._gone = True
         self._heartbeat_due = time.monotonic() + _HEARTBEAT_SECONDS
@@ -59,6 +61,13 @@ class Link:
     def report(self, payload: Payload) -> None:
         """Send something for the job's journal."""
         self.send(Report(time=datetime.now(UTC), payload=payload))
+
+    def stepped(self) -> None:
+        """The work has come further, by a step that its progress does not count; told at most once a second."""
+        now = time.monotonic()
+        if now >= self._step_due:
+            self._step_due = now + _HEARTBEAT_SECONDS
+            self.send(Stepped())
 
     def order(self) -> Order:
         """What to do next. Asked between two steps: it costs a system call, and keeps the heart beating.

@@ -144,6 +144,7 @@ def _train(start: Start, link: Link, spans: AttemptSpans) -> None:
         memory_limit_bytes=limit,
         time_limit=start.time_limit,
         on_resumed=on_resumed,
+        on_uncounted_step=link.stepped,
     )
 
     def save() -> None:
