@@ -12,7 +12,7 @@ from dropnorm_service.training.augmentation.limits import unsuitable
 from dropnorm_service.training.batching import Batching
 from dropnorm_service.training.design import Design, design
 from dropnorm_service.training.elements import Element
-from dropnorm_service.training.evaluation import misfits
+from dropnorm_service.training.evaluation import misfits, too_many_reports
 from dropnorm_service.training.inference import inference_batch_size
 from dropnorm_service.training.tasks import WITH_ACCURACY, WITH_SMOOTHING
 from dropnorm_service.training.timetable import Timetable, part_sizes
@@ -23,8 +23,8 @@ def check(training: TrainingSpec, dataset: DatasetSummary) -> Design:
 
     Raises:
         InvalidSpecError: the layers do not fit the data, batch norm would see a single value per channel,
-            the metric that selects does not exist, or a measurement is not defined for the task; every
-            field at fault is named.
+            the metric that selects does not exist, a measurement is not defined for the task, or there
+            would be more reports of layers than can be kept; every field at fault is named.
     """
     problems = [
         *_selection(training, dataset),
@@ -38,6 +38,7 @@ def check(training: TrainingSpec, dataset: DatasetSummary) -> Design:
     except InvalidSpecError as error:
         raise InvalidSpecError([*error.problems, *problems]) from error
     problems += _nothing_to_learn(training, paper)
+    problems += too_many_reports(training, paper)
     problems += _single_values_in_training(training, paper, dataset)
     problems += _single_values_in_evaluation(paper, dataset)
     if problems:

@@ -13,11 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from dropnorm.results import LayerReport
-from dropnorm.spec import TrainingSpec
+from dropnorm.spec import Problem, TrainingSpec
 from dropnorm_service.training.batching import Batching, derived_seed
 from dropnorm_service.training.data import Split
+from dropnorm_service.training.design import Design
 from dropnorm_service.training.evaluation.modes import buffers_kept
 from dropnorm_service.training.layers import ACTIVATIONS
+from dropnorm_service.training.model import model_of
 from dropnorm_service.training.objectives import Objective
 from dropnorm_service.training.recalibration import parts_of
 from dropnorm_service.training.state import TrainingState
@@ -25,6 +27,10 @@ from dropnorm_service.training.step import autocast, loss_of, sides_of
 
 MOST = 1000
 """Layers that are reported; of a deeper network the first ones."""
+
+MOST_IN_ALL = 250_000
+"""Reports of a layer in a whole training, all of which every checkpoint and the evaluation hold: beside a hundred
+thousand epochs they leave room in a checkpoint's facts, in a message and in a reply."""
 
 _ACTIVATIONS = tuple({type(each.make()) for each in ACTIVATIONS.values()})
 _IMAGE = 4
@@ -92,6 +98,22 @@ def layer_report(
         )
         for name, (mean, variance, dead_share, norm) in zip(rows, values, strict=True)
     )
+
+
+def too_many_reports(training: TrainingSpec, paper: Design) -> Iterator[Problem]:
+    """Whether a training would make more reports than can be kept."""
+    every, epochs = training.evaluation.layer_report_epochs, training.optimization.epochs
+    if every is None or (epochs // every) * MOST <= MOST_IN_ALL:
+        return
+    with torch.device("meta"):
+        layers = len(_layers(model_of(paper, training.initialization)))
+    reports, allowed = epochs // every, MOST_IN_ALL // layers
+    if reports > allowed:
+        yield Problem(
+            "evaluation.layer_report_epochs",
+            f"{layers} layers would be reported {reports:,} times, and a training keeps at most {MOST_IN_ALL:,} "
+            f"reports of a layer; give at least {epochs // (allowed + 1) + 1}",
+        )
 
 
 def _layers(network: nn.Module) -> list[tuple[str, nn.Module]]:
