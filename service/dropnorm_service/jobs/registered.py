@@ -287,12 +287,25 @@ class RegisteredModels:
                 return sha256
             self._folder.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=self._folder, prefix=_DRAFT) as draft:
-                # Links cost no space, and files of models are replaced, never changed.
-                shutil.copytree(source, Path(draft) / MODEL, copy_function=os.link)
+                _link(source, Path(draft) / MODEL)
                 _move(Path(draft) / MODEL, target)
         except FileNotFoundError:
             raise ModelUnusable(job.name, "its files are gone; train it again") from None
         return sha256
+
+
+def _link(source: Path, target: Path) -> None:
+    """Link all that is in a folder into a new one, but what is hidden: a killed worker left it half written.
+
+    Links cost no space, and files of models are replaced, never changed.
+
+    Raises:
+        FileNotFoundError: something went meanwhile, as the job is purged.
+    """
+    target.mkdir()
+    for each in source.iterdir():
+        if not each.name.startswith("."):
+            (_link if each.is_dir() else os.link)(each, target / each.name)
 
 
 def _with(record: ModelRecord | None, model: Model) -> Model:

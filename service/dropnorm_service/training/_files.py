@@ -7,7 +7,7 @@ import json
 import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,18 @@ def replacing(path: Path) -> Iterator[Path]:
         sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def clear_leftovers(folder: Path, of: str = "*") -> None:
+    """Remove what processes left that were killed while they wrote a file; nobody else may write one there now.
+
+    Args:
+        folder: where the files lie.
+        of: their name, or a pattern; whatever else is hidden in the folder stays.
+    """
+    for leftover in folder.glob(f".{of}.*"):
+        with suppress(OSError):
+            leftover.unlink()
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -10,6 +10,7 @@ sums, and one of another version of this form by its number.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import math
@@ -28,13 +29,13 @@ from safetensors.torch import load_file
 
 from dropnorm.results import Warned
 from dropnorm_service.durable import sha256_of, sync
-from dropnorm_service.training._files import write_bytes, write_tensors
+from dropnorm_service.training._files import clear_leftovers, write_bytes, write_tensors
 
 FORMAT = 1
 """Which form the files have. Another version that reads and writes the same facts and tensors has the same number."""
 
 _LARGEST_MANIFEST = 1 << 28
-"""Bytes: a hundred thousand epochs with their metrics take a quarter of it."""
+"""Bytes: a hundred thousand epochs with their metrics take a third of it, and the most reports of layers a fifth."""
 _NAME = re.compile(r"[0-9]{6,18}")
 
 
@@ -97,7 +98,7 @@ class Checkpoints:
         """Write a checkpoint durably, then remove all but it and the last one that was written or read; its bytes.
 
         Raises:
-            OSError: it cannot be written; what was there is there still.
+            OSError: it cannot be written, or is too large to be read again; what was there is there still.
         """
         self._make_folder()
         numbers = self._numbers()
@@ -111,6 +112,8 @@ class Checkpoints:
             "facts": snapshot.facts,
         }
         manifest = _signed(json.dumps(content).encode())
+        if len(manifest) > _LARGEST_MANIFEST:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
         write_bytes(path, manifest)
         for each in numbers:
             if each != (numbers[-1] if self._newest is None else self._newest):
@@ -127,7 +130,7 @@ class Checkpoints:
             check: looks whether a whole one is the training's; raises Unusable if not, and it is passed over too.
         """
         warnings: list[Warned] = []
-        self._clear()
+        clear_leftovers(self.folder)
         for number in reversed(self._numbers()):
             path = self._manifest(number)
             try:
@@ -145,12 +148,6 @@ class Checkpoints:
         if not self.folder.is_dir():
             self.folder.mkdir(parents=True, exist_ok=True)
             sync(self.folder.parent)
-
-    def _clear(self) -> None:
-        """Remove what an attempt left that was killed while it wrote."""
-        for left_over in self.folder.glob(".*"):
-            with suppress(OSError):
-                left_over.unlink()
 
     def _numbers(self) -> list[int]:
         names = (path.stem for path in self.folder.glob("*.json"))

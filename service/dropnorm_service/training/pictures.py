@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from dropnorm_service.training._files import write_tensors
+from dropnorm_service.training._files import clear_leftovers, write_tensors
 
 _FILE = "pictures.safetensors"
 
@@ -30,6 +30,7 @@ def images(values: Tensor) -> Tensor:
 def save_pictures(folder: Path, pictures: Pictures) -> None:
     """Write pictures into the folder of a saved model, if there are any."""
     if pictures:
+        clear_leftovers(folder, of=_FILE)
         write_tensors(folder / _FILE, dict(pictures))
 
 

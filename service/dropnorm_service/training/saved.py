@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from dropnorm.results import DatasetSummary
 from dropnorm.spec import GAN, VAE, TrainingSpec
 from dropnorm_service.durable import sha256_of
-from dropnorm_service.training._files import write_json, write_tensors
+from dropnorm_service.training._files import clear_leftovers, write_json, write_tensors
 from dropnorm_service.training.batching import derived_seed
 from dropnorm_service.training.data import EXAMPLES, SplitData, Standardization, ValueRange
 from dropnorm_service.training.dropout_rates import put_in_force, rates_of
@@ -115,6 +115,8 @@ def save_model(folder: Path, spec: TrainingSpec, data: SplitData, network: nn.Mo
         network: `FitResult.model`.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    for name in (_TENSORS, _FACTS):
+        clear_leftovers(folder, of=name)
     made = data.summary.task == "generation"
     inputs, targets = (None if made else data.inputs), _scale(spec, data)
     tensors = Predictor(network, inputs, targets).state_dict()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,6 +81,33 @@ async def test_what_a_kill_left_of_a_model_goes_at_the_next_start(shelf: Shelf, 
     (tmp_path / "models" / ".1x2y3z" / "model").mkdir(parents=True)
     await shelf.models.sweep()
     assert list((tmp_path / "models").iterdir()) == [kept]
+
+
+async def test_what_a_killed_worker_left_half_written_is_not_registered(
+    shelf: Shelf, tmp_path: Path
+):
+    job = await shelf.trained(ADA)
+    model = shelf.bench.jobs.folder_of(job.id) / MODEL
+    (model / ".model.safetensors.1x2y3z4w").write_text("half")
+    await shelf.as_(ADA).register("digits", job.id)
+    [kept] = (tmp_path / "models").iterdir()
+    assert [path.name for path in kept.iterdir()] == ["model.json"]
+
+
+async def test_a_model_whose_job_is_purged_meanwhile_is_gone(
+    shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    job = await shelf.trained(ADA)
+    link = os.link
+
+    def purged(source: Path, target: Path) -> None:
+        shutil.rmtree(shelf.bench.jobs.folder_of(job.id))
+        link(source, target)
+
+    monkeypatch.setattr(os, "link", purged)
+    with pytest.raises(ModelUnusable, match="its files are gone; train it again"):
+        await shelf.as_(ADA).register("digits", job.id)
+    assert list((tmp_path / "models").iterdir()) == []
 
 
 async def test_a_shared_one_is_used_but_not_changed(shelf: Shelf):

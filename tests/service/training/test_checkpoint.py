@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import signal
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.service.training.killing import killed_at
 
 from dropnorm_service.durable import sha256_of
 from dropnorm_service.training import checkpoint
@@ -216,6 +216,16 @@ def test_half_written_files_of_a_killed_attempt_are_cleared_away(folder: Path) -
     assert not list(folder.glob(".*"))
 
 
+def test_what_could_not_be_read_again_is_not_written(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "_LARGEST_MANIFEST", 100)
+        with pytest.raises(OSError, match="File too large"):
+            Checkpoints(folder).write(snapshot(4))
+    assert read(folder) == (3, [])
+
+
 def test_who_reads_may_refuse_one_for_the_one_before(folder: Path) -> None:
     def check(found: Snapshot) -> None:
         if found.facts["number"] == 3:
@@ -236,32 +246,6 @@ def test_files_hold_no_pickle(folder: Path) -> None:
     assert json.loads((folder / "000003.json").read_text())["facts"]["number"] == 3
 
 
-_MOMENTS = ("open", "fsync", "replace", "unlink")
-
-
-def _killed_at(moment: int, act: Callable[[], object]) -> bool:
-    """Do something in a process that is killed at its so many-th call that touches the disk; whether it came so far."""
-    pid = os.fork()
-    if pid == 0:
-        left = moment
-
-        def dying(call: Callable[..., Any]) -> Callable[..., Any]:
-            def once(*arguments: Any, **options: Any) -> Any:
-                nonlocal left
-                left -= 1
-                if left == 0:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                return call(*arguments, **options)
-
-            return once
-
-        for name in _MOMENTS:
-            setattr(os, name, dying(getattr(os, name)))
-        act()
-        os._exit(0)
-    return os.WIFSIGNALED(os.waitpid(pid, 0)[1])
-
-
 def test_a_kill_at_any_moment_of_writing_leaves_a_whole_checkpoint(folder: Path) -> None:
     """The checkpoint before until the very last rename, then the new one; and writing goes on behind it."""
     found = []
@@ -271,7 +255,7 @@ def test_a_kill_at_any_moment_of_writing_leaves_a_whole_checkpoint(folder: Path)
         checkpoints = Checkpoints(folder)
         for number in (1, 2):
             checkpoints.write(snapshot(number))
-        if not _killed_at(moment, partial(checkpoints.write, snapshot(3))):
+        if not killed_at(moment, partial(checkpoints.write, snapshot(3))):
             break
         number, warnings = read(folder)
         found.append(number)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.service.training.killing import killed_at
 from tests.service.training.made import IDX_NAMES, idx, idx_dataset
 from tests.service.training.shorthand import mlp, problems
 
@@ -230,3 +231,20 @@ def test_waiting_for_another_process_can_be_ended(cache, tmp_path):
 
 def _spec(name: str) -> dn.TrainingSpec:
     return mlp(4, data=dn.Data(dataset=name))
+
+
+def test_what_a_kill_left_goes_when_the_entry_is_written_again(tmp_path):
+    entry = Entry(tmp_path / "made")
+
+    def write() -> None:
+        with entry.locked(lambda: None):
+            entry.write({"x": torch.ones(3)}, ())
+
+    left = 0
+    for moment in range(1, 100):
+        if not killed_at(moment, write):
+            break
+        left += any(entry.folder.glob(".*"))
+        write()
+        assert not list(entry.folder.glob(".*"))
+    assert left > 3

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 import torch
+from pydantic import BaseModel
 from tests.service.training import test_bert, test_transformer
 from tests.service.training.made import classification, regression, split_of
-from tests.service.training.shorthand import asked, listed, mlp
+from tests.service.training.shorthand import asked, listed, mlp, problems, summary
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dropnorm import spec as dn
-from dropnorm.results import LayerReport
+from dropnorm.results import EpochMetrics, LayerReport
 from dropnorm.spec import layers
-from dropnorm_service.training import fit
+from dropnorm_service.training import check, checkpoint, fit
 from dropnorm_service.training.evaluation import layer_report
+from dropnorm_service.training.evaluation.layers import MOST_IN_ALL
+from dropnorm_service.workers.frames import MAX_MESSAGE_BYTES
 
 BOTH = dn.Regularization(dropout=dn.Dropout(rate=0.4), batch_norm=dn.BatchNorm())
 
@@ -187,3 +191,43 @@ def test_networks_of_tokens_report() -> None:
         report = fit(spec, data).evaluation.history[0].layers
         assert any("embedding" in row.layer for row in report)
         assert sum(row.gradient_norm is not None for row in report) > 10
+
+
+def test_more_reports_than_can_be_kept_are_refused_with_how_many_can() -> None:
+    data = summary(6)
+    for every in (1, 2):
+        with pytest.raises(dn.InvalidSpecError) as refused:
+            check(spec_of(every, epochs=100_000), data)
+        message = problems(refused.value)["evaluation.layer_report_epochs"]
+        assert f"7 layers would be reported {100_000 // every:,} times" in message
+        assert "at most 250,000 reports of a layer; give at least 3" in message
+    check(spec_of(3, epochs=100_000), data)
+
+
+def test_the_longest_history_goes_into_a_checkpoint_and_into_a_message() -> None:
+    number = -1.2345678901234567e-100
+    row = LayerReport(
+        layer="x" * 60, mean=number, variance=number, gradient_norm=number, dead_share=number
+    )
+    scores = {name for name in EpochMetrics.model_fields if name.startswith("train_eval_")}
+    epoch = EpochMetrics.model_validate(
+        {
+            "epoch": 100_000,
+            "step": 10**9,
+            "train_loss": number,
+            "learning_rate": number,
+            "batch_size": 10**6,
+            "seconds": number,
+            "evaluation_seconds": number,
+            "samples_per_second": number,
+            "dropout_rates": {"regularization.dropout.rate": number, "input_rate": number},
+            **dict.fromkeys(scores, number),
+            **{name.replace("train_eval_", "validation_"): number for name in scores},
+        }
+    )
+    facts = 100_000 * _bytes(epoch) + MOST_IN_ALL * _bytes(row)
+    assert facts < min(checkpoint._LARGEST_MANIFEST, MAX_MESSAGE_BYTES)
+
+
+def _bytes(value: BaseModel) -> int:
+    return len(json.dumps(value.model_dump())) + len(", ")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.service.training.killing import killed_at
 from tests.service.training.made import classification, regression, split_of
 from tests.service.training.shorthand import listed, mlp
 
@@ -20,6 +21,7 @@ from dropnorm_service.training import (
     load_examples,
     load_model,
     save_model,
+    save_pictures,
 )
 from dropnorm_service.training.data import Dataset
 
@@ -152,3 +154,28 @@ def test_a_damaged_model_is_refused(tmp_path, name):
             read(tmp_path)
     with pytest.raises(FileNotFoundError):
         load_model(tmp_path / "nowhere")
+
+
+def test_what_a_kill_left_goes_when_the_model_is_saved_again(tmp_path: Path) -> None:
+    spec, dataset = CASES["mlp"]
+    data = split_of(spec, dataset)
+    network = fit(spec, data).model
+    (tmp_path / ".mine").write_text("is no leftover")
+
+    def save() -> None:
+        save_model(tmp_path, spec, data, network)
+        save_pictures(tmp_path, {"samples": torch.zeros(1, 2, 2, 3, dtype=torch.uint8)})
+
+    left = 0
+    for moment in range(1, 100):
+        if not killed_at(moment, save):
+            break
+        left += len(list(tmp_path.glob(".*"))) > 1
+        save()
+        assert {path.name for path in tmp_path.iterdir()} == {
+            ".mine",
+            "model.json",
+            "model.safetensors",
+            "pictures.safetensors",
+        }
+    assert left > 5

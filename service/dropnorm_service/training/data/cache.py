@@ -8,6 +8,7 @@ from pathlib import Path
 
 from dropnorm.results import DatasetSummary
 from dropnorm.spec import InvalidSpecError, Problem, TrainingSpec
+from dropnorm_service.training._files import clear_leftovers
 from dropnorm_service.training.data.catalog import CATALOG
 from dropnorm_service.training.data.download import download
 from dropnorm_service.training.data.entry import Entry, Tensors
@@ -124,6 +125,7 @@ class DatasetCache:
         if info.name not in self._mirrors:
             raise self._nowhere(info)
         folder.mkdir(exist_ok=True)
+        clear_leftovers(folder)
         for file in info.source.files:
             if not (folder / file.name).is_file():
                 mirror = self._mirrors[info.name]

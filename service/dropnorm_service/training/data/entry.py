@@ -23,7 +23,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 
-from dropnorm_service.training._files import write_json, write_tensors
+from dropnorm_service.training._files import clear_leftovers, write_json, write_tensors
 
 _FORMAT = 1
 """Counts up when a parser makes something else of the same files."""
@@ -98,7 +98,8 @@ class Entry:
         return tensors
 
     def write(self, tensors: Tensors, sources: Sequence[Path]) -> tuple[str, Tensors]:
-        """Replace what is there; the digest, and the tensors as `open` gives them."""
+        """Replace what is there; the digest, and the tensors as `open` gives them. The caller holds the lock."""
+        clear_leftovers(self.folder)
         digest = content_digest(tensors)
         path = self.folder / f"{digest}.safetensors"
         write_tensors(path, tensors)
