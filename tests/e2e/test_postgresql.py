@@ -32,7 +32,8 @@ ONCE = [State.QUEUED, State.RUNNING, State.SUCCEEDED]
 
 @pytest.fixture
 def server(make_server: MakeServer, postgres_url: str) -> Server:
-    return make_server("--database-url", postgres_url, "--checkpoint-interval", "0.1").start()
+    flags = ("--checkpoint-interval", "0.1", "--grace", "5")
+    return make_server("--database-url", postgres_url, *flags).start()
 
 
 def test_jobs_run_on_it_and_go_on_after_the_service_was_killed(
@@ -108,6 +109,27 @@ def test_a_training_goes_on_while_it_is_away_and_its_journal_has_all_of_it(
         epochs = [event for event in events if isinstance(event.payload, dn.EpochCompleted)]
         assert len(epochs) == EPOCHS
         eventually(lambda: server.health() == "SERVING", "good health")
+
+
+def test_it_ends_when_the_database_lost_what_it_had_confirmed_and_goes_on_when_started_again(
+    server: Server, postgres: Cluster
+):
+    with server.client() as client:
+        kept = client.train(spec(epochs=EPOCHS), job_id="kept")
+        first(kept, dn.CheckpointWritten)
+        postgres.save()
+        client.train(spec("iris", epochs=1), job_id="lost").result(timeout=60)
+        postgres.set_back()
+        assert server.wait() == 1
+    assert "has lost what it had confirmed" in server.log
+    server.start()
+    with server.client() as client:
+        assert [job.id for job in client.jobs()] == ["kept"]
+        assert not (server.data_dir / "jobs" / "lost").exists()
+        kept = client.job("kept")
+        evaluation = kept.result(timeout=60)
+        assert [each.epoch for each in evaluation.history] == list(range(1, EPOCHS + 1))
+        check_journal(list(kept.watch()))
 
 
 def _newest(folder: Path) -> float:

@@ -29,15 +29,7 @@ def test_a_second_service_is_refused_and_told_who_holds_the_folder(tmp_path: Pat
 
 def test_the_folder_is_free_again_after_its_holder_was_killed(tmp_path: Path) -> None:
     holder = subprocess.Popen(
-        [
-            sys.executable,
-            "-c",
-            "import sys, time, pathlib\n"
-            "from dropnorm_service.lock import exclusive\n"
-            "with exclusive(pathlib.Path(sys.argv[1])):\n"
-            "    print('held', flush=True); time.sleep(60)",
-            str(tmp_path),
-        ],
+        _python("with lock.exclusive(folder): print('held', flush=True); time.sleep(60)", tmp_path),
         stdout=subprocess.PIPE,
     )
     assert holder.stdout is not None
@@ -60,15 +52,11 @@ def test_a_folder_belongs_to_one_store(tmp_path: Path) -> None:
 
 def test_a_kill_while_a_folder_is_bound_leaves_nothing_that_is_in_the_way(tmp_path: Path) -> None:
     done = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            "import os, pathlib, sys\n"
-            "from dropnorm_service.lock import bind\n"
+        _python(
             "sys.addaudithook(lambda name, _: name == 'os.rename' and os.kill(os.getpid(), 9))\n"
-            "bind(pathlib.Path(sys.argv[1]), 'one')",
-            str(tmp_path),
-        ]
+            "lock.bind(folder, 'one')",
+            tmp_path,
+        )
     )
     assert done.returncode == -signal.SIGKILL
     assert not bind(tmp_path, "another")
@@ -109,3 +97,9 @@ def test_nothing_is_removed_within_a_copy(tmp_path: Path) -> None:
         assert not second
     with removals.begin() as allowed:
         assert allowed
+
+
+def _python(code: str, folder: Path) -> list[str]:
+    """A command that does something to a data folder, in a process of its own."""
+    begin = "import os, pathlib, sys, time\nfrom dropnorm_service import lock\n"
+    return [sys.executable, "-c", f"{begin}folder = pathlib.Path(sys.argv[1])\n{code}", str(folder)]
