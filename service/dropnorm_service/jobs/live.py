@@ -7,11 +7,11 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 
 from dropnorm.results import Evaluation, Event, State, TrainingJob
+from dropnorm_service.jobs.sizes import evaluation_bytes, event_bytes
 from dropnorm_service.turns import Turns
 
 _TAIL = 512
-# What an epoch of an evaluation's history takes in memory, measured on CPython 3.11.
-_EPOCH_BYTES = 1800
+_TAIL_BYTES = 2**21
 
 
 class LiveJob:
@@ -41,6 +41,8 @@ class LiveJob:
         self.holders = 0
         self.watchers = 0
         self._tail = list(newest)
+        self._tail_bytes = sum(map(event_bytes, newest))
+        self._sized: tuple[Evaluation | None, int] = (None, 0)
         self._turns = turns or Turns()
         self._waiting: dict[asyncio.Future[None], None] = {}
 
@@ -50,9 +52,11 @@ class LiveJob:
         """Take over what has been committed, and wake those who wait for it."""
         self.job = job
         self.evaluation = evaluation
+        self._sized = (None, 0)
         self._tail += events
-        if len(self._tail) > 2 * _TAIL:
-            del self._tail[:-_TAIL]
+        self._tail_bytes += sum(map(event_bytes, events))
+        if len(self._tail) > 2 * _TAIL or self._tail_bytes > 2 * _TAIL_BYTES:
+            self._shorten()
         self.wake()
 
     def recent(self, after: int, limit: int) -> Sequence[Event] | None:
@@ -81,6 +85,7 @@ class LiveJob:
     def trim(self) -> None:
         """Forget the newest part of the journal; nobody reads or continues it."""
         self._tail.clear()
+        self._tail_bytes = 0
         self.evaluation = None
 
     @property
@@ -90,13 +95,27 @@ class LiveJob:
 
     @property
     def evaluation_bytes(self) -> int:
-        """About what the row's evaluation takes in memory: it grows with the epochs."""
+        """About what the row's evaluation takes in memory."""
         evaluation = self.job.evaluation
-        return 0 if evaluation is None else _EPOCH_BYTES * len(evaluation.history)
+        if evaluation is not self._sized[0]:
+            self._sized = (evaluation, evaluation_bytes(evaluation) if evaluation else 0)
+        return self._sized[1]
 
     def put_evaluation(self, evaluation: Evaluation | None) -> None:
         """Give the row its evaluation back, or (None) leave that to the store."""
         self.job = self.job.model_copy(update={"evaluation": evaluation})
+        self._sized = (None, 0)
+
+    def _shorten(self) -> None:
+        """Keep the newest events that are few and small enough together."""
+        kept = size = 0
+        for event in reversed(self._tail[-_TAIL:]):
+            more = size + event_bytes(event)
+            if more > _TAIL_BYTES:
+                break
+            kept, size = kept + 1, more
+        del self._tail[: len(self._tail) - kept]
+        self._tail_bytes = size
 
 
 class LiveJobs:

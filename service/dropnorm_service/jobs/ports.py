@@ -388,7 +388,7 @@ class JobStore(Protocol):
     async def feed(self, *, after: int, limit: int) -> Sequence[tuple[int, Event]]:
         """The journals of all jobs, deleted ones too, in the order written.
 
-        Each event comes with its global position.
+        Each event comes with its global position. They are `limit` at most, and fewer where they are large.
         """
 
     async def cursor(self, consumer: str) -> int:

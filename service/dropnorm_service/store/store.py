@@ -47,6 +47,7 @@ from dropnorm_service.store.tokens import SqlTokenStore
 from dropnorm_service.store.writer import OnCommit, Writer, ignore
 
 _PAGE = 500
+_FEED_CHARACTERS = 2**22
 _PATIENCE = 10.0  # seconds in which a restart of PostgreSQL is waited out
 
 _UNFINISHED = [state.value for state in State if not state.terminal]
@@ -241,8 +242,13 @@ class SqlJobStore:
 
     async def feed(self, *, after: int, limit: int) -> Sequence[tuple[int, Event]]:
         """See `JobStore.feed`."""
+        found = select(events).where(events.c.position > after).order_by(events.c.position)
+        some = found.limit(limit).subquery()
+        size = func.length(some.c.payload)
+        sized = select(some, (func.sum(size).over(order_by=some.c.position) - size).label("before"))
+        few = sized.subquery()
         rows = await self._reader.read(
-            select(events).where(events.c.position > after).order_by(events.c.position).limit(limit)
+            select(few).where(few.c.before < _FEED_CHARACTERS).order_by(few.c.position)
         )
         return [(row.position, to_event(row)) for row in rows]
 

@@ -1,14 +1,27 @@
 """What of the jobs is kept in memory: enough to be fast, and no more however long they trained."""
 
 import gc
+import tracemalloc
 import weakref
 from collections.abc import Sequence
 
 from tests.service.jobs.bench import EVALUATION
 from tests.service.store.rows import NOON, draft
 
-from dropnorm.results import Evaluated, Evaluation, Payload, State, StateChanged, Tracked
+from dropnorm.results import (
+    EpochCompleted,
+    Evaluated,
+    Evaluation,
+    Event,
+    LayerReport,
+    Payload,
+    State,
+    StateChanged,
+    Tracked,
+)
 from dropnorm_service.jobs.journal import Entry, Journal
+from dropnorm_service.jobs.live import LiveJob
+from dropnorm_service.jobs.sizes import epoch_bytes
 from dropnorm_service.store import SqlJobStore
 
 EPOCHS = 1000
@@ -64,3 +77,41 @@ async def test_a_job_that_was_asked_for_is_remembered(store: SqlJobStore) -> Non
     for name in ("one", "two", "three"):
         await succeed(journal, name)
     assert (await journal.get("one")).evaluation is (await journal.get("one")).evaluation
+
+
+def test_what_results_take_in_memory_is_about_what_is_counted():
+    gc.collect()
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        read = [EpochCompleted.model_validate_json(line) for line in DEEP_EPOCHS]
+        taken = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    counted = sum(epoch_bytes(each.metrics) for each in read)
+    assert 0.5 * taken < counted < 2 * taken
+
+
+def test_the_newest_part_of_a_journal_is_short_where_its_events_are_large():
+    live = LiveJob(draft())
+    events = [
+        Event(training_job="trainingJobs/a", sequence=1 + n, time=NOON, attempt=1, payload=epoch)
+        for n, epoch in enumerate(map(EpochCompleted.model_validate_json, DEEP_EPOCHS))
+    ]
+    for event in events:
+        live.advance(live.job.model_copy(update={"last_sequence": event.sequence}), [event], None)
+    assert live.recent(0, 9) is None, "it is read from the store"
+    assert live.recent(len(events) - 1, 9) == events[-1:]
+
+
+LAYERS = tuple(
+    LayerReport(layer=f"hidden.{n}.activation", mean=n / 7, variance=n / 9, dead_share=n / 5000)
+    for n in range(1000)
+)
+DEEP_EPOCHS = [
+    EpochCompleted(
+        metrics=EVALUATION.history[0].model_copy(update={"epoch": 1 + n, "layers": LAYERS})
+    ).model_dump_json()
+    for n in range(10)
+]
+"""Of a network as deep as is reported at most."""

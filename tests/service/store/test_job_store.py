@@ -25,6 +25,7 @@ from dropnorm.spec import Data
 from dropnorm_service.jobs.errors import JobAlreadyExists
 from dropnorm_service.jobs.ports import DeletedJob, RequestAccepted, RequestRecord
 from dropnorm_service.store import SqlJobStore, removal
+from dropnorm_service.store import store as store_module
 
 LOG = LogLine(message="hello")
 ERROR = JobError(code=3, reason="DIVERGED", message="Not a number.", metadata={"epoch": "3"})
@@ -70,6 +71,20 @@ class TestJobStore:
         assert await _evaluation(store) == "null"
         await append(store, job, Evaluated(evaluation=EVALUATION), SUCCEEDED)
         assert await _evaluation(store) == EVALUATION.model_dump_json()
+
+    async def test_the_feed_gives_fewer_events_where_they_are_large_and_at_least_one(
+        self, store: SqlJobStore, monkeypatch: pytest.MonkeyPatch
+    ):
+        monkeypatch.setattr(store_module, "_FEED_CHARACTERS", 1000)
+        job = await insert(store, draft())
+        await append(store, job, *(LogLine(message="x" * size) for size in (300, 300, 5000, 300)))
+        seen: list[int] = []
+        sizes = []
+        while feed := await store.feed(after=seen[-1] if seen else 0, limit=100):
+            seen += [position for position, _ in feed]
+            sizes.append(len(feed))
+        assert sizes == [4, 1]
+        assert len(seen) == 5
 
     async def test_the_feed_has_all_journals_in_the_order_written(self, store: SqlJobStore):
         a = await insert(store, draft("a"))
