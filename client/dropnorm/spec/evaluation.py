@@ -41,7 +41,7 @@ class EvaluationSettings(SpecModel):
     layer_report_epochs: Epochs | None = None
     """After every so many epochs report mean and variance of each layer's outputs, its share of dead units and the norm
     of its gradient, over one batch of the training split as in training but without augmentation, always the same; 1
-    to 100,000. Of at most 1,000 layers; layers times reports are at most 250,000. Absent: never."""
+    to 100,000. Of at most 1,000 layers; layers times reports are at most 50,000. Absent: never."""
     beam_width: Annotated[Int, Field(ge=2, le=1000)] | None = None
     """Tell the targets of the test split by a beam search that keeps so many beginnings, 2 to 1000, too, and report how
     many it tells without a mistake; only in sequence to sequence. Absent: by greedy decoding alone."""

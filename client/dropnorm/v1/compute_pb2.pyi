@@ -244,7 +244,7 @@ class EvaluationSettings(google.protobuf.message.Message):
     """After every so many epochs report mean and variance of each layer's outputs, its share of dead
     units and the norm of its gradient, over one batch of the training split as in training but
     without augmentation, always the same; of at most 1,000 layers, and layers times reports are at
-    most 250,000. Limits: 1 to 100,000. Default: never.
+    most 50,000. Limits: 1 to 100,000. Default: never.
     """
     beam_width: builtins.int
     """Tell the targets of the test split by a beam search that keeps so many beginnings, too, and

@@ -195,13 +195,13 @@ def test_networks_of_tokens_report() -> None:
 
 def test_more_reports_than_can_be_kept_are_refused_with_how_many_can() -> None:
     data = summary(6)
-    for every in (1, 2):
+    for every in (1, 13):
         with pytest.raises(dn.InvalidSpecError) as refused:
             check(spec_of(every, epochs=100_000), data)
         message = problems(refused.value)["evaluation.layer_report_epochs"]
         assert f"7 layers would be reported {100_000 // every:,} times" in message
-        assert "at most 250,000 reports of a layer; give at least 3" in message
-    check(spec_of(3, epochs=100_000), data)
+        assert "at most 50,000 reports of a layer; give at least 14" in message
+    check(spec_of(14, epochs=100_000), data)
 
 
 def test_the_longest_history_goes_into_a_checkpoint_and_into_a_message() -> None:
