@@ -89,6 +89,7 @@ class Composition:
             "DROPNORM_THREADS_PER_SLOT": "1",
             "DROPNORM_IMAGE": "dropnorm-test",
             "DROPNORM_PUBLISH": f"127.0.0.1:{self.port}",
+            "DROPNORM_DEV_PUBLISH": f"127.0.0.1:{self.port}",
             "DROPNORM_SECRETS": str(secrets),
             "MLFLOW_IMAGE": "dropnorm-mlflow-test",
             "MLFLOW_PUBLISH": f"127.0.0.1:{self.mlflow_port}",

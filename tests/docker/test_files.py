@@ -1,9 +1,11 @@
 """Compose files are read by each Compose that is here; images keep no secret and no tool of attack."""
 
 import json
+import shutil
 
 import pytest
-from tests.docker.engine import Composition, compose_commands, inspect, run
+import yaml
+from tests.docker.engine import ROOT, Composition, compose_commands, inspect, run
 
 pytestmark = pytest.mark.docker
 
@@ -22,6 +24,28 @@ def test_each_compose_reads_the_files(files: list[str], tmp_path) -> None:
     for command in compose_commands():
         said = run(*command, *flags, "config", env={"DROPNORM_SECRETS": str(tmp_path)})
         assert ("nvidia" in said) == ("compose.gpu.yaml" in files)
+
+
+def test_the_service_for_one_person_shares_nothing_with_the_teams() -> None:
+    """Neither a volume that it might remove nor an address that somebody opened to others."""
+    volumes, addresses = [], []
+    for name in ("compose.yaml", "compose.dev.yaml"):
+        file = yaml.safe_load((ROOT / "docker" / name).read_text())
+        volumes.append(set(file["volumes"]))
+        addresses.append(set(file["services"]["service"]["ports"]))
+    assert not set.intersection(*volumes)
+    assert not set.intersection(*addresses)
+
+
+def test_secrets_are_made_where_compose_looks_for_them(tmp_path) -> None:
+    folder = tmp_path / "docker"
+    folder.mkdir()
+    script = shutil.copy(ROOT / "docker" / "make-secrets", folder)
+    (folder / ".env").write_text("DROPNORM_SECRETS=elsewhere\n")
+    run(script, env={"DROPNORM_SECRETS": ""})
+    assert (folder / "elsewhere" / "database_url").exists()
+    run(script, env={"DROPNORM_SECRETS": "../mine"})
+    assert (tmp_path / "mine" / "database_url").exists()
 
 
 def test_secrets_are_made_once_and_open_to_nobody_else(tmp_path) -> None:

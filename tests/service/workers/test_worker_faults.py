@@ -144,7 +144,9 @@ async def test_at_its_time_limit_a_training_ends_with_a_checkpoint(
     told = sum(isinstance(each, EpochCompleted) for each in attempt.said)
     assert told
 
-    again = launch(job.spec, attempt=2, epochs_told=told)  # the time of all attempts together is limited
+    again = launch(
+        job.spec, attempt=2, epochs_told=told
+    )  # the time of all attempts together is limited
     async with running(executor, again) as attempt:
         assert isinstance(await attempt.outcome(), Broken)
     assert not any(isinstance(each, EpochCompleted) for each in attempt.said)
