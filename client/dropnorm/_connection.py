@@ -19,7 +19,8 @@ from dropnorm.spec import Problem
 
 DEFAULT_ADDRESS = "localhost:50051"
 
-_MAX_MESSAGE_BYTES = 64 * 2**20
+_MAX_SENT_BYTES = 20 * 2**20  # what a service takes
+_MAX_RECEIVED_BYTES = 64 * 2**20
 
 _CHANNEL_OPTIONS: Mapping[str, int] = {
     # A connection that went dead without a word is noticed within 40 s, while a call is open on it.
@@ -30,8 +31,8 @@ _CHANNEL_OPTIONS: Mapping[str, int] = {
     "grpc.initial_reconnect_backoff_ms": 100,
     "grpc.max_reconnect_backoff_ms": 2_000,
     # An evaluation carries its history: 100,000 epochs are some 10 MB.
-    "grpc.max_receive_message_length": _MAX_MESSAGE_BYTES,
-    "grpc.max_send_message_length": _MAX_MESSAGE_BYTES,
+    "grpc.max_receive_message_length": _MAX_RECEIVED_BYTES,
+    "grpc.max_send_message_length": _MAX_SENT_BYTES,
 }
 
 Content = TypeVar("Content", str, bytes)

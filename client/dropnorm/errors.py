@@ -200,6 +200,7 @@ BY_REASON: Mapping[str, type[DropnormError]] = MappingProxyType(
         "CANNOT_FIT": InvalidRequest,
         "TOO_MANY_INPUTS": InvalidRequest,
         "JOB_NOT_FOUND": NotFound,
+        "NO_SUCH_SERVICE": NotFound,
         "JOB_ALREADY_EXISTS": AlreadyExists,
         "NOT_OWNER": PermissionDenied,
         "LIMIT_REACHED": ResourceExhausted,
@@ -265,8 +266,8 @@ _HANDSHAKES: Mapping[str, str] = MappingProxyType(
 
 _TOO_LARGE: Mapping[str, str] = MappingProxyType(
     {
-        "message larger than max": "A message of a call to {address} is larger than the 64 MiB that go over at once; "
-        "send less with one call.",
+        "message larger than max": "A message of a call to {address} is larger than goes over at once, 20 MiB to a "
+        "service and 64 MiB from it; send, or ask for, less with one call.",
         "metadata size exceeds": "The headers of a call to {address} are larger than the 8 KiB that a service takes; "
         "look at the token, and at what a proxy adds.",
     }

@@ -12,6 +12,7 @@ from contextlib import AsyncExitStack
 from grpc import ServerCredentials
 
 from dropnorm_service.api.observers import CallObserver
+from dropnorm_service.api.places import CallLimits
 from dropnorm_service.api.server import ApiServer, CannotListen
 from dropnorm_service.api.tls import Certificates, TlsFiles, UnusableCertificate
 from dropnorm_service.assembly import Parts, assemble
@@ -95,7 +96,11 @@ def _server(settings: Settings, parts: Parts) -> ApiServer:
         parts.models,
         parts.authenticator,
         observers=observers,
-        max_calls=settings.max_calls,
+        limits=CallLimits(
+            calls=settings.max_calls,
+            user_calls=settings.max_calls_per_user,
+            user_sending=settings.max_uploads_per_user,
+        ),
     )
 
 
@@ -156,9 +161,9 @@ async def _watch_over(
 ) -> None:
     """Keep the health report true until it is time to stop."""
 
-    async def report(healthy: bool) -> None:
+    def report(healthy: bool) -> None:
         parts.metrics.ready(healthy)
-        await server.report(healthy)
+        server.report(healthy)
 
     health = HealthWatch(parts.store, parts.forks, report, parts.room.obstacle)
     taken = asyncio.create_task(parts.store.superseded())
@@ -185,7 +190,7 @@ async def _shut_down(grace: float, server: ApiServer, parts: Parts) -> None:
     """Accept nothing, write checkpoints, end streams, let MLflow catch up; all within the grace time."""
     log.info("stopping", extra={"grace": grace})
     deadline = time.monotonic() + grace
-    await server.refuse()
+    server.refuse()
     await asyncio.gather(parts.jobs.stop(grace * (1 - _CLOSING_SHARE)), parts.forks.release())
     await server.stop(min(1.0, grace * _CLOSING_SHARE))
     if parts.tracker is not None:

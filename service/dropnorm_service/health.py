@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Protocol
 
 from dropnorm_service.jobs.errors import StoreUnavailable
@@ -34,7 +34,7 @@ class HealthWatch:
         self,
         store: JobStore,
         forks: Forks,
-        report: Callable[[bool], Awaitable[None]],
+        report: Callable[[bool], None],
         no_room: Callable[[], str] = lambda: "",
     ) -> None:
         """
@@ -56,7 +56,7 @@ class HealthWatch:
         try:
             while True:
                 self._note(await self._look())
-                await self._report(not self._obstacle)
+                self._report(not self._obstacle)
                 await asyncio.sleep(_INTERVAL)
         finally:
             if self._check is not None:

@@ -135,6 +135,8 @@ class Settings(BaseSettings):
     """Jobs of all users together that may wait in the queue."""
     max_calls: Annotated[int, Field(ge=1)] = 10_000
     """Calls that are served at once, streams among them; further ones are refused. Health checks do not count."""
+    max_calls_per_user: Annotated[int, Field(ge=1)] = 2_000
+    """Calls of one user that are served at once, streams among them; without tokens all are one user."""
     max_watches_per_user: Annotated[int, Field(ge=1)] = 1_000
     """Journals that one user may follow at once."""
     max_watches: Annotated[int, Field(ge=1)] = 5_000
@@ -182,7 +184,7 @@ class Settings(BaseSettings):
     max_datasets_per_user: Annotated[int, Field(ge=1)] = 1_000
     """Uploaded data sets that one user may have, unfinished uploads too."""
     max_uploads_per_user: Count = 16
-    """Files that one user may upload at once."""
+    """Files that one user may upload at once; reflection streams count too, from their first moment as uploads do."""
     max_dataset_samples: Annotated[int, Field(ge=1)] = 10**8
     """Samples that an uploaded data set may have."""
     max_dataset_values: Annotated[int, Field(ge=1)] = 2**24

@@ -113,7 +113,7 @@ def test_as_many_streams_as_a_connection_has(make_server: MakeServer):
 
 
 def test_messages_that_are_too_large_for_grpc_are_told_in_a_sentence(server: Server):
-    name = "x" * (65 * 2**20)
+    name = "x" * (21 * 2**20)
     request = pb.GetTrainingJobRequest(name=name)
     with grpc.insecure_channel(server.address) as channel, pytest.raises(grpc.RpcError) as refused:
         TrainingServiceStub(channel).GetTrainingJob(request, timeout=30)
@@ -125,7 +125,7 @@ def test_messages_that_are_too_large_for_grpc_are_told_in_a_sentence(server: Ser
     with grpc.insecure_channel(server.address) as channel, pytest.raises(grpc.RpcError) as raised:
         TrainingServiceStub(channel).GetTrainingJob(request.__class__(), metadata=headers)
     of_headers = from_rpc_error(raised.value, address=server.address)
-    for error, limit in ((by_service, "64 MiB"), (by_client, "64 MiB"), (of_headers, "8 KiB")):
+    for error, limit in ((by_service, "20 MiB"), (by_client, "20 MiB"), (of_headers, "8 KiB")):
         assert isinstance(error, dn.ResourceExhausted)
         assert error.retry_after is None
         assert limit in str(error)
@@ -138,6 +138,6 @@ def test_metadata_and_messages_that_are_too_large(client: dn.Client, stub: Train
         stub.GetTrainingJob(asked, metadata=(("x-much", "x" * 100_000),), timeout=10)
     assert raised.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     with pytest.raises(grpc.RpcError) as raised:
-        stub.GetTrainingJob(pb.GetTrainingJobRequest(name="x" * (65 * 2**20)), timeout=30)
+        stub.GetTrainingJob(pb.GetTrainingJobRequest(name="x" * (21 * 2**20)), timeout=30)
     assert raised.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert stub.GetTrainingJob(asked, timeout=10).name == job.name

@@ -20,6 +20,7 @@ from tests.e2e.servers import (
     spec,
     states,
 )
+from tests.http2 import answer_begun, deaf
 
 import dropnorm as dn
 from dropnorm.results import State
@@ -55,6 +56,18 @@ def test_a_running_job_writes_a_checkpoint_and_goes_on_after_the_restart(make_se
         assert [each.epoch for each in evaluation.history] == list(range(1, 401))
         epochs = [event for event in events if isinstance(event.payload, dn.EpochCompleted)]
         assert len(epochs) == 400, "no epoch was done twice"
+
+
+def test_a_stranger_who_does_not_read_keeps_no_checkpoint_from_being_written(
+    make_server: MakeServer,
+):
+    server = make_server("--grace", "10", "--checkpoint-interval", "1000").start()
+    with server.client() as client:
+        after_epoch(client.train(long(), job_id="kept"))
+    with deaf(server.port, "/grpc.health.v1.Health/Watch") as watcher:
+        answer_begun(watcher)
+        assert server.stop() == 0
+    assert list((server.data_dir / "jobs" / "kept" / "checkpoints").glob("*.safetensors"))
 
 
 def test_a_job_is_queued_while_the_service_is_away(make_server: MakeServer):

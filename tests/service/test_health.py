@@ -22,7 +22,7 @@ class Reports:
         self._healthy: bool | None = None
         self._news = asyncio.Event()
 
-    async def take(self, healthy: bool) -> None:
+    def take(self, healthy: bool) -> None:
         self._healthy = healthy
         self._news.set()
 

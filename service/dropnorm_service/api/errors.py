@@ -30,6 +30,7 @@ STATUS: dict[type[errors.ServiceError], grpc.StatusCode] = {
     errors.CannotFit: grpc.StatusCode.INVALID_ARGUMENT,
     errors.TooManyInputs: grpc.StatusCode.INVALID_ARGUMENT,
     errors.JobNotFound: grpc.StatusCode.NOT_FOUND,
+    errors.NoSuchService: grpc.StatusCode.NOT_FOUND,
     errors.JobAlreadyExists: grpc.StatusCode.ALREADY_EXISTS,
     errors.NotOwner: grpc.StatusCode.PERMISSION_DENIED,
     errors.LimitReached: grpc.StatusCode.RESOURCE_EXHAUSTED,

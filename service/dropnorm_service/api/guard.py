@@ -19,6 +19,7 @@ HEADER = "authorization"
 _SCHEME = "bearer "
 _INTERVAL = 1.0
 _LONGEST_SILENCE = 15.0
+_FRESH = 2.0  # seconds for which what is known of tokens is good enough to let somebody in
 
 Metadata = Iterable[tuple[str, str | bytes]]
 
@@ -36,6 +37,11 @@ class Visitor:
     """What the caller was known by; None: nobody was asked for one."""
     refusal: Exception | None = None
     """Why the call is not let in, whatever it asks for."""
+
+    @property
+    def stranger(self) -> bool:
+        """Whether nobody knows who calls, and nobody need know."""
+        return self.caller is None and self.refusal is None
 
 
 class Guard:
@@ -62,6 +68,20 @@ class Guard:
         except Exception as error:  # the error catalogue says what becomes of it
             return Visitor(method=method, rule=rule, refusal=error)
         return Visitor(method=method, rule=rule, caller=token.caller, token=token)
+
+    async def confirm(self, visitor: Visitor) -> None:
+        """Ask again, when what a call brings is there: that may be long after it was let in.
+
+        Raises:
+            Unauthenticated: its token is not valid any more.
+            StoreUnavailable: nobody can say now.
+        """
+        if self._authenticator is None or visitor.token is None:
+            return
+        if self._authenticator.age > _FRESH:
+            await self._authenticator.refresh()
+        if not self._authenticator.knows(visitor.token):
+            raise Unauthenticated
 
     @asynccontextmanager
     async def leash(self, visitor: Visitor) -> AsyncIterator[None]:

@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Sequence
 
 import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_health.v1.health import OVERALL_HEALTH, aio
+from grpc_health.v1 import health_pb2_grpc
+from grpc_health.v1.health import OVERALL_HEALTH
 from grpc_health.v1.health import SERVICE_NAME as HEALTH
 from grpc_reflection.v1alpha import reflection
 
@@ -15,11 +15,14 @@ from dropnorm.v1 import dataset_service_pb2, model_service_pb2, training_service
 from dropnorm.v1.dataset_service_pb2_grpc import add_DatasetServiceServicer_to_server
 from dropnorm.v1.model_service_pb2_grpc import add_ModelServiceServicer_to_server
 from dropnorm.v1.training_service_pb2_grpc import add_TrainingServiceServicer_to_server
+from dropnorm_service.api.authorization import LARGEST
 from dropnorm_service.api.datasets import DatasetServicer
 from dropnorm_service.api.guard import Guard
-from dropnorm_service.api.interceptors import DEFAULT_MAX_CALLS, EdgeInterceptor
+from dropnorm_service.api.health import HealthServicer
+from dropnorm_service.api.interceptors import EdgeInterceptor
 from dropnorm_service.api.models import ModelServicer
 from dropnorm_service.api.observers import CallObserver, Observers
+from dropnorm_service.api.places import CallLimits
 from dropnorm_service.api.training import TrainingServicer
 from dropnorm_service.datasets.service import DatasetService
 from dropnorm_service.jobs.authentication import Authenticator
@@ -33,10 +36,15 @@ MODELS = model_service_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name
 LIVENESS = "liveness"
 """What the health service calls the process as such: it runs and answers. The other names tell whether jobs run."""
 
+_READINESS = (OVERALL_HEALTH, TRAINING, DATASETS, MODELS)
+
 _OPTIONS = (
     ("grpc.so_reuseport", 0),  # a second server on the port is an error, not a silent partner
-    # A Tensor of 16 MiB with what is around it; what is longer is refused by a sentence, not by gRPC.
-    ("grpc.max_receive_message_length", 64 * 2**20),
+    # gRPC refuses more as soon as it knows the length; most methods take far less (see `authorization`).
+    ("grpc.max_receive_message_length", LARGEST),
+    # What a caller may send before anybody reads it stays at 64 KiB a stream. By its own measure of the connection gRPC
+    # would let it grow to 4 MiB, for a thousand streams of each connection.
+    ("grpc.http2.bdp_probe", 0),
     # Of one connection; a client that wants more waits, or opens another.
     ("grpc.max_concurrent_streams", 1000),
     # Headers of a call: a token and an id are far smaller. gRPC refuses more by RESOURCE_EXHAUSTED.
@@ -62,7 +70,7 @@ class ApiServer:
         jobs, datasets, models: what it serves.
         authenticator: knows who calls; None: nobody is asked.
         observers: look on while calls are served.
-        max_calls: served at once.
+        limits: of calls at once.
     """
 
     def __init__(
@@ -72,15 +80,15 @@ class ApiServer:
         models: ModelService,
         authenticator: Authenticator | None = None,
         observers: Sequence[CallObserver] = (),
-        max_calls: int = DEFAULT_MAX_CALLS,
+        limits: CallLimits | None = None,
     ) -> None:
         look = Observers(observers)
         self._guard = Guard(authenticator)
         self._guarding: asyncio.Task[None] | None = None
         self._server = grpc.aio.server(
-            interceptors=[EdgeInterceptor(self._guard, look, max_calls)], options=_OPTIONS
+            interceptors=[EdgeInterceptor(self._guard, look, limits)], options=_OPTIONS
         )
-        self._health = aio.HealthServicer()
+        self._health = HealthServicer((*_READINESS, LIVENESS, HEALTH, reflection.SERVICE_NAME))
         add_TrainingServiceServicer_to_server(TrainingServicer(jobs), self._server)
         add_DatasetServiceServicer_to_server(DatasetServicer(datasets, look.received), self._server)
         add_ModelServiceServicer_to_server(ModelServicer(models), self._server)
@@ -107,22 +115,17 @@ class ApiServer:
                 f"cannot listen on {shown}:{port}: the port is taken, or the address is not this machine's; "
                 "choose another --port or --host"
             ) from error
-        # These work for as long as the server does.
-        for name in (LIVENESS, HEALTH, reflection.SERVICE_NAME):
-            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
         await self._server.start()
         self._guarding = asyncio.create_task(self._guard.run(), name="guard")
         return f"{shown}:{bound}"
 
-    async def report(self, healthy: bool) -> None:
-        """Say whether jobs are accepted and run."""
-        status = health_pb2.HealthCheckResponse
-        for name in (OVERALL_HEALTH, TRAINING, DATASETS, MODELS):
-            await self._health.set(name, status.SERVING if healthy else status.NOT_SERVING)
+    def report(self, healthy: bool) -> None:
+        """Say whether jobs are accepted and run; what is not told of works for as long as the server does."""
+        self._health.report(_READINESS, healthy=healthy)
 
-    async def refuse(self) -> None:
+    def refuse(self) -> None:
         """Tell load balancers that the end is near; calls are still answered, and nobody need kill us for it."""
-        await self.report(healthy=False)
+        self.report(healthy=False)
 
     async def stop(self, grace: float) -> None:
         """Close, giving calls in flight some seconds to end."""

@@ -7,6 +7,7 @@ ServiceError
 |   +-- RequestIdReused     the request_id was accepted for something else
 |   +-- TooManyInputs       what a model says of them does not fit into an answer
 +-- JobNotFound
++-- NoSuchService           the health of something is asked that is no service
 +-- JobAlreadyExists
 +-- NotOwner                another user's, who shares it, and only he changes it
 +-- LimitReached            the user, or the service, has as much as it may
@@ -129,6 +130,18 @@ class JobNotFound(ServiceError):
     def __init__(self, job_id: str) -> None:
         name = f"trainingJobs/{job_id}"
         super().__init__(f"There is no training job {name}.", {"training_job": name})
+
+
+class NoSuchService(ServiceError):
+    """The health of something is asked that is no service here."""
+
+    reason = "NO_SUCH_SERVICE"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"The health service knows no service {name[:200]}; ask for the empty name, or for `liveness`.",
+            {"service": name[:200]},
+        )
 
 
 class JobAlreadyExists(ServiceError):
@@ -351,6 +364,7 @@ SERVICE_ERRORS: tuple[type[ServiceError], ...] = (
     InvalidListRequest,
     CannotFit,
     JobNotFound,
+    NoSuchService,
     JobAlreadyExists,
     NotOwner,
     LimitReached,

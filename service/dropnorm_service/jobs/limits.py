@@ -190,13 +190,3 @@ class JobPlaces:
         """
         with self._heavy_calls.taken(subject_of(caller)):
             yield
-
-
-def call_places(limit: int) -> Places:
-    """The places of calls that are served at once; all users share them."""
-    return Places(
-        "max_calls",
-        limit,
-        "{limit} calls are being served, as many as the service takes at once; try again in a moment.",
-        retry_after=_CALL_PAUSE,
-    )

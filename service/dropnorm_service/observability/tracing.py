@@ -35,6 +35,7 @@ _HEADER = "traceparent"
 _MOST_LINKS = 64
 _PATIENCE = 5.0
 _SCOPE = InstrumentationScope("dropnorm", dropnorm.__version__)
+_PROBES = "/grpc.health."  # asked for every few seconds by whatever watches over the service
 _SERVERS_FAULT = frozenset({"INTERNAL", "UNKNOWN", "UNAVAILABLE", "DATA_LOSS", "DEADLINE_EXCEEDED"})
 _MICROSECOND = 1000
 
@@ -75,6 +76,8 @@ class Tracing:
 
     def began(self, method: str, headers: Headers, *, lasting: bool) -> Ended:
         """See `CallObserver.began`."""
+        if method.startswith(_PROBES):
+            return lambda _: None
         given = headers.get(_HEADER, "")
         carrier = {_HEADER: given} if isinstance(given, str) else {}
         service, _, name = method[1:].rpartition("/")

@@ -7,6 +7,7 @@ from pathlib import Path
 from tests.service.datasets.folders import Folder
 from tests.service.jobs.bench import Bench, BenchExporter, BenchPredictor
 
+from dropnorm_service.api.places import CallLimits
 from dropnorm_service.api.server import ApiServer
 from dropnorm_service.jobs.authentication import Authenticator
 from dropnorm_service.jobs.models import ModelService
@@ -21,6 +22,7 @@ def edge_of(
     authenticator: Authenticator | None = None,
     uploads: Folder | None = None,
     registry: Registry | None = None,
+    limits: CallLimits | None = None,
 ) -> ApiServer:
     """A server, not started."""
     models = ModelService(
@@ -30,4 +32,4 @@ def edge_of(
         RegisteredModels(bench.jobs, registry, bench.store.models, folder / "models"),
     )
     datasets = (uploads or Folder(folder / "uploads")).datasets
-    return ApiServer(bench.jobs, datasets, models, authenticator)
+    return ApiServer(bench.jobs, datasets, models, authenticator, limits=limits)

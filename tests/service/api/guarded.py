@@ -19,6 +19,7 @@ from tests.service.datasets.folders import Folder
 from tests.service.jobs.bench import Bench
 
 from dropnorm.v1 import dataset_service_pb2, model_service_pb2, training_service_pb2
+from dropnorm_service.api.places import CallLimits
 from dropnorm_service.jobs.authentication import Authenticator
 from dropnorm_service.jobs.callers import Role
 from dropnorm_service.jobs.ports import Registry
@@ -53,9 +54,9 @@ class Guarded:
     database: Path
 
     async def token(
-        self, role: Role = Role.USER, lifetime: timedelta | None = None
+        self, role: Role = Role.USER, lifetime: timedelta | None = None, user: str | None = None
     ) -> tuple[Token, str]:
-        return await self.tokens.create(str(role), role, lifetime)
+        return await self.tokens.create(user or str(role), role, lifetime)
 
     def call(self, method: str, bearer: str | None = None, request: bytes = b"") -> Awaitable[Any]:
         """One call with one request, whatever the method's form; its last reply."""
@@ -97,9 +98,17 @@ async def guarded(
     *,
     uploads: Folder | None = None,
     registry: Registry | None = None,
+    limits: CallLimits | None = None,
 ) -> AsyncIterator[Guarded]:
     authenticator = Authenticator(store.tokens, clock)
-    server = edge_of(bench, folder, authenticator=authenticator, uploads=uploads, registry=registry)
+    server = edge_of(
+        bench,
+        folder,
+        authenticator=authenticator,
+        uploads=uploads,
+        registry=registry,
+        limits=limits,
+    )
     address = await server.start("127.0.0.1", 0)
     async with grpc.aio.insecure_channel(address) as channel:
         yield Guarded(channel, Tokens(store.tokens, clock), folder / "jobs.db")

@@ -93,10 +93,10 @@ async def test_a_token_that_nests_deeper_than_its_reader_goes_is_refused(
 
 
 async def test_what_is_far_too_long_is_not_looked_at(stub: Any, channel: grpc.aio.Channel):
-    ordered = pb.ListTrainingJobsRequest(order_by="name," * 1_000_000)
+    ordered = pb.ListTrainingJobsRequest(order_by="name," * 200_000)
     masked = pb.UpdateTrainingJobRequest()
     masked.training_job.name = "trainingJobs/x"
-    masked.update_mask.paths.extend(f"f{number}" for number in range(300_000))
+    masked.update_mask.paths.extend(f"f{number}" for number in range(100_000))
 
     assert await refused(stub.ListTrainingJobs(ordered)) == ["order_by"]
     assert await refused(stub.UpdateTrainingJob(masked)) == ["update_mask"]
@@ -104,7 +104,7 @@ async def test_what_is_far_too_long_is_not_looked_at(stub: Any, channel: grpc.ai
 
 async def test_a_million_unknown_fields_are_not_named_one_by_one(channel: grpc.aio.Channel):
     call: Any = channel.unary_unary("/dropnorm.v1.TrainingService/GetTrainingJob")
-    request = b"".join(encoder.TagBytes(number, 0) + b"\x00" for number in range(1000, 300_000))
+    request = b"".join(encoder.TagBytes(number, 0) + b"\x00" for number in range(1000, 200_000))
     error = await failure(call(request))
 
     assert error.code() is grpc.StatusCode.INVALID_ARGUMENT

@@ -16,7 +16,7 @@ from tests.service.jobs.bench import Bench
 from tests.service.jobs.conftest import bench, store
 
 from dropnorm_service import audit
-from dropnorm_service.api import interceptors
+from dropnorm_service.api import messages
 from dropnorm_service.jobs.callers import Role
 from dropnorm_service.store import SqlJobStore
 
@@ -59,7 +59,7 @@ async def test_an_upload_without_a_header_is_broken_off(service: Guarded):
 async def test_a_conversation_in_which_nothing_is_asked_ends(
     service: Guarded, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(interceptors, "_IDLE", 0.1)
+    monkeypatch.setattr(messages, "IDLE", 0.1)
     _, bearer = await service.token(Role.VIEWER)
     converse: Any = service.channel.stream_stream(REFLECTION)
     call = converse(metadata=authorization(bearer), timeout=30)
