@@ -26,6 +26,7 @@ from dropnorm_service.durable import no_room, sha256_of
 from dropnorm_service.jobs.callers import Caller
 from dropnorm_service.jobs.errors import InvalidRequest, LimitReached
 from dropnorm_service.jobs.limits import Places, subject_of
+from dropnorm_service.unbroken import to_the_end
 
 T = TypeVar("T")
 
@@ -162,7 +163,7 @@ class Intake:
                 self._files.discard(upload)
                 text = f"more bytes have come than the {header.size_bytes} that were announced"
                 raise InvalidRequest.of("chunk", text)
-            await asyncio.to_thread(self._files.append, upload, place, data)
+            await to_the_end(asyncio.to_thread(self._files.append, upload, place, data))
             place += len(data)
         if place < header.size_bytes:
             text = f"{place} of {header.size_bytes} bytes have come; send the rest from there"
@@ -189,7 +190,7 @@ class Intake:
             PathNotAllowed: it cannot be read any more.
         """
         with _unreadable_is_told(source):
-            await asyncio.to_thread(self._files.copy, upload, source)
+            await to_the_end(asyncio.to_thread(self._files.copy, upload, source))
         await self._verify(upload, "")
 
     def check_size(self, size: int) -> None:

@@ -45,6 +45,7 @@ from dropnorm_service.jobs.errors import (
 from dropnorm_service.jobs.filtering import Filter, parse_filter
 from dropnorm_service.jobs.owners import Owned, changes, check_changes, sees
 from dropnorm_service.jobs.purging import Removing
+from dropnorm_service.unbroken import to_the_end
 
 T = TypeVar("T")
 
@@ -251,7 +252,7 @@ class DatasetService:
             dataset = self._changeable(caller, dataset_id)
             if dataset.shared != shared:
                 dataset = dataset.model_copy(update={"shared": shared})
-                await asyncio.to_thread(self._files.name, dataset)
+                await to_the_end(asyncio.to_thread(self._files.name, dataset))
             return dataset
 
     async def delete(self, caller: Caller, dataset_id: str) -> None:
@@ -267,7 +268,7 @@ class DatasetService:
             if jobs := await self._jobs_using(dataset_id):
                 known = [job.name for job in jobs if sees(caller, job)]
                 raise DatasetInUse(dataset_id, known, len(jobs) - len(known))
-            await self._remove(dataset)
+            await to_the_end(self._remove(dataset))
 
     async def collect(self, referred: Referred, before: float) -> Sequence[str]:
         """Delete the data sets that no job has referred to since a time; their ids.
@@ -286,7 +287,7 @@ class DatasetService:
                 dataset = self._files.get(dataset_id)
                 needed = dataset_id in await referred()
                 if dataset and not needed and self._files.last_used(dataset_id) < before:
-                    await self._remove(dataset)
+                    await to_the_end(self._remove(dataset))
                     gone.append(dataset_id)
         return gone
 
@@ -347,16 +348,20 @@ class DatasetService:
             if known is not None:
                 self._files.discard(upload)
                 return known
-            if stored is None:
-                await asyncio.to_thread(self._files.adopt, upload)
-            await asyncio.to_thread(self._files.name, dataset)
-            self._on_change()
+            await to_the_end(self._name(dataset, upload if stored is None else None))
         return dataset
+
+    async def _name(self, dataset: Dataset, adopted: Upload | None) -> None:
+        """Give a file its name, one that has just come among those that are kept first."""
+        if adopted is not None:
+            await asyncio.to_thread(self._files.adopt, adopted)
+        await asyncio.to_thread(self._files.name, dataset)
+        self._on_change()
 
     async def _drop_unnamed(self, sha256: str, besides: Upload | None = None) -> None:
         """Remove a file without a name, unless a call `besides` one works on it and may be about to give it one."""
         if not self._intake.busy(sha256, besides):
-            await asyncio.to_thread(self._files.drop_unnamed, sha256)
+            await to_the_end(asyncio.to_thread(self._files.drop_unnamed, sha256))
 
     def _find(self, dataset_id: str) -> Dataset | None:
         return self._files.get(dataset_id) if ID.fullmatch(dataset_id) else None
