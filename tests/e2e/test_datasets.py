@@ -44,6 +44,24 @@ def test_a_job_trains_on_what_was_uploaded(client: dn.Client) -> None:
     assert list(client.datasets.list(filter="name = datasets/made-here")) == [dataset]
 
 
+def test_a_data_set_of_very_many_classes(client: dn.Client) -> None:
+    classes = 2_000
+    labels = np.arange(2 * classes) % classes
+    samples = RANDOM.normal(size=(len(labels), 1))
+    client.datasets.upload("species", samples, labels, task="classification")
+    small = dn.TrainingSpec(
+        architecture=dn.MLP(hidden=(1,)),
+        data=dn.Data(dataset="species"),
+        optimization=dn.Optimization(epochs=1, batch_size=4096),
+        evaluation=dn.EvaluationSettings(train_metrics=False),
+    )
+    evaluation = client.train(small).result()
+    assert evaluation.dataset.outputs == classes
+    assert evaluation.test.macro_f1 is not None
+    assert not evaluation.test.classes
+    assert not evaluation.test.confusion_matrix
+
+
 def test_a_bert_classifies_texts(client: dn.Client) -> None:
     words = [" ".join(RANDOM.choice(["la", "li", "lo"], 6)) for _ in range(200)]
     labels = np.array(["plain", "odd"])[np.arange(200) % 2]
@@ -266,9 +284,18 @@ def test_an_upload_that_stalls_leaves_its_place_to_others(
 
 
 def test_limits_are_told_by_the_service(make_server: Callable[..., Server]) -> None:
-    server = make_server("--max-dataset-bytes", "1000").start()
-    with server.client() as client, pytest.raises(dn.ResourceExhausted, match="max_dataset_bytes"):
-        client.datasets.upload("too-large", SAMPLES, LABELS)
+    server = make_server(
+        "--max-dataset-bytes", "20000", "--max-datasets", "2", "--max-datasets-per-user", "1"
+    ).start()
+    with server.client() as client:
+        with pytest.raises(dn.ResourceExhausted, match="max_dataset_bytes"):
+            client.datasets.upload("too-large", np.tile(SAMPLES, 4), LABELS)
+        client.datasets.upload("the-first", SAMPLES, LABELS)
+        with pytest.raises(dn.ResourceExhausted, match="more than 1 data sets") as raised:
+            client.datasets.upload("one-too-many", SAMPLES + 1, LABELS)
+        assert raised.value.metadata["setting"] == "max_datasets_per_user"
+        assert raised.value.retry_after is None
+        client.datasets.delete("the-first")
     header = pb.UploadHeader(dataset_id="mine", size_bytes=1000, sha256="0" * 64)
     parts = [
         pb.UploadDatasetRequest(header=header),

@@ -133,8 +133,9 @@ class ClassMetrics(ResultModel):
     """Harmonic mean of precision and recall."""
     support: int
     """Samples of this class."""
-    predicted: tuple[int, ...]
-    """How this class's samples were classified: a count per class, one row of the confusion matrix."""
+    predicted: tuple[int, ...] = ()
+    """How this class's samples were classified: a count per class, one row of the confusion matrix; empty where there
+    are more than 100 classes."""
 
 
 class Metrics(ResultModel):
@@ -156,7 +157,7 @@ class Metrics(ResultModel):
     macro_f1: float | None = None
     """Unweighted mean of the classes' F1."""
     classes: tuple[ClassMetrics, ...] = ()
-    """Each class in order; empty in regression."""
+    """Each class in order; empty in regression, and where there are more than 1,000 classes."""
     mse: float | None = None
     """Mean squared error in the target's unit squared."""
     mae: float | None = None
@@ -189,8 +190,8 @@ class Metrics(ResultModel):
 
     @property
     def confusion_matrix(self) -> tuple[tuple[int, ...], ...]:
-        """Counts, `[true class][predicted class]`."""
-        return tuple(row.predicted for row in self.classes)
+        """Counts, `[true class][predicted class]`; empty in regression, and where there are more than 100 classes."""
+        return tuple(row.predicted for row in self.classes if row.predicted)
 
 
 class NormShift(ResultModel):

@@ -71,8 +71,8 @@ class JobError(ResultModel):
     """Canonical gRPC code: 3 INVALID_ARGUMENT, 8 RESOURCE_EXHAUSTED, 10 ABORTED, 13 INTERNAL and so on."""
     reason: str
     """What kind of failure, UPPER_SNAKE. The job's own: DIVERGED, OUT_OF_MEMORY, BAD_DATA, INVALID_SPEC, TIME_LIMIT,
-    INTERNAL. The world's: WORKER_LOST, WORKER_HUNG, SERVICE_LOST (the service was killed each time), DEVICE_ERROR,
-    DATA_UNAVAILABLE, IO_ERROR, DISK_FULL, NOT_STARTED (no worker could be made)."""
+    RESULT_TOO_LARGE, INTERNAL. The world's: WORKER_LOST, WORKER_HUNG, SERVICE_LOST (the service was killed each
+    time), DEVICE_ERROR, DATA_UNAVAILABLE, IO_ERROR, DISK_FULL, NOT_STARTED (no worker could be made)."""
     message: str
     """What happened and what to do, one or two sentences."""
     metadata: dict[str, str] = {}

@@ -608,7 +608,7 @@ class Metrics(google.protobuf.message.Message):
     """Share of targets told without a mistake by greedy decoding, 0 to 1."""
     @property
     def classes(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___ClassMetrics]:
-        """Each class in order; empty in regression."""
+        """Each class in order; empty in regression, and where there are more than 1,000 classes."""
 
     def __init__(
         self,
@@ -700,7 +700,9 @@ class ClassMetrics(google.protobuf.message.Message):
     """Samples of this class."""
     @property
     def predicted(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
-        """How this class's samples were classified: a count per class, one row of the confusion matrix."""
+        """How this class's samples were classified: a count per class, one row of the confusion matrix;
+        empty where there are more than 100 classes.
+        """
 
     def __init__(
         self,

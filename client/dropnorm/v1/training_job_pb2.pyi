@@ -173,9 +173,9 @@ class TrainingJob(google.protobuf.message.Message):
         what kind of failure. The job's own, which end it at once: DIVERGED (metadata: step, metric,
         value; layer, layer_value, layer_step where they are known), OUT_OF_MEMORY (estimated_bytes,
         limit_bytes, used_bytes, and under the field's name the batch size that would fit), BAD_DATA,
-        INVALID_SPEC, TIME_LIMIT (time_limit, step), INTERNAL. The world's, after which another attempt
-        goes on, up to a limit: WORKER_LOST (signal or exit_status), WORKER_HUNG (seconds),
-        SERVICE_LOST, DEVICE_ERROR, DATA_UNAVAILABLE, IO_ERROR; DISK_FULL and NOT_STARTED (no worker
+        INVALID_SPEC, TIME_LIMIT (time_limit, step), RESULT_TOO_LARGE (size_bytes, limit_bytes), INTERNAL.
+        The world's, after which another attempt goes on, up to a limit: WORKER_LOST (signal or
+        exit_status), WORKER_HUNG (seconds), SERVICE_LOST, DEVICE_ERROR, DATA_UNAVAILABLE, IO_ERROR; DISK_FULL and NOT_STARTED (no worker
         could be made) are waited for without a limit.
         """
 

@@ -122,7 +122,8 @@ class ListTrainingJobsRequest(google.protobuf.message.Message):
     ORDER_BY_FIELD_NUMBER: builtins.int
     VIEW_FIELD_NUMBER: builtins.int
     page_size: builtins.int
-    """Jobs wanted at most; there may be fewer although more pages follow. Limits: 0 to 1,000; more is
+    """Jobs wanted at most; there may be fewer although more pages follow, as where they take more than
+    2 MiB together. Limits: 0 to 1,000; more is
     taken as 1,000, below 0 is INVALID_ARGUMENT. Default: 50.
     """
     page_token: builtins.str

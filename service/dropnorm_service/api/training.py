@@ -26,6 +26,8 @@ from dropnorm_service.jobs.wrong_fields import WrongFields
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
+_PAGE_BYTES = 2 * 2**20  # of messages that end a page: gRPC's clients take 4 MiB by default
+
 
 class TrainingServicer(TrainingServiceServicer):
     """The rpcs of TrainingService. Replies that many read leave as bytes (see `interceptors`)."""
@@ -77,10 +79,17 @@ class TrainingServicer(TrainingServiceServicer):
             page = await self._jobs.list(caller.get(), query)
         wrong.settle()
         reply = pb.ListTrainingJobsResponse(next_page_token=page.next_page_token)
-        for job in page.jobs:
+        size = 0
+        for index, job in enumerate(page.jobs):
             shown = await self._whole(job) if full else job
-            if shown is not None:
-                reply.training_jobs.add().MergeFromString(self._replies.job(shown, full=full))
+            if shown is None:
+                continue
+            message = self._replies.job(shown, full=full)
+            size += len(message)
+            if reply.training_jobs and size > _PAGE_BYTES:
+                reply.next_page_token = page.token_behind(index - 1)
+                break
+            reply.training_jobs.add().MergeFromString(message)
         return reply
 
     async def WatchTrainingJob(

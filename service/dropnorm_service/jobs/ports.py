@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Literal, Protocol
@@ -328,10 +328,15 @@ class JobQuery:
 
 @dataclass(frozen=True)
 class JobPage:
-    """Jobs, without their evaluations, and the token of the next page; only an empty one ends."""
+    """Jobs, without their evaluations, and the token of the next page; only an empty one ends.
 
-    jobs: tuple[TrainingJob, ...] = field(default=())
-    next_page_token: str = ""
+    Attributes:
+        token_behind: the token of a page that begins behind the job of an index: a page may be ended earlier.
+    """
+
+    jobs: tuple[TrainingJob, ...]
+    next_page_token: str
+    token_behind: Callable[[int], str]
 
 
 class JobStore(Protocol):

@@ -7,6 +7,7 @@ from dropnorm.results import EpochCompleted, EpochMetrics, Evaluated, Evaluation
 _EVENT = 1000
 _EPOCH = 1800
 _LAYER_REPORT = 1100
+_CLASS = 600
 _COUNT = 8
 
 
@@ -16,9 +17,9 @@ def epoch_bytes(metrics: EpochMetrics) -> int:
 
 
 def evaluation_bytes(evaluation: Evaluation) -> int:
-    """An evaluation, which grows with its epochs, their reports of layers, and the square of the classes."""
+    """An evaluation, which grows with its epochs, their reports of layers, and the classes of each split."""
     splits = (evaluation.train, evaluation.validation, evaluation.test)
-    return sum(map(epoch_bytes, evaluation.history)) + sum(map(_confusion_bytes, splits))
+    return sum(map(epoch_bytes, evaluation.history)) + sum(map(_classes_bytes, splits))
 
 
 def event_bytes(event: Event) -> int:
@@ -31,5 +32,6 @@ def event_bytes(event: Event) -> int:
     return _EVENT
 
 
-def _confusion_bytes(metrics: Metrics | None) -> int:
-    return 0 if metrics is None else _COUNT * len(metrics.classes) ** 2
+def _classes_bytes(metrics: Metrics | None) -> int:
+    classes = () if metrics is None else metrics.classes
+    return sum(_CLASS + _COUNT * len(each.predicted) for each in classes)

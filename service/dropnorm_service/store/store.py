@@ -191,7 +191,9 @@ class SqlJobStore:
         rows = await self._reader.read(listing.select())
         shown = rows[: listing.page_size]
         token = listing.token_after(shown[-1]) if len(rows) > len(shown) else ""
-        return JobPage(tuple(map(to_job, shown)), token)
+        return JobPage(
+            tuple(map(to_job, shown)), token, lambda index: listing.token_after(shown[index])
+        )
 
     async def unfinished(self, dataset: str | None = None) -> AsyncGenerator[TrainingJob, None]:
         """See `JobStore.unfinished`."""

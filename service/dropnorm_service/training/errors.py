@@ -5,6 +5,7 @@
      +- OutOfMemory    the device has no memory left
      +- BadData        the data cannot be read, or is not what it should be
      +- TimeLimit      the training has taken as long as it may
+     +- ResultTooLarge its evaluation is larger than the service passes on
 
 A `DeviceError` is none of them: another attempt, on another device, may succeed. A spec that does not fit its data is
 no TrainingError but `dropnorm.spec.InvalidSpecError`, which names the fields.
@@ -137,6 +138,22 @@ class TimeLimit(TrainingError):
             "far are kept. Give a larger compute.time_limit, or ask for fewer epochs.",
             time_limit=f"{limit:g}",
             step=step,
+        )
+
+
+class ResultTooLarge(TrainingError):
+    """An evaluation is larger than the service passes on; the journal has the epochs."""
+
+    reason = "RESULT_TOO_LARGE"
+    code = _RESOURCE_EXHAUSTED
+
+    def __init__(self, size: int, limit: int) -> None:
+        """`size` of the evaluation and `limit`, in bytes."""
+        super().__init__(
+            f"The evaluation takes {size:,} bytes, and {limit:,} are passed on; its history is kept in the job's "
+            "events. Ask for fewer epochs.",
+            size_bytes=size,
+            limit_bytes=limit,
         )
 
 

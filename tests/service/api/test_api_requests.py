@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
 import pytest
 from google.protobuf.internal import encoder
 from tests.service.api.details import failure, refused, status_of, violations
-from tests.service.jobs.bench import SPEC, Bench
+from tests.service.jobs.bench import DATASET, EVALUATION, SPEC, Bench
 
 from dropnorm import wire
+from dropnorm.results import State
 from dropnorm.spec import InvalidSpecError, Problem, Submission
 from dropnorm.v1 import training_job_pb2
 from dropnorm.v1 import training_service_pb2 as pb
-from dropnorm_service.jobs.callers import Caller
+from dropnorm_service.jobs.callers import LOCAL, Caller
 from dropnorm_service.jobs.ports import JobPage, JobQuery
 
 UNKNOWN_VIEW: Any = 77
@@ -127,6 +129,34 @@ async def test_a_request_that_is_no_message_is_told_in_a_plain_sentence(
 
     assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert (error.details() or "").startswith("the request is not a valid protobuf message")
+
+
+async def test_a_page_ends_by_its_bytes(stub: Any, bench: Bench):
+    long = DATASET.model_copy(
+        update={"class_names": ("x" * 2**20,)}
+    )  # as its names may be together
+    for _ in range(5):
+        await bench.create()
+        (await bench.launched()).succeed(EVALUATION.model_copy(update={"dataset": long}))
+    jobs = [job.name for job in (await bench.jobs.list(LOCAL, JobQuery())).jobs]
+    for name in jobs:
+        await bench.reached(await bench.service.get(name.rpartition("/")[2]), State.SUCCEEDED)
+
+    pages = [reply async for reply in pages_of(stub, view=pb.TRAINING_JOB_VIEW_FULL)]
+    assert [job.name for page in pages for job in page.training_jobs] == jobs
+    assert [len(page.training_jobs) for page in pages] == [1, 1, 1, 1, 1]
+    assert all(job.evaluation.dataset.class_names for page in pages for job in page.training_jobs)
+    [whole] = [reply async for reply in pages_of(stub)]
+    assert len(whole.training_jobs) == 5
+
+
+async def pages_of(stub: Any, **asked: Any) -> AsyncIterator[pb.ListTrainingJobsResponse]:
+    token = None
+    while token != "":
+        request = pb.ListTrainingJobsRequest(page_size=1000, page_token=token or "", **asked)
+        reply = await stub.ListTrainingJobs(request)
+        yield reply
+        token = reply.next_page_token
 
 
 async def test_a_job_deleted_while_a_page_is_made_is_left_out(

@@ -92,8 +92,8 @@ class Attempt:
     def end(self, outcome: Outcome) -> None:
         self.items.put_nowait(outcome)
 
-    def succeed(self) -> None:
-        self.say(Evaluated(evaluation=EVALUATION))
+    def succeed(self, evaluation: Evaluation | None = None) -> None:
+        self.say(Evaluated(evaluation=evaluation or EVALUATION))
         self.end(Finished())
 
     def checkpoint(self, step: int) -> None:

@@ -6,6 +6,7 @@ import torch
 
 from dropnorm.results import Metrics
 from dropnorm_service.training.metrics import (
+    class_metrics,
     classification_metrics,
     expected_calibration_error,
     r2_score,
@@ -47,6 +48,22 @@ def test_accuracy_and_class_metrics_are_scikit_learns(logits, labels):
     assert found.macro_f1 == pytest.approx(f1.mean())
     matrix = reference.confusion_matrix(labels, predicted, labels=range(CLASSES))
     assert [list(row) for row in found.confusion_matrix] == matrix.tolist()
+
+
+@pytest.mark.parametrize(
+    ("classes", "listed", "rows"),
+    [(100, 100, 100), (101, 101, 0), (1000, 1000, 0), (1001, 0, 0), (200_000, 0, 0)],
+)
+def test_many_classes_have_no_matrix_and_very_many_no_list(classes: int, listed: int, rows: int):
+    labels, predicted = torch.arange(50), torch.arange(50) % 7
+    macro_f1, found = class_metrics(labels, predicted, [str(n) for n in range(classes)])
+    f1 = reference.f1_score(
+        labels, predicted, average=None, labels=range(classes), zero_division=0.0
+    )
+    assert macro_f1 == pytest.approx(f1.mean())
+    assert [each.f1 for each in found] == pytest.approx(f1[:listed])
+    metrics = measured(torch.eye(4), torch.arange(4)).model_copy(update={"classes": found})
+    assert len(metrics.confusion_matrix) == rows
 
 
 def test_losses_are_scikit_learns(logits, labels):

@@ -24,7 +24,13 @@ CPU = torch.device("cpu")
 
 def test_every_error_has_its_reason_and_a_code_of_its_own_fault() -> None:
     reasons = {kind.reason: kind.code for kind in TrainingError.__subclasses__()}
-    assert reasons == {"DIVERGED": 9, "OUT_OF_MEMORY": 8, "BAD_DATA": 9, "TIME_LIMIT": 4}
+    assert reasons == {
+        "DIVERGED": 9,
+        "OUT_OF_MEMORY": 8,
+        "BAD_DATA": 9,
+        "TIME_LIMIT": 4,
+        "RESULT_TOO_LARGE": 8,
+    }
 
 
 def test_message_and_metadata() -> None:

@@ -30,6 +30,7 @@ class Fault(IntEnum):
     NO_ROOM_FOR_THE_MODEL = 9_008
     FROZEN = 9_009
     UNCOUNTED = 9_010
+    TALKATIVE = 9_011
 
 
 def _killed_by(number: signal.Signals) -> Callable[..., None]:
@@ -60,6 +61,11 @@ def _uncounted(
         time.sleep(0.01)
 
 
+def _talkative(**_: Any) -> None:
+    """Whatever the evaluation says is too much."""
+    worker.MAX_EVALUATION_BYTES = 1000
+
+
 _FAULTS: dict[int, Callable[..., None]] = {
     Fault.KILLED: _killed_by(signal.SIGKILL),
     Fault.SEGMENTATION: _killed_by(signal.SIGSEGV),
@@ -74,6 +80,7 @@ _FAULTS: dict[int, Callable[..., None]] = {
     Fault.BUG: _raising(KeyError("a bug")),
     Fault.ENDLESS: _endless,
     Fault.UNCOUNTED: _uncounted,
+    Fault.TALKATIVE: _talkative,
     Fault.NO_ROOM_FOR_THE_MODEL: _raising(OSError(errno.ENOSPC, "No space left on device")),
 }
 

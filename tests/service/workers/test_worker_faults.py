@@ -88,6 +88,16 @@ async def test_a_bug_breaks_the_job(fault: Fault, executor: LocalExecutor, launc
     assert "bug" not in outcome.error.message
 
 
+async def test_a_result_that_is_too_large_is_the_jobs_own_failure(
+    executor: LocalExecutor, launch: Launches
+):
+    outcome = await outcome_of(executor, launch(training(seed=Fault.TALKATIVE)))
+    assert isinstance(outcome, Broken)
+    assert (outcome.error.code, outcome.error.reason) == (8, "RESULT_TOO_LARGE")
+    assert outcome.error.metadata["limit_bytes"] == "1000"
+    assert "Ask for fewer epochs" in outcome.error.message
+
+
 async def test_a_full_disk_is_nobodys_fault(executor: LocalExecutor, launch: Launches):
     outcome = await outcome_of(executor, launch(training(seed=Fault.NO_ROOM_FOR_THE_MODEL)))
     assert isinstance(outcome, Lost)

@@ -32,7 +32,7 @@ _DPI = 120
 
 def draw(evaluation: Evaluation, title: str, folder: Path) -> None:
     """Write `learning_curves.png` into a folder, a picture of each measurement that was asked for, in
-    classification `confusion_matrix.png`, after a range test `range_test.png`."""
+    classification of up to 100 classes `confusion_matrix.png`, after a range test `range_test.png`."""
     charts = evaluation.plots()
     curves = charts["learning_curves"]
     units = {"loss": _LOSSES[evaluation.task], "accuracy": "share that is right"}
@@ -42,7 +42,7 @@ def draw(evaluation: Evaluation, title: str, folder: Path) -> None:
         text = f"{title}: {name.replace('_', ' ')}"
         chart.suptitle(text, fontsize=13, fontweight="bold", color=_INK)
         chart.savefig(folder / f"{name}.png", dpi=_DPI)
-    if evaluation.test.classes:
+    if evaluation.test.confusion_matrix:
         matrix = confusion_matrix(evaluation, f"{title}: confusion matrix")
         matrix.savefig(folder / "confusion_matrix.png", dpi=_DPI)
     if evaluation.auto is not None and evaluation.auto.range_test:

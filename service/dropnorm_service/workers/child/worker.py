@@ -22,6 +22,7 @@ from dropnorm_service.training import (
     Interrupted,
     Order,
     OutOfMemory,
+    ResultTooLarge,
     Resumed,
     TrainingError,
     choose_device,
@@ -38,6 +39,7 @@ from dropnorm_service.workers.child.link import Link, LinkHandler
 from dropnorm_service.workers.child.meter import LoadMeter
 from dropnorm_service.workers.child.tracing import AttemptSpans
 from dropnorm_service.workers.child.warmup import warm_up
+from dropnorm_service.workers.frames import MAX_MESSAGE_BYTES
 from dropnorm_service.workers.messages import DEVICE_ERROR, End, Ready, Start, Trace
 
 _POLL_SECONDS = 0.1
@@ -45,6 +47,9 @@ _POLL_SECONDS = 0.1
 # CPU: each operation then waits until both threads have run. Measured with MLPs of 1 to 500 MFLOP a
 # step on two cores: 0.7 ms with one thread against 0.9 ms with two at 13 MFLOP, 1.3 against 0.9 at 84.
 _FLOPS_WORTH_THREADS = 30e6
+
+MAX_EVALUATION_BYTES = MAX_MESSAGE_BYTES * 3 // 4
+"""What an evaluation may take as JSON; as a message of the contract it is then well below what clients take."""
 
 _INVALID_ARGUMENT = 3
 _RESOURCE_EXHAUSTED = 8
@@ -147,13 +152,17 @@ def _train(start: Start, link: Link, spans: AttemptSpans) -> None:
         on_uncounted_step=link.stepped,
     )
 
+    evaluated = Evaluated(evaluation=result.evaluation)
+    if (size := len(evaluated.model_dump_json().encode())) > MAX_EVALUATION_BYTES:
+        raise ResultTooLarge(size, MAX_EVALUATION_BYTES)
+
     def save() -> None:
         save_model(start.folder / MODEL, spec, data, result.model)
         save_pictures(start.folder / MODEL, result.pictures)
 
     spans.enter("saving")
     _beside(save, link)
-    link.report(Evaluated(evaluation=result.evaluation))
+    link.report(evaluated)
 
 
 def _beside(work: Callable[[], None], link: Link) -> None:
