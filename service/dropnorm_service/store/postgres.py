@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,6 +18,7 @@ _READERS = 4
 _CONNECT_SECONDS = 10.0
 _COMMAND_SECONDS = 20.0
 _POOL_SECONDS = 10.0
+_GOODBYE_SECONDS = 0.5
 
 # What asyncpg reads by itself, with libpq's meaning; the last two go to the server.
 _TLS = {"sslcert", "sslcrl", "sslkey", "sslmode", "sslnegotiation", "sslpassword", "sslrootcert"}
@@ -36,6 +38,15 @@ _SERVER_SETTINGS = {
     "tcp_keepalives_idle": "30",
     "tcp_keepalives_interval": "10",
 }
+
+
+class _Connection(asyncpg.Connection):
+    """One that does not wait long for the answer to its goodbye: the host may be gone, and a service has to end."""
+
+    async def close(self, *, timeout: float | None = None) -> None:  # noqa: ASYNC109 - as asyncpg has it
+        """Close it, in good order if the server answers soon."""
+        with contextlib.suppress(TimeoutError):  # it is closed all the same
+            await super().close(timeout=timeout or _GOODBYE_SECONDS)
 
 
 def create_engines(url: URL) -> tuple[AsyncEngine, AsyncEngine]:
@@ -89,6 +100,7 @@ def _arguments(url: URL) -> Mapping[str, Any]:
     named = {} if "application_name" in url.query else {"application_name": "dropnorm"}
     dsn = url.set(drivername="postgresql").difference_update_query(["connect_timeout"])
     return {
+        "connection_class": _Connection,
         "dsn": dsn.render_as_string(hide_password=False),
         "timeout": seconds,
         "command_timeout": _COMMAND_SECONDS,

@@ -236,6 +236,17 @@ async def test_nobody_queues_up_before_a_database_that_does_not_answer(
         await insert(opened, draft("b"))
 
 
+async def test_no_connection_waits_long_for_a_server_that_does_not_answer_its_goodbye(
+    postgres_url: str,
+):
+    async with proxy(postgres_url) as (passing, url):
+        opened = await SqlJobStore.open(url)
+        await asyncio.gather(*(opened.get("a") for _ in range(8)))
+        passing.silent = True
+        async with asyncio.timeout(15):  # one alone would wait for 20
+            await opened.close()
+
+
 async def test_an_outage_that_lasts_is_told_at_once(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ):
