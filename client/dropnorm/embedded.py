@@ -50,7 +50,7 @@ class LocalService(Client):
     ) -> None:
         require_service()
         self.data_dir = Path(data_dir).expanduser().absolute()
-        self.data_dir.mkdir(parents=True, exist_ok=True)
+        self.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.log_file = self.data_dir / "service.log"
         self._process = _start(["--data-dir", str(self.data_dir), *_flags(settings)], self.log_file)
         patience = float(settings.get("grace") or _GRACE) + _STOP_MARGIN

@@ -61,14 +61,15 @@ def back_up(settings: Settings, folder: Path) -> None:
 
     Args:
         settings: the service's.
-        folder: new, or empty. Its `backup.json` is written last: a backup without it is not whole.
+        folder: empty, or new, and then made for its owner alone. Its `backup.json` is written last: a backup without
+            it is not whole.
 
     Raises:
         BackupFailed: there is no whole copy; the message says why.
         InvalidDatabaseUrl: the URL of the store cannot be used.
         OSError: a file cannot be read or written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if any(folder.iterdir()):
         raise BackupFailed(f"{folder} is not empty; give a new folder for each backup")
     began = datetime.now(UTC)

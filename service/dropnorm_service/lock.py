@@ -51,14 +51,14 @@ def hold(path: Path) -> TextIO:
 
 @contextmanager
 def exclusive(folder: Path) -> Iterator[None]:
-    """Hold the folder, made when missing, until the block ends or the process does.
+    """Hold the folder, made for its owner alone when missing, until the block ends or the process does.
 
     Raises:
         FolderInUse: another process holds it; the message names that process.
         FolderUnusable: it cannot be made or written.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         file = hold(folder / "lock")
     except Held as holder:
         raise FolderInUse(

@@ -108,8 +108,8 @@ class Settings(BaseSettings):
     """File to which each event of the audit log is appended, as a line of JSON; absent: they are log records only."""
 
     data_dir: Folder = Field(default_factory=_default_data_dir)
-    """Folder for the store, checkpoints, models, the data cache and MLflow's store, used by one service at a time;
-    absent: `$XDG_DATA_HOME/dropnorm`, else `~/.local/share/dropnorm`."""
+    """Folder for the store, checkpoints, models, the data cache and MLflow's store, used by one service at a time, and
+    made for its user alone when it is missing; absent: `$XDG_DATA_HOME/dropnorm`, else `~/.local/share/dropnorm`."""
     database_url: str | None = None
     """Where jobs are kept: `postgresql://user@host:5432/database`, with libpq's parameters such as `sslmode`, or
     `sqlite:////folder/jobs.db`; absent: SQLite in the data folder."""

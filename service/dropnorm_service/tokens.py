@@ -120,7 +120,7 @@ def _lifetime(text: str) -> timedelta | None:
 
 async def _run(options: argparse.Namespace, settings: Settings) -> None:
     try:
-        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise SettingsError(
             f"data_dir: {settings.data_dir} cannot be made: {error.strerror}"

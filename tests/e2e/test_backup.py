@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import subprocess
 import sys
 from collections.abc import Callable
@@ -83,6 +84,7 @@ def test_a_backup_under_load_is_whole(
         accepted = {client.train(spec(epochs=1), job_id=f"waits-{n}").id for n in range(6)}
         said = back_up(server, tmp_path / "backup", *flags)
         assert said.returncode == 0, said.stderr
+        assert stat.S_IMODE((tmp_path / "backup").stat().st_mode) == 0o700
         trained.result(timeout=60)  # the service goes on
     server.stop()
 

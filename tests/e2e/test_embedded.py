@@ -2,6 +2,7 @@
 
 import os
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -44,6 +45,7 @@ def test_it_trains_and_keeps_everything_for_the_next_time(tmp_path, monkeypatch)
     monkeypatch.setenv("DROPNORM_AUTHENTICATION", "tokens")
     with dn.local(tmp_path / "data", cpu_slots=1, tracking=False) as service:
         pid = service._process.pid
+        assert stat.S_IMODE((tmp_path / "data").stat().st_mode) == 0o700
         evaluation = service.train(SPEC, name="first", job_id="first").result()
         assert len(evaluation.history) == 3
 

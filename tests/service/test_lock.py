@@ -2,6 +2,7 @@
 
 import os
 import signal
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -25,6 +26,18 @@ def test_a_second_service_is_refused_and_told_who_holds_the_folder(tmp_path: Pat
     second = exclusive(tmp_path / "data")
     with held, pytest.raises(FolderInUse, match=f"process {os.getpid()}"), second:
         pass
+
+
+def test_a_folder_is_made_for_its_owner_alone_and_one_that_is_there_stays(tmp_path: Path) -> None:
+    made, there = tmp_path / "above" / "data", tmp_path / "there"
+    there.mkdir()
+    there.chmod(0o755)
+    before = os.umask(0o022)
+    try:
+        with exclusive(made), exclusive(there):
+            assert [stat.S_IMODE(each.stat().st_mode) for each in (made, there)] == [0o700, 0o755]
+    finally:
+        os.umask(before)
 
 
 def test_the_folder_is_free_again_after_its_holder_was_killed(tmp_path: Path) -> None:

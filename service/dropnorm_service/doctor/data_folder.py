@@ -6,6 +6,7 @@ import errno
 import fcntl
 import os
 import shutil
+import stat
 import tempfile
 from pathlib import Path
 
@@ -36,6 +37,12 @@ def look(settings: Settings) -> Findings:
         yield failure("data folder", f"{folder} cannot be written: {error.strerror}.", _cure(error))
         return
     yield ok("data folder", f"{folder} can be written, and what is written can be synced.")
+    if folder == settings.data_dir and folder.stat().st_mode & stat.S_IXOTH:
+        yield warning(
+            "data folder",
+            f"Every user of this machine can enter {folder}, and read what is in it.",
+            f"Unless that is meant: chmod 700 {folder}.",
+        )
     yield from _room(folder)
     if holder := running(settings):
         yield ok("data folder", f"A service (process {holder}) runs on it now.")

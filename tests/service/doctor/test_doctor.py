@@ -219,6 +219,13 @@ def test_a_data_folder_is_left_as_it_was_and_who_runs_on_it_is_named(settings: S
         assert sorted(settings.data_dir.iterdir()) == before
 
 
+def test_a_data_folder_that_every_user_can_enter_is_a_warning(settings: Settings) -> None:
+    with exclusive(settings.data_dir):
+        all_well(data_folder.look(settings))
+    settings.data_dir.chmod(0o755)
+    assert "chmod 700" in only(data_folder.look(settings), "warning").do
+
+
 def test_a_port_that_another_program_has_is_told(settings: Settings) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]

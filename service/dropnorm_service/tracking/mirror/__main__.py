@@ -153,7 +153,7 @@ def _record(recorder: Recorder, line: bytes) -> Message:
 @cache  # a store is opened again after a failure, and a second lock would wait for the first
 def _wait_for_predecessor(lock_file: Path) -> None:
     """Let the process of a server that was killed finish what it does, so that no two write at a time."""
-    lock_file.parent.mkdir(parents=True, exist_ok=True)
+    lock_file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     # Left open: the lock is held until this process ends.
     fcntl.flock(os.open(lock_file, os.O_CREAT | os.O_RDWR, 0o600), fcntl.LOCK_EX)
 

@@ -62,7 +62,7 @@ def _make_whole(file: Path, make: Callable[[str], SqlAlchemyStore]) -> None:
     draft = file.with_name(f".{file.name}.new")
     for left in (draft, draft.with_name(f"{draft.name}-journal")):
         left.unlink(missing_ok=True)
-    file.parent.mkdir(parents=True, exist_ok=True)
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     store = make(f"sqlite:///{draft}")
     store.engine.dispose()
     sync(draft)
@@ -72,7 +72,7 @@ def _make_whole(file: Path, make: Callable[[str], SqlAlchemyStore]) -> None:
 
 @contextmanager
 def _held(lock: Path) -> Iterator[None]:
-    lock.parent.mkdir(parents=True, exist_ok=True)
+    lock.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with lock.open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
