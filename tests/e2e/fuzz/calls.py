@@ -1,4 +1,4 @@
-"""Every rpc of the contract by its bytes, and a tally of what was answered."""
+"""Every rpc behind the port by its bytes, and a tally of what was answered."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ import grpc
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from google.rpc import error_details_pb2, status_pb2
+from grpc_health.v1 import health_pb2
+from grpc_reflection.v1alpha import reflection_pb2
 
 import dropnorm as dn
 import dropnorm.v1
@@ -50,16 +52,23 @@ class Method:
     def name(self) -> str:
         return self.path.rpartition("/")[2]
 
+    @property
+    def endless(self) -> bool:
+        """Whether its stream lasts as long as the caller wishes, whatever he asks for."""
+        return self.path == "/grpc.health.v1.Health/Watch"
+
 
 def contract() -> Sequence[Method]:
-    """Every rpc of every service of dropnorm."""
+    """Every rpc of every service of dropnorm, of health and of reflection."""
     found = []
-    for module in iter_modules(dropnorm.v1.__path__):
-        if not module.name.endswith("_service_pb2"):
-            continue
-        for service in import_module(
-            f"dropnorm.v1.{module.name}"
-        ).DESCRIPTOR.services_by_name.values():
+    files: list[Any] = [health_pb2, reflection_pb2]
+    files += [
+        import_module(f"dropnorm.v1.{module.name}")
+        for module in iter_modules(dropnorm.v1.__path__)
+        if module.name.endswith("_service_pb2")
+    ]
+    for file in files:
+        for service in file.DESCRIPTOR.services_by_name.values():
             found += [
                 Method(
                     path=f"/{service.full_name}/{rpc.name}",
@@ -130,14 +139,14 @@ class Wire:
             requests: one message, or for a client's stream any number.
             most: replies of a server's stream to read, before it is given up.
         """
-        multicallable = self._multicallable(method)
+        caller = multicallable(self._channel, method)
         request: Any = iter(requests) if method.client_streaming else requests[0]
         code = grpc.StatusCode.OK
         call: Any = None
         try:
-            call = multicallable(request, timeout=PATIENCE, metadata=metadata)
+            call = caller(request, timeout=PATIENCE, metadata=metadata)
             if method.server_streaming:
-                drain(call, most)
+                drain(call, 1 if method.endless else most)
         except grpc.RpcError as error:
             code = error.code()
             if not (code is grpc.StatusCode.CANCELLED and method.server_streaming):
@@ -145,12 +154,16 @@ class Wire:
         TALLY.count(method.name, code.name)
         return code
 
-    def _multicallable(self, method: Method) -> Any:
-        if method.client_streaming:
-            return self._channel.stream_unary(method.path)
-        if method.server_streaming:
-            return self._channel.unary_stream(method.path)
-        return self._channel.unary_unary(method.path)
+
+def multicallable(channel: grpc.Channel, method: Method) -> Any:
+    """What calls a method in its form."""
+    if method.client_streaming and method.server_streaming:
+        return channel.stream_stream(method.path)
+    if method.client_streaming:
+        return channel.stream_unary(method.path)
+    if method.server_streaming:
+        return channel.unary_stream(method.path)
+    return channel.unary_unary(method.path)
 
 
 def drain(call: Any, most: int) -> None:

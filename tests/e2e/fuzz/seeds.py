@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
+from grpc_health.v1 import health_pb2
+from grpc_reflection.v1alpha import reflection_pb2
 from tests.e2e.servers import Server, eventually, spec
 
 import dropnorm as dn
@@ -32,7 +34,8 @@ def seeds(server: Server, folder: Path) -> Mapping[str, Sequence[Message]]:
         client.train(spec("fuzzed", epochs=1), job_id="fuzzed").result()
         eventually(lambda: _registered(client, job), "MLflow has the model")
         client.models.export(job, folder / "exported", format="safetensors")
-    return _of_jobs(job) | _of_datasets(dataset, folder / "file") | _of_models(model, job)
+    of_dropnorm = _of_jobs(job) | _of_datasets(dataset, folder / "file") | _of_models(model, job)
+    return of_dropnorm | _of_grpc()
 
 
 def _registered(client: dn.Client, job: str) -> dn.ModelVersion | None:
@@ -40,6 +43,22 @@ def _registered(client: dn.Client, job: str) -> dn.ModelVersion | None:
         return client.models.register("fuzzed", job, alias="best")
     except dn.Unavailable:  # the mirror has not brought the model there yet
         return None
+
+
+def _of_grpc() -> dict[str, Sequence[Message]]:
+    """Of health and reflection."""
+    health = health_pb2.HealthCheckRequest(service="liveness")
+    asked = reflection_pb2.ServerReflectionRequest
+    return {
+        "Check": [health],
+        "Watch": [health],
+        "List": [health_pb2.HealthListRequest()],  # type: ignore[attr-defined]  # not in the stubs
+        "ServerReflectionInfo": [
+            asked(list_services="all"),
+            asked(file_containing_symbol="dropnorm.v1.TrainingService"),
+            asked(all_extension_numbers_of_type="google.protobuf.FieldOptions"),
+        ],
+    }
 
 
 def _of_jobs(name: str) -> dict[str, Sequence[Message]]:

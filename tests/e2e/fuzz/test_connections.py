@@ -5,13 +5,12 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
-from typing import Any
 
 import grpc
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.e2e.fuzz.calls import Method, Wire, contract
+from tests.e2e.fuzz.calls import Method, Wire, contract, multicallable
 from tests.e2e.fuzz.test_messages import fuzz
 from tests.e2e.servers import Server
 
@@ -68,15 +67,11 @@ def test_bytes_of_any_kind_on_the_port(
 def test_callers_who_break_off(target: Server, wire: Wire, method: Method):
     """Each at another moment of the call: before, while and after it is answered."""
     with grpc.insecure_channel(target.address) as opened:
-        channel: Any = opened
+        caller = multicallable(opened, method)
+        begin = caller if method.server_streaming else caller.future
+        request = b"\x0a\x13trainingJobs/fuzzed" if method.server_streaming else b""
         for delay in (0.0, 0.0005, 0.002, 0.01):
-            call: Any
-            if method.client_streaming:
-                call = channel.stream_unary(method.path).future(iter([b"\x12\x01a"]))
-            elif method.server_streaming:
-                call = channel.unary_stream(method.path)(b"\x0a\x13trainingJobs/fuzzed")
-            else:
-                call = channel.unary_unary(method.path).future(b"")
+            call = begin(iter([b"\x12\x01a"]) if method.client_streaming else request)
             threading.Event().wait(delay)
             call.cancel()
 
