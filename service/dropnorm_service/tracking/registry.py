@@ -76,7 +76,9 @@ class MlflowRegistry:
         if isinstance(reply, Missing):
             raise ModelUnusable(job.name, reply.reason)
         [model] = _page(reply).models
-        return next(each for each in model.versions if each.sha256 == sha256)
+        # Jobs of the same spec have the same weights, and a version each.
+        asked = (job.name, sha256)
+        return next(each for each in model.versions if (each.training_job, each.sha256) == asked)
 
     async def get(self, model_id: str) -> Model:
         """A registered model; see `jobs.ports.Registry`."""

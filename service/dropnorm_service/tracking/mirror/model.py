@@ -19,10 +19,9 @@ from torch import Tensor, nn
 from dropnorm.results import TrainingJob
 from dropnorm_service.tracking.mirror.guard import Guard
 from dropnorm_service.tracking.mirror.locate import JOB_TAG, RunRef
+from dropnorm_service.tracking.mirror.logged import NAME, model_of
 from dropnorm_service.tracking.mirror.parameters import parameters
 from dropnorm_service.training import load_examples, load_model
-
-_NAME = "model"
 
 
 class ExportError(Exception):
@@ -62,7 +61,7 @@ class ModelPublisher:
         """
         module, examples = load_model(folder), load_examples(folder)
         with tempfile.TemporaryDirectory(prefix="dropnorm-") as name:
-            path = Path(name) / _NAME
+            path = Path(name) / NAME
             description = export(module, examples, path)
             model = self._guard(f"the model of {job.name}", lambda: self._find_or_make(run, job))
             description.run_id = run.run_id
@@ -76,15 +75,10 @@ class ModelPublisher:
         self._guard(f"model link of {job.name}", lambda: self._link(run, model, metrics))
 
     def _find_or_make(self, run: RunRef, job: TrainingJob) -> LoggedModel:
-        found = self._client.search_logged_models(
-            [run.experiment_id], filter_string=f"source_run_id = '{run.run_id}'"
-        )
-        for model in found:
-            if model.name == _NAME:
-                return model
-        return self._client.create_logged_model(
+        found = model_of(self._client, run.run_id, run.experiment_id)
+        return found or self._client.create_logged_model(
             run.experiment_id,
-            name=_NAME,
+            name=NAME,
             source_run_id=run.run_id,
             params=parameters(job.spec),
             tags={JOB_TAG: job.id},

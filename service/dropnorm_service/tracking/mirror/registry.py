@@ -30,6 +30,7 @@ from dropnorm_service.tracking.messages import (
     SetAlias,
 )
 from dropnorm_service.tracking.mirror.changes import MODEL_TAG
+from dropnorm_service.tracking.mirror.logged import model_of
 
 OURS_TAG = "dropnorm"
 """On every registered model that the service has made."""
@@ -107,14 +108,22 @@ class Registry:
         if state != "ready":
             return Missing(reason=f"MLflow has no model of this job: {state}")
         self._make_model(request.model_id)
-        model = self._model(request.model_id)
-        asked = (request.training_job, request.sha256)
-        same = (each for each in model.versions if (each.training_job, each.sha256) == asked)
-        version = next(same, None)
-        number = version.version if version else self._make_version(request, run.info.experiment_id)
+        number = self._number_of(request)
+        if number is None:
+            logged = model_of(self._client, request.run_id, run.info.experiment_id)
+            if logged is None:
+                return Missing(reason="MLflow does not have it any more, it was deleted there")
+            number = self._make_version(request, logged.model_id)
         if request.alias:
             self._client.set_registered_model_alias(request.model_id, request.alias, str(number))
         return RegistryPage(models=(self._model(request.model_id),))
+
+    def _number_of(self, request: Register) -> int | None:
+        """The version that the job's model is already; None: it is none."""
+        asked = (request.training_job, request.sha256)
+        versions = self._model(request.model_id).versions
+        same = (each.version for each in versions if (each.training_job, each.sha256) == asked)
+        return next(same, None)
 
     def _make_model(self, name: str) -> None:
         try:
@@ -124,16 +133,13 @@ class Registry:
                 raise
             self._client.create_registered_model(name, tags={OURS_TAG: "true"})
 
-    def _make_version(self, request: Register, experiment: str) -> int:
-        logged = self._client.search_logged_models(
-            [experiment], filter_string=f"source_run_id = '{request.run_id}'"
-        )
+    def _make_version(self, request: Register, logged_model_id: str) -> int:
         made = self._client.create_model_version(
             request.model_id,
-            source=f"models:/{logged[0].model_id}",
+            source=f"models:/{logged_model_id}",
             run_id=request.run_id,
             tags={JOB_NAME_TAG: request.training_job, SHA256_TAG: request.sha256},
-            model_id=logged[0].model_id,
+            model_id=logged_model_id,
         )
         return int(made.version)
 
