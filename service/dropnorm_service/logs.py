@@ -12,6 +12,7 @@ import logging
 import os
 import re
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from io import TextIOWrapper
 from logging.handlers import WatchedFileHandler
@@ -80,6 +81,17 @@ def _fields(record: logging.LogRecord) -> dict[str, object]:
     return fields | fields_of(record)
 
 
+def _redacted(value: object) -> object:
+    """The value as JSON can say it, its texts without secrets."""
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, Mapping):
+        return {redact(str(key)): _redacted(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_redacted(item) for item in value]
+    return redact(str(value))
+
+
 class _Json(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         standard = {
@@ -91,8 +103,9 @@ class _Json(logging.Formatter):
         entry = standard | _fields(record) | standard
         if record.exc_info:
             entry["trace"] = self.formatException(record.exc_info)
-        # Within JSON's strings alone can there be anything to escape.
-        return escaped(redact(json.dumps(entry, default=str, ensure_ascii=False)))
+        # Within JSON's strings alone can there be anything to escape. A secret is taken out of them before there are
+        # quotes around them, which would go with it.
+        return escaped(json.dumps(_redacted(entry), ensure_ascii=False))
 
 
 class _Text(logging.Formatter):

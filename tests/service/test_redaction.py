@@ -61,6 +61,28 @@ def test_no_log_record_has_one(form: str, capfd: pytest.CaptureFixture[str]):
     assert "ada:***@host" in said
 
 
+@pytest.mark.parametrize("sent", ['?token=a"b', "x;password=\\", '?secret=",1,"', "?pwd={\\"])
+def test_what_a_caller_sends_that_looks_like_a_secret_breaks_no_line(
+    sent: str, capfd: pytest.CaptureFixture[str], tmp_path: Path
+):
+    path = tmp_path / "audit.jsonl"
+    log = logging.getLogger(audit.LOGGER)
+    try:
+        logs.configure(Settings(audit_log=path, log_format="json"))
+        audit.record("Act", sent, "OK", user="ada", token="t", peer="here")
+        extra = {"details": {"said": [sent, 1, None]}, "path": Path(sent)}
+        logging.getLogger("dropnorm.test").warning("got %s", sent, extra=extra)
+    finally:
+        for handler in log.handlers:
+            handler.close()
+        log.handlers.clear()
+    [audited] = path.read_text().splitlines()
+    assert json.loads(audited)["resource"] == redact(sent)
+    entry = json.loads(capfd.readouterr().err.splitlines()[-1])
+    assert entry["message"] == f"got {redact(sent)}"
+    assert entry["details"] == {"said": [redact(sent), 1, None]}
+
+
 def test_the_audit_log_is_a_file_of_its_owner_that_only_grows(tmp_path: Path):
     path = tmp_path / "audit.jsonl"
     path.write_text('{"older": true}\n')
