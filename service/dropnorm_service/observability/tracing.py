@@ -139,10 +139,11 @@ class Tracing:
 
     def _context_of(self, job_id: str) -> Context:
         """The context of a job's trace; one without a parent for a job that was made without tracing."""
-        if job_id not in self._jobs:
-            with contextlib.suppress(OSError, UnicodeDecodeError):
-                self._jobs[job_id] = (self._folder_of(job_id) / _FILE).read_text(encoding="ascii")
         known = self._jobs.get(job_id)
+        if known is None:
+            # Not kept: it may be asked for after the job's end, and then nothing would take it away any more.
+            with contextlib.suppress(OSError, UnicodeDecodeError):
+                known = (self._folder_of(job_id) / _FILE).read_text(encoding="ascii")
         return _propagator.extract({_HEADER: known} if known else {}, context=Context())
 
     # Attempts.
