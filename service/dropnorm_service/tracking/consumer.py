@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -13,9 +14,18 @@ from pathlib import Path
 from dropnorm.results import Event, Tracked
 from dropnorm_service.jobs.errors import StoreUnavailable
 from dropnorm_service.jobs.ports import JobStore
+from dropnorm_service.tracking.backlog import Backlog, Behind
 from dropnorm_service.tracking.config import TrackingConfig
 from dropnorm_service.tracking.errors import MlflowUnavailable
-from dropnorm_service.tracking.messages import Batch, JobContext, Role, RunMade, Setup
+from dropnorm_service.tracking.messages import (
+    Batch,
+    Done,
+    JobContext,
+    Rewriting,
+    Role,
+    RunMade,
+    Setup,
+)
 from dropnorm_service.tracking.process import CLOSING_TIME, MirrorProcess, ProcessEnded
 
 _FEED_LIMIT = 500
@@ -59,7 +69,8 @@ class Consumer:
     """Delivers the feed's events to a mirror process, in order and at least once.
 
     The cursor moves only behind what MLflow holds, so neither a crash nor an outage loses anything, and what is sent
-    twice is written once. A consumer with an `upstream` stays behind it.
+    twice is written once. A job of which MLflow does not take something while it takes others waits by itself. A
+    consumer with an `upstream` stays behind it.
     """
 
     def __init__(
@@ -88,8 +99,6 @@ class Consumer:
                 and it is started at once.
         """
         self.name = role.cursor
-        self.position = 0
-        """Global position up to which everything is mirrored."""
         self.closing_time = CLOSING_TIME
         """Seconds that its process has, at the end, to finish what it does."""
         self.failed: Counter[str] = Counter()
@@ -99,6 +108,7 @@ class Consumer:
         self._batch_size = batch_size
         self._longest_retry = longest_retry
         self._upstream = upstream
+        self._others: Backlog | None = upstream._backlog if upstream is not None else None
         self._idle_limit = idle_limit
         self._process = MirrorProcess(Setup.of(role, config), self._record)
         self._wake = asyncio.Event()
@@ -106,12 +116,20 @@ class Consumer:
         self._idle = asyncio.Event()
         self._hindered = asyncio.Event()
         self._followers: list[Consumer] = []
+        self._backlog: Backlog = Backlog(time.monotonic)
         self._begun = False
+        self._reached = 0
         self._saved = 0
         self._failures = 0
         self._deaths = 0
         if upstream is not None:
             upstream._followers.append(self)
+
+    @property
+    def position(self) -> int:
+        """Global position up to which everything is mirrored."""
+        waiting = self._backlog.position
+        return self._reached if waiting is None else min(waiting, self._reached)
 
     def notify(self, *, urgent: bool = True) -> None:
         """Say that the journal has grown, or that the upstream has come further.
@@ -152,7 +170,7 @@ class Consumer:
                 if pause is not None:
                     await self._pause(pause)
                 elif not self._wake.is_set():
-                    self._idle.set()
+                    (self._hindered if self._backlog else self._idle).set()
                     await self._wait_for_work()
         finally:
             await self._process.close(self.closing_time)
@@ -163,6 +181,7 @@ class Consumer:
             await self._begin()
             if self._idle_limit is None:
                 await self._process.prepare()
+            caught_up = await self._catch_up()
             entries = await self._next()
             wanted = [entry for entry in entries if self._wants(entry[1])]
             if entries:
@@ -186,31 +205,31 @@ class Consumer:
         else:
             self._hindered.clear()
             if not entries:
-                return None
+                return 0.0 if caught_up else None
             return _CURVES_LINGER if wanted and len(entries) < _FEED_LIMIT else _LINGER
         return 0.0
 
     async def _begin(self) -> None:
         """Find out, once, where to begin."""
         if not self._begun:
-            self.position = self._saved = await self._journal.store.cursor(self.name)
+            self._reached = self._saved = await self._journal.store.cursor(self.name)
             self._begun = True
 
     async def _next(self) -> Sequence[tuple[int, Event]]:
-        entries = await self._journal.store.feed(after=self.position, limit=_FEED_LIMIT)
+        entries = await self._journal.store.feed(after=self._reached, limit=_FEED_LIMIT)
         if self._upstream is None:
             return entries
-        bound = self._upstream.position
+        bound = self._upstream._reached
         return [entry for entry in entries if entry[0] <= bound]
 
     async def _deliver(self, entries: Sequence[tuple[int, Event]]) -> None:
-        while entries:
+        while entries := self._without_those_who_wait(entries):
             # After a death one event at a time, to find the one that kills.
             size = 1 if self._deaths else self._batch_size
             batch, entries = entries[:size], entries[size:]
             # The run is told of what is left out, unless the process dies of that too.
             if self._deaths <= _DEADLY:
-                await self._write([event for _, event in batch], fatal=self._deaths == _DEADLY)
+                await self._write_news(batch, fatal=self._deaths == _DEADLY)
             if self._deaths >= _DEADLY:
                 event = batch[0][1]
                 log.error(
@@ -224,22 +243,125 @@ class Consumer:
             self._deaths = self._failures = 0
             await self._advance(batch[-1][0], durable=True)
 
-    async def _write(self, events: Sequence[Event], *, fatal: bool) -> None:
+    def _without_those_who_wait(
+        self, entries: Sequence[tuple[int, Event]]
+    ) -> Sequence[tuple[int, Event]]:
+        """The events but those of jobs that MLflow is behind with, or the upstream: they are read again later."""
+        news = []
+        for position, event in entries:
+            name = event.training_job
+            if self._others is not None and name in self._others:
+                self._let_wait(position, event)
+            if name in self._backlog:
+                self._backlog.pass_over(name, event.sequence)
+            else:
+                news.append((position, event))
+        return news
+
+    def _let_wait(self, position: int, event: Event) -> None:
+        if event.training_job not in self._backlog:
+            behind = Behind(position - 1, done=event.sequence - 1, passed=event.sequence)
+            self._backlog.add(event.training_job, behind)
+
+    async def _write_news(self, entries: Sequence[tuple[int, Event]], *, fatal: bool) -> None:
         await self._process.prepare()  # should it die of that, no event is to blame
-        batch = await self._batch(events, fatal=fatal)
         try:
-            with self._journal.delivering(self.name, events):
-                await self._process.deliver(batch)
+            done = await self._write([event for _, event in entries], fatal=fatal)
         except ProcessEnded:
             self._deaths += 1
             raise
+        behind = {*done.late, *done.gone}
+        for position, event in entries:
+            if event.training_job in behind:
+                self._let_wait(position, event)
+                self._backlog.pass_over(event.training_job, event.sequence)
+        self._note(done)
 
-    async def _batch(self, events: Sequence[Event], *, fatal: bool) -> Batch:
+    def _note(self, done: Done) -> None:
+        for name, why in done.late.items():
+            self.failed["unavailable"] += 1
+            level = logging.DEBUG if self._backlog.failures else logging.WARNING
+            log.log(level, "%s: %s waits, the others go on: %s", self.name, name, why)
+            self._put_off(name, self._longest_retry)
+        for name in done.gone:
+            if self._backlog[name].rewriting:  # it has gone again
+                self._put_off(name, self._longest_retry)
+            self._backlog[name].begin_anew()
+
+    def _put_off(self, name: str, longest: float) -> None:
+        self._backlog.failed(name, retry_delay(self._backlog.failures, longest))
+
+    async def _catch_up(self) -> bool:
+        """Try again the job of the backlog whose turn it is; whether MLflow has all of it now."""
+        chosen = self._backlog.first(self._others)
+        if chosen is None or self._backlog.pause(self._others):
+            return False
+        name, behind = chosen
+        await self._process.prepare()
+        try:
+            caught_up = await self._write_rest(name, behind)
+        except ProcessEnded:
+            behind.deaths += 1
+            self._put_off(name, _LONGEST_RESTART)
+            raise
+        if caught_up:
+            log.info("%s: %s has caught up", self.name, name)
+            self._backlog.succeeded(name)
+            await self._advance(self._reached, durable=True)
+        return caught_up
+
+    async def _write_rest(self, name: str, behind: Behind) -> bool:
+        """Write what a job's journal has more than MLflow; whether it has all that the feed has brought."""
+        while behind.done < behind.passed:
+            size = 1 if behind.deaths else self._batch_size
+            events = await self._journal.store.events(
+                name.rpartition("/")[2], after=behind.done, limit=size
+            )
+            events = [event for event in events if event.sequence <= behind.passed]
+            if not events:  # purged
+                break
+            wanted = [event for event in events if self._wants(event)]
+            if wanted and not await self._write_part(name, behind, wanted):
+                return False
+            behind.done = events[-1].sequence
+        return True
+
+    async def _write_part(self, name: str, behind: Behind, events: Sequence[Event]) -> bool:
+        """Write some events of a job that waits; whether MLflow has taken them, or they are given up."""
+        if behind.deaths >= _DEADLY:
+            log.error(
+                "%s: event %d of %s is left out, the process dies of it",
+                self.name,
+                events[0].sequence,
+                name,
+            )
+        if behind.deaths <= _DEADLY:
+            last = events[-1].sequence == behind.passed
+            rewriting = Rewriting(first=not behind.begun, last=last) if behind.rewriting else None
+            fatal = behind.deaths == _DEADLY
+            done = await self._write(events, fatal=fatal, rewriting=rewriting)
+            self._note(done)
+            if name in done.late or name in done.gone:
+                return False
+        behind.begun, behind.deaths = True, 0
+        return True
+
+    async def _write(
+        self, events: Sequence[Event], *, fatal: bool, rewriting: Rewriting | None = None
+    ) -> Done:
+        batch = await self._batch(events, fatal=fatal, rewriting=rewriting)
+        with self._journal.delivering(self.name, events):
+            return await self._process.deliver(batch)
+
+    async def _batch(
+        self, events: Sequence[Event], *, fatal: bool, rewriting: Rewriting | None
+    ) -> Batch:
         jobs = {}
         for name in dict.fromkeys(event.training_job for event in events):
             job = await self._journal.store.get(name.rpartition("/")[2], deleted=True)
             if job is not None:
-                jobs[name] = JobContext(job=job, folder=self._journal.folder_of(job.id))
+                folder = self._journal.folder_of(job.id)
+                jobs[name] = JobContext(job=job, folder=folder, rewriting=rewriting)
         return Batch(events=tuple(events), jobs=jobs, fatal=fatal)
 
     async def _record(self, run: RunMade) -> None:
@@ -248,10 +370,11 @@ class Consumer:
             Tracked(mlflow_experiment_id=run.experiment_id, mlflow_run_id=run.run_id),
         )
 
-    async def _advance(self, position: int, *, durable: bool) -> None:
-        self.position = position
+    async def _advance(self, reached: int, *, durable: bool) -> None:
+        self._reached = reached
+        position = self.position
         # Events that are passed over cost no write: after a crash they are passed over again.
-        if durable or position - self._saved >= _UNSAVED_LIMIT:
+        if position - self._saved >= (1 if durable else _UNSAVED_LIMIT):
             await self._journal.store.move_cursor(self.name, position)
             self._saved = position
         for follower in self._followers:
@@ -265,6 +388,12 @@ class Consumer:
                 await self._urgent.wait()
 
     async def _wait_for_work(self) -> None:
+        limit = self._backlog.pause(self._others)
+        if limit is not None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(limit):
+                    await self._wake.wait()
+            return
         try:
             async with asyncio.timeout(self._idle_limit if self._process.running else None):
                 await self._wake.wait()

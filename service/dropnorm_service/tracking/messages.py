@@ -57,11 +57,22 @@ class Setup(Message):
         )
 
 
+class Rewriting(Message):
+    """A job's whole journal is sent, in parts, since its run is gone."""
+
+    first: bool
+    """This is the first part, for which its run is made."""
+    last: bool
+    """Nothing more follows; the run has all."""
+
+
 class JobContext(Message):
     """What a mirror process needs to know of a job besides its events."""
 
     job: TrainingJob
     folder: Path
+    rewriting: Rewriting | None = None
+    """None: its events are news."""
 
 
 class Batch(Message):
@@ -164,9 +175,19 @@ class RunMade(Message):
 
 
 class Done(Message):
-    """Everything in the batch is durable in MLflow, or was given up and logged."""
+    """Everything in the batch is durable in MLflow, or was given up and logged, but for some jobs, by their names."""
 
     kind: Literal["done"] = "done"
+    late: dict[str, str] = {}
+    """Jobs of which MLflow does not take something now, while it takes other things, and why."""
+    gone: tuple[str, ...] = ()
+    """Jobs whose runs are gone, or have only their beginning: their whole journals are wanted."""
+
+
+class Progress(Message):
+    """Something was done of what takes long; the answer is still to come."""
+
+    kind: Literal["progress"] = "progress"
 
 
 class Unavailable(Message):
@@ -188,6 +209,6 @@ class LogRecord(Message):
 
 
 Reply: TypeAlias = (
-    Ready | RunMade | Done | Unavailable | LogRecord | RegistryPage | Pending | Missing
+    Ready | RunMade | Progress | Done | Unavailable | LogRecord | RegistryPage | Pending | Missing
 )
 replies: TypeAdapter[Reply] = TypeAdapter(Annotated[Reply, Field(discriminator="kind")])

@@ -14,8 +14,10 @@ from dropnorm_service.output import Output
 from dropnorm_service.tracking.errors import MlflowUnavailable
 from dropnorm_service.tracking.messages import (
     Batch,
+    Done,
     LogRecord,
     Message,
+    Progress,
     Reply,
     RunMade,
     Setup,
@@ -23,7 +25,7 @@ from dropnorm_service.tracking.messages import (
     replies,
 )
 
-_REPLY_TIMEOUT = 900.0
+_REPLY_TIMEOUT = 900.0  # between two signs of life; MLflow may be slow, and a batch be of many jobs
 _LONGEST_LINE = 2**26  # a page of registered models, each with its versions
 
 CLOSING_TIME = 5.0
@@ -75,8 +77,8 @@ class MirrorProcess:
             await self._exchange(self._process, self._setup)
             self._ready = True
 
-    async def deliver(self, batch: Batch) -> None:
-        """Have a batch written; returns when it is durable in MLflow.
+    async def deliver(self, batch: Batch) -> Done:
+        """Have a batch written; returns when it is durable in MLflow, but for the jobs that the answer names.
 
         Raises:
             MlflowUnavailable: MLflow cannot be reached; part of the batch may have been written.
@@ -84,7 +86,9 @@ class MirrorProcess:
         """
         await self.prepare()
         assert self._process is not None
-        await self._exchange(self._process, batch)
+        reply = await self._exchange(self._process, batch)
+        assert isinstance(reply, Done)
+        return reply
 
     async def ask(self, request: Message) -> Reply:
         """What the process answers to a request.
@@ -134,7 +138,7 @@ class MirrorProcess:
     async def _exchange(self, process: asyncio.subprocess.Process, message: Message) -> Reply:
         try:
             async with asyncio.timeout(_REPLY_TIMEOUT) as limit:
-                return await self._converse(process, message)
+                return await self._converse(process, message, limit)
         except MlflowUnavailable:
             raise
         except Exception as error:
@@ -145,10 +149,15 @@ class MirrorProcess:
                 raise ProcessEnded("killed, since it did not answer") from error
             raise
 
-    async def _converse(self, process: asyncio.subprocess.Process, message: Message) -> Reply:
+    async def _converse(
+        self, process: asyncio.subprocess.Process, message: Message, limit: asyncio.Timeout
+    ) -> Reply:
         await _send(process, message)
         while True:
             reply = await _receive(process)
+            limit.reschedule(asyncio.get_running_loop().time() + _REPLY_TIMEOUT)
+            if isinstance(reply, Progress):
+                continue
             if isinstance(reply, LogRecord):
                 about = {"mirror": str(self._setup.role)}
                 if reply.job:

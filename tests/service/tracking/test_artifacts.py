@@ -32,8 +32,8 @@ from dropnorm.spec import (
     layers,
 )
 from dropnorm_service.tracking import TrackingConfig
-from dropnorm_service.tracking.messages import Batch, JobContext, RunMade
-from dropnorm_service.tracking.mirror import artifacts
+from dropnorm_service.tracking.messages import Batch, Done, JobContext, RunMade
+from dropnorm_service.tracking.mirror import guard
 from dropnorm_service.tracking.mirror.artifacts import ArtifactRecorder
 from dropnorm_service.tracking.mirror.model import ExportError, export
 from dropnorm_service.tracking.mirror.pictures import draw
@@ -111,10 +111,11 @@ async def succeeded(story: Story, spec: TrainingSpec, evaluation: Evaluation) ->
     return await story.tell("trained", Evaluated(evaluation=evaluation), moved(State.SUCCEEDED))
 
 
-def put_a_file_in_the_way(run: Run) -> None:
+def put_a_file_in_the_way(run: Run) -> Path:
     folder = Path(local_file_uri_to_path(run.info.artifact_uri))
     folder.parent.mkdir(parents=True)
     folder.touch()
+    return folder
 
 
 def files(client: MlflowClient, run: Run, folder: str | None = None) -> set[str]:
@@ -243,15 +244,39 @@ async def test_files_that_mlflow_does_not_take_are_said_to_be_missing_and_the_mo
     trained,
     monkeypatch: pytest.MonkeyPatch,
 ):
-    monkeypatch.setattr(artifacts, "_PATIENCE", 1)
+    monkeypatch.setattr(guard, "_TRIES", 1)
+    monkeypatch.setattr(guard, "_PATIENCE", 0.0)
     spec, evaluation, folder = trained
     await succeeded(story, spec, evaluation)
     batch, run = await mirrored(story, client, config, "trained", folder)
-    put_a_file_in_the_way(run)
-    ArtifactRecorder(client).record(batch)
+    in_the_way = put_a_file_in_the_way(run)
+    recorder = ArtifactRecorder(client)
+    recorder.record(batch)
     tags = client.get_run(run.info.run_id).data.tags
     assert tags["dropnorm.files"].startswith("failed: files of trainingJobs/trained: ")
     assert tags["dropnorm.model"] == "ready"
+
+    in_the_way.unlink()  # and the batch comes once more
+    recorder.record(batch)
+    assert "dropnorm.files" not in client.get_run(run.info.run_id).data.tags
+    assert "spec.yaml" in files(client, run)
+
+
+async def test_files_that_mlflow_does_not_take_now_are_written_later_and_the_model_meanwhile(
+    story: Story, client: MlflowClient, config: TrackingConfig, recorder: ArtifactRecorder, trained
+):
+    spec, evaluation, folder = trained
+    job = await succeeded(story, spec, evaluation)
+    batch, run = await mirrored(story, client, config, "trained", folder)
+    in_the_way = put_a_file_in_the_way(run)
+    done = recorder.record(batch)
+    assert list(done.late) == [job.name]
+    tags = client.get_run(run.info.run_id).data.tags
+    assert tags["dropnorm.model"] == "ready"
+    in_the_way.unlink()
+    assert recorder.record(batch) == Done()
+    assert "spec.yaml" in files(client, run)
+    assert "dropnorm.files" not in client.get_run(run.info.run_id).data.tags
 
 
 async def test_a_job_that_kills_the_process_is_said_to_miss_its_files(

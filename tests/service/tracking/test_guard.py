@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -18,17 +19,46 @@ from mlflow.protos.databricks_pb2 import PERMISSION_DENIED, REQUEST_LIMIT_EXCEED
 from tests.service.tracking.page import free_port
 
 from dropnorm_service.tracking import TrackingConfig
-from dropnorm_service.tracking.errors import MlflowUnavailable
+from dropnorm_service.tracking.errors import MlflowUnavailable, NotTaken
 from dropnorm_service.tracking.mirror.guard import Guard, Refused
+
+HOUR = 3600.0
+
+
+class Clock:
+    """Goes on when it is told to."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
 
 
 @pytest.fixture
-def guard(client: MlflowClient) -> Guard:
-    return Guard(client, patience=3)
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def guard(client: MlflowClient, clock: Clock) -> Guard:
+    return Guard(client, clock=clock)
+
+
+def fails(guard: Guard, what: str, times: int = 1) -> None:
+    """The thing is tried so often and not taken."""
+    for _ in range(times):
+        with pytest.raises(NotTaken):
+            guard(what, lambda: fail(OSError("away")))
 
 
 def fail(error: Exception) -> None:
     raise error
+
+
+def hours() -> Callable[[], float]:
+    """A clock on which an hour passes from one look to the next."""
+    times = itertools.count(0.0, HOUR)
+    return lambda: next(times)
 
 
 @contextlib.contextmanager
@@ -98,62 +128,80 @@ def test_what_a_proxy_says_while_mlflow_is_away_is_no_refusal(
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with answering(status, body) as url:
         away = MlflowClient(url)
-        guard = Guard(away, patience=2)
-        for _ in range(5):
+        guard = Guard(away, clock=hours())
+        for _ in range(25):
             with pytest.raises(MlflowUnavailable, match="runs: "):
                 guard("runs", lambda: away.search_runs(["0"]))
 
 
-def test_a_thing_that_fails_for_ever_while_the_store_answers_is_given_up(guard: Guard):
-    for _ in range(2):
-        with pytest.raises(MlflowUnavailable):
-            guard("files", lambda: fail(OSError("disk full")))
+def test_a_thing_that_fails_for_ever_while_the_store_answers_is_given_up(
+    guard: Guard, clock: Clock
+):
+    fails(guard, "files", times=50)
+    clock.now += 3 * HOUR
     guard("other files", lambda: None)
-    with pytest.raises(Refused, match="files: disk full"):
-        guard("files", lambda: fail(OSError("disk full")))
-    with pytest.raises(MlflowUnavailable):  # the count begins anew
-        guard("files", lambda: fail(OSError("disk full")))
-
-
-def test_a_success_forgives_earlier_failures(guard: Guard):
+    # What is given up is given up at once when it comes again: it comes with others, which may have to wait.
     for _ in range(3):
-        for _ in range(2):
-            with pytest.raises(MlflowUnavailable):
-                guard("files", lambda: fail(OSError("disk full")))
+        with pytest.raises(Refused, match="files: away"):
+            guard("files", lambda: fail(OSError("away")))
+    guard("files", lambda: None)
+    fails(guard, "files")
+
+
+def test_files_that_are_away_for_an_hour_are_not_given_up(guard: Guard, clock: Clock):
+    """As when the store of files has an outage of its own."""
+    for _ in range(120):
+        fails(guard, "files")
+        clock.now += HOUR / 120
+    guard("files", lambda: None)
+
+
+def test_two_outages_with_a_long_time_between_them_are_no_reason_to_give_up(
+    guard: Guard, clock: Clock
+):
+    fails(guard, "files", times=3)
+    clock.now += 12 * HOUR
+    fails(guard, "files", times=3)
+
+
+def test_a_success_forgives_earlier_failures(guard: Guard, clock: Clock):
+    for _ in range(3):
+        fails(guard, "files", times=30)
         guard("files", lambda: None)
+        clock.now += 3 * HOUR
 
 
 def test_nothing_is_given_up_while_the_store_is_away(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     away = MlflowClient(f"http://127.0.0.1:{free_port()}")
-    guard = Guard(away, patience=2)
-    for _ in range(5):
+    guard = Guard(away, clock=hours())
+    for _ in range(30):
         with pytest.raises(MlflowUnavailable, match=r"runs: .*Connection refused"):
             guard("runs", lambda: away.search_runs(["0"]))
 
 
 def test_nothing_is_given_up_while_the_store_answers_but_takes_no_write(
-    guard: Guard, client: MlflowClient, config: TrackingConfig
+    guard: Guard, clock: Clock, client: MlflowClient, config: TrackingConfig
 ):
     with contextlib.closing(sqlite3.connect(config.folder / "mlflow.db")) as database:
         database.execute(
             "CREATE TRIGGER no_writes BEFORE INSERT ON experiment_tags"
             " BEGIN SELECT RAISE(ABORT, 'read-only'); END"
         )
-        for _ in range(10):
+        for _ in range(30):
             with pytest.raises(MlflowUnavailable):
                 guard("metrics", lambda: fail(OSError("read-only")))
+            clock.now += HOUR
     assert client.search_experiments()
 
 
 def test_an_outage_that_ends_just_now_is_no_reason_to_give_up(
-    client: MlflowClient, monkeypatch: pytest.MonkeyPatch
+    guard: Guard, clock: Clock, client: MlflowClient, monkeypatch: pytest.MonkeyPatch
 ):
-    guard = Guard(client, patience=2)
     with monkeypatch.context() as away:
         away.setattr(client, "search_experiments", lambda **_: fail(OSError("away")))
-        for _ in range(5):
+        for _ in range(30):
             with pytest.raises(MlflowUnavailable):
                 guard("metrics", lambda: fail(OSError("away")))
-    with pytest.raises(MlflowUnavailable):  # the call still met the outage, the question did not
-        guard("metrics", lambda: fail(OSError("away")))
+            clock.now += HOUR
+    fails(guard, "metrics")  # the call still met the outage, the question did not

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
-from tests.service.tracking.page import free_port
+from tests.chaos.tracking import Front, Trouble
+from tests.service.tracking.page import free_port, mlflow_server
 from tests.service.tracking.story import Story
 
 from dropnorm_service.jobs.errors import StoreUnavailable
 from dropnorm_service.tracking import TrackingConfig
 from dropnorm_service.tracking.errors import MlflowUnavailable
-from dropnorm_service.tracking.messages import Batch, JobContext, Role, RunMade, Setup
+from dropnorm_service.tracking.messages import Batch, Done, JobContext, Role, RunMade, Setup
 from dropnorm_service.tracking.process import MirrorProcess, ProcessEnded
 
 OnRun = Callable[[RunMade], Awaitable[None]]
@@ -82,6 +83,38 @@ async def test_a_reason_as_long_as_an_address_is_cut(
         with pytest.raises(MlflowUnavailable, match="the run of trainingJobs/waits"):
             await process.deliver(await batch(story, "waits"))
         assert process.running
+
+
+async def test_a_slow_mlflow_gets_a_batch_of_many_jobs_without_a_timeout(
+    story: Story,
+    config: TrackingConfig,
+    client: MlflowClient,
+    start: Start,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+):
+    jobs = [f"job-{number}" for number in range(4)]
+    batches = []
+    for job_id in jobs:
+        await story.submit(job_id)
+        await story.start(job_id)
+        batches.append(await batch(story, job_id))
+    everything = Batch(
+        events=tuple(event for each in batches for event in each.events),
+        jobs={name: context for each in batches for name, context in each.jobs.items()},
+    )
+    with mlflow_server(config, port := free_port(), tmp_path / "server.log"):
+        async with (
+            Front(port, delay=0.5) as front,
+            start(TrackingConfig.resolve(config.folder, front.url), nothing) as process,
+        ):
+            await process.prepare()
+            monkeypatch.setattr("dropnorm_service.tracking.process._REPLY_TIMEOUT", 5.0)
+            front.trouble = Trouble.SLOW
+            assert await process.deliver(everything) == Done()
+            assert front.spoilt[Trouble.SLOW] * front.delay > 5.0
+    [experiment] = client.search_experiments(filter_string="name = 'digits'")
+    assert len(client.search_runs([experiment.experiment_id])) == len(jobs)
 
 
 @pytest.mark.parametrize("said", ["'hello'", "'{}'", "'a' * 70_000"])

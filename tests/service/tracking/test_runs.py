@@ -27,7 +27,7 @@ from dropnorm.results import (
 )
 from dropnorm.spec import Compute
 from dropnorm_service.store import SqlJobStore
-from dropnorm_service.tracking.messages import Batch, JobContext, RunMade
+from dropnorm_service.tracking.messages import Batch, Done, JobContext, Rewriting, RunMade
 from dropnorm_service.tracking.mirror.artifacts import ArtifactRecorder
 from dropnorm_service.tracking.mirror.metrics import epoch_metrics, final_metrics, milliseconds
 from dropnorm_service.tracking.mirror.runs import RunRecorder
@@ -43,14 +43,15 @@ class Mirror:
 
     async def follow(self) -> None:
         entries = await self.story.store.feed(after=self.position, limit=1000)
-        self.recorder.record(await self.batch([event for _, event in entries if event.attempt]))
+        batch = await self.batch([event for _, event in entries if event.attempt])
+        assert self.recorder.record(batch) == Done()
         self.position = entries[-1][0]
 
-    async def batch(self, events) -> Batch:
+    async def batch(self, events, rewriting: Rewriting | None = None) -> Batch:
         jobs = {}
         for name in {event.training_job for event in events}:
             job = self.rewrite(await self.story.job(name.rpartition("/")[2]))
-            jobs[name] = JobContext(job=job, folder=self.story.folder)
+            jobs[name] = JobContext(job=job, folder=self.story.folder, rewriting=rewriting)
         return Batch(events=tuple(events), jobs=jobs)
 
     def runs(self, experiment: str = "digits") -> list[Run]:
@@ -551,6 +552,39 @@ async def test_a_run_deleted_while_its_job_trains_is_missed_once_and_goes_on_whe
     await mirror.follow()
     [restored] = mirror.runs()
     assert [step for step, _ in mirror.points(restored, "train_loss")] == [3]
+
+
+async def test_a_run_that_is_made_anew_and_not_whole_is_written_from_the_beginning(
+    story: Story, mirror: Mirror, client: MlflowClient, config, made: list[RunMade]
+):
+    """As when the service is killed after the first part of a journal whose run was gone."""
+    await story.submit("half")
+    ids = Tracked(mlflow_experiment_id="1", mlflow_run_id="a" * 32)
+    await story.record_tracking("half", ids)  # a run that MLflow does not have any more
+    await story.start("half")
+    await story.train("half", [1, 2, 3])
+    events = [e for e in await story.store.events("half", after=0, limit=100) if e.attempt]
+
+    news = await mirror.batch(events[-1:])
+    gone = Done(gone=("trainingJobs/half",))
+    assert mirror.recorder.record(news) == gone
+    assert made == []
+    first = await mirror.batch(events[:3], Rewriting(first=True, last=False))
+    assert mirror.recorder.record(first) == Done()
+    again = RunRecorder(client, config.artifact_root, made.append)  # a new process
+    assert again.record(news) == gone
+    for part, rewriting in (
+        (events[:4], Rewriting(first=True, last=False)),
+        (events[4:], Rewriting(first=False, last=True)),
+    ):
+        assert again.record(await mirror.batch(part, rewriting)) == Done()
+    assert again.record(news) == Done()
+
+    [run] = mirror.runs()
+    assert {each.run_id for each in made} == {run.info.run_id}
+    assert [step for step, _ in mirror.points(run, "train_loss")] == [1, 2, 3]
+    assert run.data.params["data.dataset"] == "digits"
+    assert "dropnorm.incomplete" not in run.data.tags
 
 
 async def test_what_mlflow_refuses_is_left_out_and_said_so(story: Story, mirror: Mirror):

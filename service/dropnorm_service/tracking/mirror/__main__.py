@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Callable
 from functools import cache, partial
@@ -21,6 +22,7 @@ from dropnorm_service.tracking.messages import (
     Done,
     LogRecord,
     Message,
+    Progress,
     Ready,
     Role,
     Setup,
@@ -42,14 +44,15 @@ _DEFAULTS = {
     "MLFLOW_LOGGING_LEVEL": "WARNING",
 }
 
+_PROGRESS_INTERVAL = 1.0
 _MAX_TEXT_LENGTH = 8000  # the server reads lines up to 64 KiB
 
 
 class Recorder(Protocol):
     """Writes batches to MLflow."""
 
-    def record(self, batch: Batch) -> None:
-        """Write a batch.
+    def record(self, batch: Batch) -> Done:
+        """Write a batch; what could not be written of single jobs.
 
         Raises:
             MlflowUnavailable: the batch is to be recorded again later.
@@ -67,6 +70,7 @@ class Replies(logging.Handler):
         super().__init__(logging.INFO)
         self._stream = stream
         self._writing = threading.Lock()
+        self._said = 0.0
         self.setFormatter(logging.Formatter("%(message)s"))
 
     def send(self, message: Message) -> None:
@@ -74,6 +78,12 @@ class Replies(logging.Handler):
         with self._writing:
             self._stream.write(message.model_dump_json().encode() + b"\n")
             self._stream.flush()
+
+    def progress(self) -> None:
+        """Say that something is done of what takes long, once a second."""
+        if time.monotonic() - self._said >= _PROGRESS_INTERVAL:
+            self._said = time.monotonic()
+            self.send(Progress())
 
     def emit(self, record: logging.LogRecord) -> None:
         """Send a log record."""
@@ -131,7 +141,7 @@ def _open(setup: Setup, replies: Replies) -> Answer:
     if setup.role is Role.ARTIFACTS:
         from dropnorm_service.tracking.mirror.artifacts import ArtifactRecorder
 
-        return partial(_record, ArtifactRecorder(client))
+        return partial(_record, ArtifactRecorder(client, replies.progress))
 
     if setup.role is Role.REGISTRY:
         from dropnorm_service.tracking.mirror.registry import Registry
@@ -142,12 +152,12 @@ def _open(setup: Setup, replies: Replies) -> Answer:
     from dropnorm_service.tracking.mirror.runs import RunRecorder
 
     os.nice(_NICENESS)  # not sooner: the first job's run waits for it
-    return partial(_record, RunRecorder(client, setup.artifact_root, replies.send))
+    recorder = RunRecorder(client, setup.artifact_root, replies.send, replies.progress)
+    return partial(_record, recorder)
 
 
 def _record(recorder: Recorder, line: bytes) -> Message:
-    recorder.record(Batch.model_validate_json(line))
-    return Done()
+    return recorder.record(Batch.model_validate_json(line))
 
 
 @cache  # a store is opened again after a failure, and a second lock would wait for the first

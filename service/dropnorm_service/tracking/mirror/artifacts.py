@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,8 +15,8 @@ from mlflow.entities import Metric
 
 from dropnorm.results import TrainingJob
 from dropnorm_service.log_context import bound
-from dropnorm_service.tracking.errors import MlflowUnavailable
-from dropnorm_service.tracking.messages import Batch, JobContext
+from dropnorm_service.tracking.errors import MlflowUnavailable, NotTaken
+from dropnorm_service.tracking.messages import Batch, Done, JobContext
 from dropnorm_service.tracking.mirror.changes import MODEL_TAG, cut
 from dropnorm_service.tracking.mirror.guard import Guard, Refused
 from dropnorm_service.tracking.mirror.locate import RunLocator, RunRef
@@ -25,10 +25,6 @@ from dropnorm_service.tracking.mirror.metrics import final_metrics
 if TYPE_CHECKING:
     from dropnorm_service.tracking.mirror.model import ModelPublisher
     from dropnorm_service.training import Pictures
-
-_PATIENCE = (
-    40  # about twenty minutes of the feed's retries: artifact stores have outages of their own
-)
 
 FILES_TAG = "dropnorm.files"
 """Absent, or `failed` with the reason why some of the run's files are missing."""
@@ -39,33 +35,38 @@ log = logging.getLogger(__name__)
 class ArtifactRecorder:
     """Adds the files of ended jobs to their runs. A job that comes again gets the same files and the same model."""
 
-    def __init__(self, client: MlflowClient) -> None:
+    def __init__(self, client: MlflowClient, progress: Callable[[], None] = lambda: None) -> None:
         """A recorder.
 
         Args:
             client: the store.
+            progress: told after each call to the store.
         """
         self._client = client
         self._locator = RunLocator(client, artifact_root=None)
-        self._guard = Guard(client, patience=_PATIENCE)
+        self._guard = Guard(client, progress=progress)
         self._publisher: ModelPublisher | None = None
 
-    def record(self, batch: Batch) -> None:
+    def record(self, batch: Batch) -> Done:
         """Write the files of each job that the batch ends.
+
+        Returns:
+            What could not be written of single jobs.
 
         Raises:
             MlflowUnavailable: the batch is to be recorded again later.
         """
+        late = {}
         for event in batch.events:
             context = batch.jobs.get(event.training_job)
             if context is None:
                 continue
             with bound(job=context.job.id):
-                run = self._locate(context.job)
-                if run is not None and batch.fatal:
-                    self._give_up(run, context.job)
-                elif run is not None:
-                    self._record(run, context, event.time)
+                try:
+                    self._record(context, event.time, fatal=batch.fatal)
+                except NotTaken as error:
+                    late[context.job.name] = cut(str(error))
+        return Done(late=late)
 
     def _locate(self, job: TrainingJob) -> RunRef | None:
         try:
@@ -76,16 +77,36 @@ class ArtifactRecorder:
         self._locator.forget(job)
         return run
 
-    def _record(self, run: RunRef, context: JobContext, ended: datetime) -> None:
+    def _record(self, context: JobContext, ended: datetime, *, fatal: bool) -> None:
+        run = self._locate(context.job)
+        if run is None:
+            return
+        if fatal:
+            self._give_up(run, context.job)
+            return
+        not_taken: NotTaken | None = None
+        try:
+            self._record_files(run, context)
+        except NotTaken as error:  # the model is tried meanwhile, so that no wait follows another
+            not_taken = error
+        if context.job.evaluation is not None:
+            verdict = self._add_model(run, context, final_metrics(context.job.evaluation, ended))
+            self._tag(run, context.job, MODEL_TAG, verdict)
+        if not_taken is not None:
+            raise not_taken
+
+    def _record_files(self, run: RunRef, context: JobContext) -> None:
         job = context.job
         try:
             self._guard(f"files of {job.name}", lambda: self._add_files(run, context))
+            self._guard(f"{FILES_TAG} of {job.name}", lambda: self._untag(run, FILES_TAG))
         except Refused as error:
             log.error("left out in MLflow: %s", error)
             self._tag(run, job, FILES_TAG, f"failed: {error}")
-        if job.evaluation is not None:
-            verdict = self._add_model(run, context, final_metrics(job.evaluation, ended))
-            self._tag(run, job, MODEL_TAG, verdict)
+
+    def _untag(self, run: RunRef, tag: str) -> None:
+        if tag in self._client.get_run(run.run_id).data.tags:
+            self._client.delete_tag(run.run_id, tag)
 
     def _give_up(self, run: RunRef, job: TrainingJob) -> None:
         reason = "failed: the process that writes it died, again and again"

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import re
 import time
-from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TypeVar
 
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import BAD_REQUEST, ENDPOINT_NOT_FOUND, ErrorCode
 
-from dropnorm_service.tracking.errors import MlflowUnavailable
+from dropnorm_service.tracking.errors import MlflowUnavailable, NotTaken
 
 T = TypeVar("T")
 
@@ -23,6 +23,11 @@ _WAIT_FOR = frozenset({401, 403, 408, 425, 429})
 # what is invalid or missing.
 _BY_OTHERS = frozenset({ErrorCode.Name(BAD_REQUEST), ErrorCode.Name(ENDPOINT_NOT_FOUND)})
 
+# Of one and the same thing, while the store takes others. A part of the store, such as that of files, may well be away
+# for an hour by itself; and one outage may last longer between two tries.
+_PATIENCE = 2 * 3600.0
+_TRIES = 20
+
 PROBE_TAG = "dropnorm.last_probe"
 """Of an experiment: when it was last tried whether the store takes a write, in ns since 1970."""
 
@@ -31,19 +36,33 @@ class Refused(Exception):
     """The store will not take this one thing, however often it is tried."""
 
 
+@dataclass
+class _Failures:
+    since: float
+    number: int = 0
+
+
 class Guard:
     """Runs calls to MLflow and sorts their errors, so that neither an outage loses data nor one bad item blocks all."""
 
-    def __init__(self, client: MlflowClient, *, patience: int) -> None:
+    def __init__(
+        self,
+        client: MlflowClient,
+        *,
+        progress: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """A guard.
 
         Args:
             client: used to find out whether the store takes anything at all.
-            patience: failures of one and the same thing, while the store takes others, before it is given up.
+            progress: told after each call that it has ended, one way or the other.
+            clock: tells seconds.
         """
         self._client = client
-        self._patience = patience
-        self._failures: Counter[str] = Counter()
+        self._progress = progress
+        self._clock = clock
+        self._failures: dict[str, _Failures] = {}
 
     def __call__(self, what: str, call: Callable[[], T]) -> T:
         """The call's result.
@@ -53,29 +72,38 @@ class Guard:
             call: talks to MLflow; safe to repeat.
 
         Raises:
+            NotTaken: the store takes other things; try this one again later.
             MlflowUnavailable: try again later.
             Refused: leave it out.
         """
         try:
             result = call()
         except Exception as error:
-            if _NO_ROOM.search(str(error)):  # it passes, however late, and reads succeed meanwhile
-                raise MlflowUnavailable(f"{what}: {error}") from error
-            if _is_refusal(error) or self._in_vain(what):
-                self._failures.pop(what, None)
-                raise Refused(f"{what}: {error}") from error
-            raise MlflowUnavailable(f"{what}: {error}") from error
+            raise self._meaning_of(what, error) from error
+        finally:
+            self._progress()
         self._failures.pop(what, None)
         return result
 
-    def _in_vain(self, what: str) -> bool:
-        """Count a failure; whether the thing has failed too often while the store took others.
+    def _meaning_of(self, what: str, error: Exception) -> Refused | MlflowUnavailable:
+        why = f"{what}: {error}"
+        if _NO_ROOM.search(str(error)):  # it passes, however late, and reads succeed meanwhile
+            return MlflowUnavailable(why)
+        if _is_refusal(error):
+            return Refused(why)
+        # Failures of an outage do not count: it may end just between a call's failure and the question.
+        if not self._writes():
+            return MlflowUnavailable(why)
+        return Refused(why) if self._in_vain(what) else NotTaken(why)
 
-        Failures of an outage do not count: it may end just between a call's failure and the question.
+    def _in_vain(self, what: str) -> bool:
+        """Count a failure; whether the thing has failed too often, for too long, while the store took others.
+
+        What was given up once is given up at once when it comes again, until it succeeds.
         """
-        if self._writes():
-            self._failures[what] += 1
-        return self._failures[what] >= self._patience
+        failures = self._failures.setdefault(what, _Failures(since=self._clock()))
+        failures.number += 1
+        return failures.number >= _TRIES and self._clock() - failures.since >= _PATIENCE
 
     def _writes(self) -> bool:
         """Whether the store takes a harmless write: where it does not, reads may well be answered."""

@@ -6,8 +6,9 @@ import hashlib
 import logging
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from enum import Enum, auto
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from platform import python_version
@@ -19,10 +20,13 @@ from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 from mlflow.utils.mlflow_tags import MLFLOW_SOURCE_NAME, MLFLOW_SOURCE_TYPE, MLFLOW_USER
 
 from dropnorm.results import TrainingJob
+from dropnorm_service.tracking.messages import Rewriting
 from dropnorm_service.tracking.mirror.metrics import milliseconds
 
 JOB_TAG = "dropnorm.job"
 CREATED_TAG = "dropnorm.created"
+INCOMPLETE_TAG = "dropnorm.incomplete"
+"""On a run that was made anew, until it has all of its job's journal."""
 
 # MLflow's page shows an experiment of this kind as runs with charts, and does not ask what it is.
 _EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
@@ -38,6 +42,17 @@ class RunRef:
     experiment_id: str
     new: bool = False
     """This process has made it, and so knows all that it holds."""
+    incomplete: bool = False
+    """It was made anew and has only the beginning of its job's journal."""
+
+
+class Lack(Enum):
+    """Why nothing can be written to a job's run."""
+
+    DELETED = auto()
+    """Somebody deleted it, who will not want it back."""
+    GONE = auto()
+    """MLflow was set back and lacks it, or what was made anew is not whole yet: all of the job is to be written."""
 
 
 class RunLocator:
@@ -65,25 +80,39 @@ class RunLocator:
         """The job's run; None when there is none, or when somebody deleted it."""
         return self._unless_deleted(job, self._find(job))
 
-    def find_or_make(self, job: TrainingJob) -> RunRef | None:
-        """The job's run, made when there is none; None when somebody deleted it, who will not want it back."""
+    def find_or_make(self, job: TrainingJob, rewriting: Rewriting | None = None) -> RunRef | Lack:
+        """The job's run, made when there is none.
+
+        Args:
+            job: whose.
+            rewriting: the part of its whole journal that is to be written; without one, a run is not made again.
+        """
         if job.name not in self._runs:
             run = self.find(job)
-            if run is None and job.name not in self._deleted:
-                info = self._make(job, self._experiment(job.experiment)).info
-                run = RunRef(info.run_id, info.experiment_id, new=True)
+            if run is not None and run.incomplete and rewriting is None:
+                return Lack.GONE
             if run is None:
-                return None
+                if job.name in self._deleted:
+                    return Lack.DELETED
+                again = job.mlflow_run_id is not None
+                if again and not (rewriting and rewriting.first):
+                    return Lack.GONE
+                run = self._make(job, self._experiment(job.experiment), again=again)
             self._runs[job.name] = run
         return self._runs[job.name]
 
-    def still_there(self, job: TrainingJob, run: RunRef) -> bool:
-        """Whether nobody has deleted a run that was there; when somebody has, it is looked for anew."""
+    def look_again(self, job: TrainingJob, run: RunRef) -> RunRef | Lack:
+        """A run that was there, if it still is; when it is not, it is looked for anew the next time."""
         self._runs.pop(job.name, None)
         found = self._get(run.run_id)
         if found is None:
-            self._note_deletion(job)
-        return self._unless_deleted(job, found) is not None
+            return Lack.GONE
+        return self._unless_deleted(job, found) or Lack.DELETED
+
+    def complete(self, job: TrainingJob, run: RunRef) -> None:
+        """Note that a run which was made anew has all of its job's journal."""
+        self._client.delete_tag(run.run_id, INCOMPLETE_TAG)
+        self._runs[job.name] = replace(run, incomplete=False)
 
     def remove_others(self, job: TrainingJob, run: RunRef) -> None:
         """Delete further runs of the job: made by requests that came through after they had been given up for lost."""
@@ -131,7 +160,8 @@ class RunLocator:
             self._note_deletion(job)
             return None
         self._deleted.discard(job.name)
-        return RunRef(run.info.run_id, run.info.experiment_id)
+        incomplete = INCOMPLETE_TAG in run.data.tags
+        return RunRef(run.info.run_id, run.info.experiment_id, incomplete=incomplete)
 
     def _note_deletion(self, job: TrainingJob) -> None:
         if job.name not in self._deleted:
@@ -154,8 +184,10 @@ class RunLocator:
             order_by=["attributes.start_time ASC", "attributes.run_id ASC"],
         )
 
-    def _make(self, job: TrainingJob, experiment: Experiment) -> Run:
-        return self._client.create_run(
+    def _make(self, job: TrainingJob, experiment: Experiment, *, again: bool) -> RunRef:
+        if again:
+            log.warning("the run of %s is gone from MLflow and is made anew", job.name)
+        run = self._client.create_run(
             experiment.experiment_id,
             start_time=milliseconds(job.start_time or job.create_time),
             run_name=job.display_name,
@@ -170,8 +202,10 @@ class RunLocator:
                 MLFLOW_SOURCE_TYPE: "JOB",
                 MLFLOW_USER: job.owner,
                 **job.labels,
+                **({INCOMPLETE_TAG: "true"} if again else {}),
             },
         )
+        return RunRef(run.info.run_id, run.info.experiment_id, new=True, incomplete=again)
 
     def _experiment(self, name: str) -> Experiment:
         experiment = self._client.get_experiment_by_name(name)

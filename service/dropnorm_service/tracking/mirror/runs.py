@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -12,13 +13,13 @@ from mlflow.entities import Metric, Param, RunTag
 
 from dropnorm.results import EpochCompleted, Event, StateChanged, TrainingJob
 from dropnorm_service.log_context import bound
-from dropnorm_service.tracking.messages import Batch, RunMade
+from dropnorm_service.tracking.errors import NotTaken
+from dropnorm_service.tracking.messages import Batch, Done, JobContext, RunMade
 from dropnorm_service.tracking.mirror.changes import RunChanges, cut
 from dropnorm_service.tracking.mirror.guard import Guard, Refused
-from dropnorm_service.tracking.mirror.locate import RunLocator, RunRef
+from dropnorm_service.tracking.mirror.locate import Lack, RunLocator, RunRef
 from dropnorm_service.tracking.mirror.metrics import milliseconds
 
-_PATIENCE = 28  # about two minutes of the feed's retries
 ERROR_TAG = "dropnorm.mirror_error"
 
 log = logging.getLogger(__name__)
@@ -32,6 +33,7 @@ class RunRecorder:
         client: MlflowClient,
         artifact_root: Path | None,
         on_run: Callable[[RunMade], None],
+        progress: Callable[[], None] = lambda: None,
     ) -> None:
         """A recorder.
 
@@ -39,16 +41,20 @@ class RunRecorder:
             client: the store.
             artifact_root: where new experiments keep their files; None: where the tracking server says.
             on_run: told of each run that its job does not name yet.
+            progress: told after each call to the store.
         """
         self._client = client
         self._locator = RunLocator(client, artifact_root)
-        self._guard = Guard(client, patience=_PATIENCE)
+        self._guard = Guard(client, progress=progress)
         self._on_run = on_run
         self._epochs: dict[str, dict[int, int]] = {}
         self._tags: dict[str, dict[str, str]] = {}
 
-    def record(self, batch: Batch) -> None:
+    def record(self, batch: Batch) -> Done:
         """Write a batch: first every run that is missing, so that its id is known soon, then what it holds.
+
+        Returns:
+            What could not be written of single jobs.
 
         Raises:
             MlflowUnavailable: the batch is to be recorded again later.
@@ -56,25 +62,45 @@ class RunRecorder:
         by_job = defaultdict(list)
         for event in batch.events:
             by_job[event.training_job].append(event)
+        late: dict[str, str] = {}
+        gone = []
         located = []
         for context in batch.jobs.values():
-            with bound(job=context.job.id):
-                located.append((context.job, self._locate(context.job)))
-        for job, run in located:
-            with bound(job=job.id):
-                self._record(job, run, by_job[job.name], fatal=batch.fatal)
+            with bound(job=context.job.id), _noting(late, context.job):
+                located.append((context, self._locate(context)))
+        for context, run in located:
+            job = context.job
+            if run is Lack.GONE:
+                gone.append(job.name)
+                continue
+            with bound(job=job.id), _noting(late, job):
+                if self._record(context, run, by_job[job.name], fatal=batch.fatal) is Lack.GONE:
+                    gone.append(job.name)
+        return Done(late=late, gone=tuple(gone))
 
     def _record(
-        self, job: TrainingJob, run: RunRef | None, events: list[Event], *, fatal: bool
-    ) -> None:
-        if run is not None and fatal:
-            self._leave_out(run, job, [_missing(event) for event in events])
-        elif run is not None:
-            self._write(run, job, events)
-        if any(map(_ends_job, events)):
-            if run is not None:
+        self, context: JobContext, run: RunRef | Lack, events: list[Event], *, fatal: bool
+    ) -> RunRef | Lack:
+        """Write a job's events to its run; what that has become."""
+        job = context.job
+        if isinstance(run, RunRef):
+            if fatal:
+                run = self._leave_out(run, job, [_missing(event) for event in events])
+            else:
+                run = self._write(run, job, events)
+        if isinstance(run, RunRef) and context.rewriting and context.rewriting.last:
+            self._complete(job, run)
+        if run is not Lack.GONE and any(map(_ends_job, events)):
+            if isinstance(run, RunRef):
                 self._remove_others(job, run)
             self._forget(job, run)
+        return run
+
+    def _complete(self, job: TrainingJob, run: RunRef) -> None:
+        try:
+            self._guard(f"the rest of {job.name}", lambda: self._locator.complete(job, run))
+        except Refused as error:
+            log.error("the run will be written again: %s", error)
 
     def _remove_others(self, job: TrainingJob, run: RunRef) -> None:
         try:
@@ -82,37 +108,46 @@ class RunRecorder:
         except Refused as error:
             log.error("a second run may be left: %s", error)
 
-    def _forget(self, job: TrainingJob, run: RunRef | None) -> None:
+    def _forget(self, job: TrainingJob, run: RunRef | Lack) -> None:
         self._locator.forget(job)
-        if run is not None:
+        if isinstance(run, RunRef):
             self._epochs.pop(run.run_id, None)
             self._tags.pop(run.run_id, None)
 
-    def _locate(self, job: TrainingJob) -> RunRef | None:
+    def _locate(self, context: JobContext) -> RunRef | Lack:
+        job = context.job
         try:
-            run = self._guard(f"the run of {job.name}", lambda: self._locator.find_or_make(job))
+            run = self._guard(
+                f"the run of {job.name}",
+                lambda: self._locator.find_or_make(job, context.rewriting),
+            )
         except Refused as error:
             log.error("%s is not mirrored: %s", job.name, error)
-            return None
-        if run is not None and run.run_id != job.mlflow_run_id:
+            return Lack.DELETED
+        if isinstance(run, RunRef) and run.run_id != job.mlflow_run_id:
             self._on_run(RunMade(job_id=job.id, experiment_id=run.experiment_id, run_id=run.run_id))
         return run
 
-    def _write(self, run: RunRef, job: TrainingJob, events: list[Event]) -> None:
+    def _write(self, run: RunRef, job: TrainingJob, events: list[Event]) -> RunRef | Lack:
         refused = []
+        not_taken: NotTaken | None = None
         try:
             changes = RunChanges.of(job, self._without_repeats(run, events))
             changes.final = self._lacking(run, job, changes.final)
         except Refused as error:
-            self._leave_out(run, job, [str(error)])
-            return
+            return self._leave_out(run, job, [str(error)])
         for what, write in self._writes(run.run_id, changes):
             try:
                 self._guard(f"{what} of {job.name}", write)
             except Refused as error:
                 refused.append(str(error))
-        if refused:
-            self._leave_out(run, job, refused)
+            except (
+                NotTaken
+            ) as error:  # the others are tried meanwhile, so that no wait follows another
+                not_taken = error
+        if not_taken is not None:
+            raise not_taken
+        return self._leave_out(run, job, refused) if refused else run
 
     def _writes(
         self, run_id: str, changes: RunChanges
@@ -176,13 +211,14 @@ class RunRecorder:
         )
         return [metric for metric in final if metric.key not in has]
 
-    def _leave_out(self, run: RunRef, job: TrainingJob, missing: list[str]) -> None:
+    def _leave_out(self, run: RunRef, job: TrainingJob, missing: list[str]) -> RunRef | Lack:
         """Say in the log and on the run's page that something is missing there, unless there is no such page."""
         try:
-            if not self._guard(
-                f"the run of {job.name}", lambda: self._locator.still_there(job, run)
-            ):
-                return
+            found = self._guard(
+                f"the run of {job.name}", lambda: self._locator.look_again(job, run)
+            )
+            if isinstance(found, Lack):
+                return found
             for each in missing:
                 log.error("left out in MLflow: %s", each)
             message = cut("; ".join(missing))
@@ -192,6 +228,16 @@ class RunRecorder:
             )
         except Refused as error:
             log.error("the run cannot say so itself: %s", error)
+        return run
+
+
+@contextlib.contextmanager
+def _noting(late: dict[str, str], job: TrainingJob) -> Iterator[None]:
+    """Within it, what MLflow does not take of a job makes it late, and stops no other."""
+    try:
+        yield
+    except NotTaken as error:
+        late[job.name] = cut(str(error))
 
 
 def _ends_job(event: Event) -> bool:
