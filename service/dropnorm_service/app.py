@@ -9,8 +9,6 @@ import logging
 import time
 from contextlib import AsyncExitStack
 
-from grpc import ServerCredentials
-
 from dropnorm_service.api.observers import CallObserver
 from dropnorm_service.api.places import CallLimits
 from dropnorm_service.api.server import ApiServer, CannotListen
@@ -68,10 +66,11 @@ async def serve(settings: Settings) -> None:
         SettingsError: a setting is wrong in a way that shows only now.
     """
     check_exposure(settings)
-    credentials = _credentials(settings)
+    certificates = _certificates(settings)
+    credentials = certificates.credentials() if certificates is not None else None
     with exclusive(settings.data_dir), stop_signals() as stopping:
         async with AsyncExitStack() as stack:
-            parts = await assemble(settings, stack)
+            parts = await assemble(settings, stack, certificates)
             server = _server(settings, parts)
             await _begin(settings, parts, stack)
             try:
@@ -128,7 +127,7 @@ def _settle() -> None:
     gc.set_threshold(*_COLLECTING)
 
 
-def _credentials(settings: Settings) -> ServerCredentials | None:
+def _certificates(settings: Settings) -> Certificates | None:
     if settings.tls_certificate is None or settings.tls_key is None:
         return None
     files = TlsFiles(
@@ -137,7 +136,7 @@ def _credentials(settings: Settings) -> ServerCredentials | None:
         client_ca=settings.tls_client_ca,
     )
     try:
-        return Certificates(files).credentials()
+        return Certificates(files)
     except UnusableCertificate as error:
         raise SettingsError(str(error)) from error
 

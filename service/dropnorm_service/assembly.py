@@ -17,7 +17,7 @@ from dropnorm_service.jobs.room import DiskRoom
 from dropnorm_service.jobs.service import JobService, utc_now
 from dropnorm_service.lock import Removals
 from dropnorm_service.observability.metrics import Metrics
-from dropnorm_service.observability.readings import Sources
+from dropnorm_service.observability.readings import CertificateState, Sources
 from dropnorm_service.settings import Settings, SettingsError
 from dropnorm_service.store import InvalidDatabaseUrl, SqlJobStore
 from dropnorm_service.tracking import MlflowRegistry, Tracker, TrackingConfig, untraced
@@ -52,8 +52,15 @@ class Parts(NamedTuple):
     room: DiskRoom
 
 
-async def assemble(settings: Settings, stack: AsyncExitStack) -> Parts:
+async def assemble(
+    settings: Settings, stack: AsyncExitStack, certificate: CertificateState | None = None
+) -> Parts:
     """Make the parts; the stack ends them.
+
+    Args:
+        settings: what they are made from.
+        stack: ends them.
+        certificate: the server's, for the metrics; None: it has none.
 
     Raises:
         SettingsError: a setting is wrong in a way that shows only now.
@@ -92,7 +99,7 @@ async def assemble(settings: Settings, stack: AsyncExitStack) -> Parts:
             },
             mirrors=tracker.consumers if tracker is not None else (),
             data_dir=settings.data_dir,
-            certificate=settings.tls_certificate,
+            certificate=certificate,
         )
     )
     authenticator = _authenticator(settings, store, stack)

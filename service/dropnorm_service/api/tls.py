@@ -45,7 +45,18 @@ class Certificates:
     def __init__(self, files: TlsFiles) -> None:
         self._files = files
         self._seen = _fingerprint(files)
-        self._first = _load(files)
+        self._first, self._in_use = _load(files)
+        self._refused = False
+
+    @property
+    def in_use(self) -> bytes:
+        """The certificate that new connections get, with those of the authorities after it, PEM."""
+        return self._in_use
+
+    @property
+    def refused(self) -> bool:
+        """Whether the files have changed into what cannot be used, as the last new connection found them."""
+        return self._refused
 
     def credentials(self) -> grpc.ServerCredentials:
         """What a port is opened with."""
@@ -62,10 +73,12 @@ class Certificates:
             return None
         self._seen = seen
         try:
-            configuration = _load(self._files)
+            configuration, self._in_use = _load(self._files)
         except UnusableCertificate as error:
+            self._refused = True
             log.error("the new certificate is not used, and the one before still is: %s", error)
             return None
+        self._refused = False
         log.info("the new certificate is in use")
         return configuration
 
@@ -83,12 +96,14 @@ def _stamp(path: Path) -> object:
     return status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def _load(files: TlsFiles) -> grpc.ServerCertificateConfiguration:
+def _load(files: TlsFiles) -> tuple[grpc.ServerCertificateConfiguration, bytes]:
+    """What gRPC takes, and the certificate in it."""
     certificate = _read("tls_certificate", files.certificate)
     key = _read("tls_key", files.key)
     authorities = _read("tls_client_ca", files.client_ca) if files.client_ca else None
     _rehearse(files)
-    return grpc.ssl_server_certificate_configuration([(key, certificate)], authorities)
+    configuration = grpc.ssl_server_certificate_configuration([(key, certificate)], authorities)
+    return configuration, certificate
 
 
 def _read(setting: str, path: Path) -> bytes:

@@ -17,7 +17,7 @@ _END = "-----END CERTIFICATE-----"
 
 
 class CertificateUnreadable(Exception):
-    """The file is not there, or holds no certificate; the message is for people."""
+    """There is no certificate, or not even the file; the message is for people."""
 
 
 def expiry_of(path: Path) -> datetime:
@@ -27,13 +27,25 @@ def expiry_of(path: Path) -> datetime:
         CertificateUnreadable: there is none.
     """
     try:
-        first, end, _ = path.read_text(encoding="ascii").partition(_END)
-        der = ssl.PEM_cert_to_DER_cert(first[first.index("-----BEGIN CERTIFICATE-----") :] + end)
-        return _not_after(der)
+        return expiry_in(path.read_bytes())
     except OSError as error:
         raise CertificateUnreadable(f"{path} cannot be read: {error.strerror}") from error
-    except (ValueError, IndexError, StopIteration) as error:
+    except CertificateUnreadable as error:
         raise CertificateUnreadable(f"{path} holds no certificate in PEM") from error
+
+
+def expiry_in(pem: bytes) -> datetime:
+    """When the first certificate of a PEM text expires.
+
+    Raises:
+        CertificateUnreadable: there is none.
+    """
+    try:
+        first, end, _ = pem.decode("ascii").partition(_END)
+        der = ssl.PEM_cert_to_DER_cert(first[first.index("-----BEGIN CERTIFICATE-----") :] + end)
+        return _not_after(der)
+    except (ValueError, IndexError, StopIteration) as error:
+        raise CertificateUnreadable("there is no certificate in PEM") from error
 
 
 def _not_after(der: bytes) -> datetime:

@@ -20,6 +20,18 @@ _WAITS = (0.1, 0.5, 1, 5, 15, 60, 300, 900, 3600, 4 * 3600, 12 * 3600, 24 * 3600
 
 _REASON = re.compile(r"[A-Z][A-Z0-9_]{0,39}")
 _MOST_REASONS = 64
+LOSSES = (
+    "WORKER_LOST",
+    "WORKER_HUNG",
+    "NOT_STARTED",
+    "DEVICE_ERROR",
+    "DATA_UNAVAILABLE",
+    "DISK_FULL",
+    "IO_ERROR",
+    "SERVICE_LOST",
+    "INTERNAL",
+)
+"""Why an attempt can be lost, as the service and its workers say it."""
 OTHER = "OTHER"
 """The reason of whatever has one that no label can be made of."""
 
@@ -58,6 +70,9 @@ class JobMetrics:
             ["reason"],
             registry=registry,
         )
+        # From the start: of a series that begins with 1, an alert sees no increase.
+        for reason in LOSSES:
+            self._lost.labels(reason)
         self._retried = Counter(
             "dropnorm_attempts_retried",
             "Attempts that were lost and are followed by another, by reason.",

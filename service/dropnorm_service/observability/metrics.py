@@ -38,7 +38,7 @@ class Metrics:
         self.jobs = JobMetrics(self._registry)
         self._ready = Gauge(
             "dropnorm_ready",
-            "1 while the store can be read and written and workers can be forked, else 0.",
+            "1 while the store can be read and written, workers can be forked and the disk has room, else 0.",
             registry=self._registry,
         )
         self._commit_seconds = Histogram(

@@ -14,7 +14,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from dropnorm.results import Event, Slot
-from dropnorm_service.observability.certificates import CertificateUnreadable, expiry_of
+from dropnorm_service.observability.certificates import expiry_in
 
 
 class Ledger(Protocol):
@@ -47,6 +47,18 @@ class MirrorState(Protocol):
         """Tries that failed, by reason."""
 
 
+class CertificateState(Protocol):
+    """The server's certificate."""
+
+    @property
+    def in_use(self) -> bytes:
+        """What new connections get, PEM."""
+
+    @property
+    def refused(self) -> bool:
+        """Whether there is a newer one that cannot be used."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Sources:
     """Where to look."""
@@ -57,7 +69,7 @@ class Sources:
     """Processes that died without an attempt and were replaced, by kind."""
     mirrors: Sequence[MirrorState]
     data_dir: Path
-    certificate: Path | None = None
+    certificate: CertificateState | None = None
     """The server's own; None: it has none."""
 
 
@@ -162,14 +174,16 @@ class Readings(Collector):
         )
 
     def _certificate(self) -> Iterator[Metric]:
-        if self._sources.certificate is None:
+        certificate = self._sources.certificate
+        if certificate is None:
             return
-        try:
-            expiry = expiry_of(self._sources.certificate)
-        except CertificateUnreadable:
-            return  # the server goes on with the one it has; that this metric is missing has an alert
         yield GaugeMetricFamily(
             "dropnorm_tls_certificate_expiry_seconds",
-            "When the server's certificate expires, in seconds since 1970.",
-            expiry.timestamp(),
+            "When the certificate that the server uses expires, in seconds since 1970.",
+            expiry_in(certificate.in_use).timestamp(),
+        )
+        yield GaugeMetricFamily(
+            "dropnorm_tls_certificate_refused",
+            "1 while the files of certificate and key hold what cannot be used, and what was before is, else 0.",
+            certificate.refused,
         )

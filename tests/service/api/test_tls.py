@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -15,9 +16,13 @@ from tests.certificates import Authority, Pair, replace
 from tests.service.api.details import failure
 from tests.service.api.edge import edge_of
 from tests.service.jobs.bench import Bench
+from tests.service.observability.scrapes import Scrape
 
 import dropnorm as dn
 from dropnorm_service.api.tls import Certificates, TlsFiles, UnusableCertificate
+from dropnorm_service.observability.certificates import expiry_of
+from dropnorm_service.observability.metrics import Metrics
+from dropnorm_service.observability.readings import Sources
 
 METHOD = "/test.Echo/Echo"
 
@@ -32,18 +37,27 @@ def server_pair(authority: Authority) -> Pair:
     return authority.issue("server")
 
 
+def certificates_of(pair: Pair, client_ca: Path | None = None) -> Certificates:
+    return Certificates(TlsFiles(certificate=pair.certificate, key=pair.key, client_ca=client_ca))
+
+
+def serving(
+    pair: Pair, client_ca: Path | None = None
+) -> contextlib.AbstractAsyncContextManager[str]:
+    return serving_with(certificates_of(pair, client_ca))
+
+
 @asynccontextmanager
-async def serving(pair: Pair, client_ca: Path | None = None) -> AsyncIterator[str]:
+async def serving_with(certificates: Certificates) -> AsyncIterator[str]:
     async def echo(request: bytes, context: object) -> bytes:
         return request
 
-    files = TlsFiles(certificate=pair.certificate, key=pair.key, client_ca=client_ca)
     server = grpc.aio.server()
     handler: Any = grpc.unary_unary_rpc_method_handler(echo)
     server.add_generic_rpc_handlers(
         (grpc.method_handlers_generic_handler("test.Echo", {"Echo": handler}),)
     )
-    port = server.add_secure_port("127.0.0.1:0", Certificates(files).credentials())
+    port = server.add_secure_port("127.0.0.1:0", certificates.credentials())
     await server.start()
     yield f"localhost:{port}"
     await server.stop(None)
@@ -134,6 +148,49 @@ async def test_a_broken_new_file_keeps_the_old_certificate_and_is_logged_once(
         async with channel(address, authority.ca) as mended:
             assert await echo(mended) == b"hello"
         assert "is in use" in caplog.records[-1].getMessage()
+
+
+async def test_what_the_metrics_say_is_of_the_certificate_in_use(
+    authority: Authority, server_pair: Pair, bench: Bench, tmp_path: Path
+):
+    """A newer one whose key is not there yet, a file that is broken, and a pair that fits at last."""
+    certificates = certificates_of(server_pair)
+    metrics = Metrics()
+    metrics.read_from(
+        Sources(
+            ledger=bench.store,
+            slots=lambda: (),
+            worker_restarts=dict,
+            mirrors=(),
+            data_dir=tmp_path,
+            certificate=certificates,
+        )
+    )
+
+    async def told() -> list[float]:
+        _, page = await metrics.exposition("")
+        names = ("expiry_seconds", "refused")
+        return [Scrape(page.decode()).value(f"dropnorm_tls_certificate_{name}") for name in names]
+
+    first = expiry_of(server_pair.certificate).timestamp()
+    async with serving_with(certificates) as address:
+
+        async def connect() -> None:
+            async with channel(address, authority.ca) as connection:
+                assert await echo(connection) == b"hello"
+
+        await connect()
+        assert await told() == [first, 0]
+        other = authority.issue("other", ends_in=timedelta(days=900))
+        replace(server_pair.certificate, other.certificate.read_bytes())
+        await connect()
+        assert await told() == [first, 1]
+        replace(server_pair.certificate, b"broken")
+        await connect()
+        assert await told() == [first, 1]
+        authority.issue("server", ends_in=timedelta(days=900))
+        await connect()
+        assert await told() == [expiry_of(server_pair.certificate).timestamp(), 0]
 
 
 async def test_the_sdk_shows_its_certificate_where_one_is_asked_for(
