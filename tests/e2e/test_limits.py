@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import grpc
 import pytest
@@ -46,6 +48,15 @@ def test_a_full_queue(client: dn.Client):
     assert raised.value.metadata["setting"] == "max_queued_jobs"
     waiting[0].cancel()
     assert client.train(long()).state is dn.State.QUEUED
+
+
+def test_one_user_submits_from_twenty_places_at_once(make_server: MakeServer):
+    """The planner answers one after the other, none of the specs has been planned before, and all are accepted."""
+    server = make_server("--cpu-slots", "1", "--max-heavy-calls-per-user", "1").start()
+    with server.client() as client, ThreadPoolExecutor(20) as pool:
+        specs = [spec(epochs=epochs) for epochs in range(1, 61)]
+        jobs = list(pool.map(partial(client.train, priority=-1, timeout=60.0), specs))
+        assert len({job.id for job in jobs}) == 60
 
 
 def test_as_many_calls_as_may_be(client: dn.Client, stub: TrainingServiceStub):

@@ -18,6 +18,9 @@ _ENTRY = "dropnorm_service.workers.child.planner:main"
 _ENVIRONMENT = {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
 # Planning allocates next to nothing; a spec made to exhaust memory meets this before the machine does.
 _MEMORY = 4 * 2**30
+# About 100 MB. A plan has up to some hundred thousand names of classes, or a thousand layers.
+_MOST_ROWS = 100_000
+_NAMES_OF_A_ROW = 10  # take as much memory as a layer
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +50,7 @@ class ProcessPlanner:
             data: where data sets are found.
             memory_limit: memory in bytes of the device that a spec would run on; None: unknown.
             timeout: seconds a plan may take, and may wait for its turn before.
-            remembered: plans kept.
+            remembered: plans kept at most; large ones are fewer.
         """
         self._process = AskedProcess(forks, _ENTRY, _ENVIRONMENT, _MEMORY)
         self._data = data
@@ -97,7 +100,7 @@ class ProcessPlanner:
         # Before the data was first read its digest is unknown; the next plan may know it.
         if reply.plan.dataset.digest is not None:
             plans[key] = reply.plan
-            if len(plans) > self._remembered:
+            while len(plans) > self._remembered or sum(map(_rows, plans.values())) > _MOST_ROWS:
                 plans.popitem(last=False)
         return reply.plan
 
@@ -128,3 +131,8 @@ class ProcessPlanner:
             ) from None
         assert isinstance(reply, PlanReply)
         return reply
+
+
+def _rows(plan: Plan) -> int:
+    """What a plan takes in memory, in layers."""
+    return len(plan.layers) + len(plan.dataset.class_names) // _NAMES_OF_A_ROW

@@ -79,6 +79,19 @@ async def test_what_was_being_planned_when_names_changed_is_not_remembered(
     assert not planner._plans
 
 
+async def test_of_large_plans_fewer_are_remembered(
+    planner: ProcessPlanner, data: DataSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    DatasetCache(data.cache).load("digits")
+    planner.forget()
+    plan = await planner.plan(training(epochs=1))
+    rows = len(plan.layers) + 1  # ten names of classes are one more
+    monkeypatch.setattr("dropnorm_service.workers.planner._MOST_ROWS", 2 * rows)
+    for epochs in (2, 3):
+        await planner.plan(training(epochs=epochs))
+    assert [each.spec.optimization.epochs for each in planner._plans.values()] == [2, 3]
+
+
 async def test_plans_made_before_the_data_was_read_are_made_again(
     forks: ForkServer, tmp_path: Path
 ) -> None:
