@@ -54,7 +54,7 @@ def _uncounted(
     orders: Callable[[], Order], on_uncounted_step: Callable[[], None], **_: Any
 ) -> None:
     """For some seconds make steps that no progress counts."""
-    end = time.monotonic() + 5.0
+    end = time.monotonic() + 6.0
     while time.monotonic() < end:
         on_uncounted_step()
         orders()

@@ -53,6 +53,13 @@ async def outcome_of(executor: LocalExecutor, launch: Launch) -> Outcome:
         return await attempt.outcome()
 
 
+@pytest_asyncio.fixture(loop_scope="session")
+async def warm(executor: LocalExecutor, launch: Launches) -> LocalExecutor:
+    """The same where the data has been read before: the first time takes long, and counts."""
+    assert await outcome_of(executor, launch(training(1), job_id="first")) == Finished()
+    return executor
+
+
 @pytest.mark.parametrize(
     ("fault", "name"),
     [(Fault.KILLED, "SIGKILL"), (Fault.SEGMENTATION, "SIGSEGV"), (Fault.BUS_ERROR, "SIGBUS")],
@@ -116,18 +123,16 @@ async def test_a_worker_that_shows_life_but_comes_no_further_hangs(
     assert "compute.idle_limit" in outcome.error.message
 
 
-async def test_a_training_that_goes_on_does_not_stand_still(
-    executor: LocalExecutor, launch: Launches
-):
+async def test_a_training_that_goes_on_does_not_stand_still(warm: LocalExecutor, launch: Launches):
     spec = training(200, compute=Compute(idle_limit=2.0))
-    assert await outcome_of(executor, launch(spec)) == Finished()
+    assert await outcome_of(warm, launch(spec)) == Finished()
 
 
 async def test_steps_that_no_progress_counts_come_further_too(
-    executor: LocalExecutor, launch: Launches
+    warm: LocalExecutor, launch: Launches
 ):
-    spec = training(1, seed=Fault.UNCOUNTED, compute=Compute(idle_limit=3.0))
-    assert await outcome_of(executor, launch(spec)) == Finished()
+    spec = training(1, seed=Fault.UNCOUNTED, compute=Compute(idle_limit=4.0))
+    assert await outcome_of(warm, launch(spec)) == Finished()
 
 
 @pytest.mark.parametrize(("asked", "limit"), [(None, 30.0), (7.0, 7.0), (99.0, 30.0)])
@@ -138,12 +143,10 @@ async def test_the_service_s_limit_holds_for_every_job(
 
 
 async def test_at_its_time_limit_a_training_ends_with_a_checkpoint(
-    executor: LocalExecutor, launch: Launches
+    warm: LocalExecutor, launch: Launches
 ):
-    # Reading data for the first time takes long, and counts.
-    assert await outcome_of(executor, launch(training(1), job_id="first")) == Finished()
     job = launch(training(ENDLESS, compute=Compute(time_limit=4.0)))
-    async with running(executor, job) as attempt:
+    async with running(warm, job) as attempt:
         outcome = await attempt.outcome()
     assert isinstance(outcome, Broken)
     assert (outcome.error.code, outcome.error.reason) == (4, "TIME_LIMIT")
@@ -154,10 +157,9 @@ async def test_at_its_time_limit_a_training_ends_with_a_checkpoint(
     told = sum(isinstance(each, EpochCompleted) for each in attempt.said)
     assert told
 
-    again = launch(
-        job.spec, attempt=2, epochs_told=told
-    )  # the time of all attempts together is limited
-    async with running(executor, again) as attempt:
+    # The time of all attempts together is limited.
+    again = launch(job.spec, attempt=2, epochs_told=told)
+    async with running(warm, again) as attempt:
         assert isinstance(await attempt.outcome(), Broken)
     assert not any(isinstance(each, EpochCompleted) for each in attempt.said)
 
