@@ -132,12 +132,14 @@ class TimeLimit(TrainingError):
     reason = "TIME_LIMIT"
     code = _DEADLINE_EXCEEDED
 
-    def __init__(self, limit: float, *, step: int) -> None:
+    def __init__(self, limit: float, *, step: int | None = None) -> None:
+        """`step` counts the optimizer steps that are done; None: the data was read, or the network made."""
+        where = "while it was made ready" if step is None else f"at step {step}"
         super().__init__(
-            f"The training reached its limit of {limit:g} seconds at step {step}; its checkpoint and its history so "
+            f"The training reached its limit of {limit:g} seconds {where}; its checkpoint and its history so "
             "far are kept. Give a larger compute.time_limit, or ask for fewer epochs.",
             time_limit=f"{limit:g}",
-            step=step,
+            **({} if step is None else {"step": step}),
         )
 
 

@@ -31,6 +31,7 @@ def load_data(
     on_event: EventSink = ignore,
     orders: Orders = go_on,
     memory_limit_bytes: int | None = None,
+    time_limit: float | None = None,
 ) -> SplitData:
     """Load, split and standardise the data of a spec, on the device.
 
@@ -41,6 +42,7 @@ def load_data(
         on_event: takes the progress, and what was loaded.
         orders: asked while another process parses the same data, and while it is downloaded.
         memory_limit_bytes: as `fit` has it; the number of steps depends on it.
+        time_limit: as `fit` has it; looked at where orders are asked.
 
     Raises:
         InvalidSpecError: there is no such data, or it does not have what the spec asks for.
@@ -48,6 +50,7 @@ def load_data(
         DataUnavailable: the mirror cannot be reached.
         OutOfMemory: the device has no memory for it.
         Interrupted: `orders` said pause or cancel.
+        TimeLimit: the time is over.
     """
     started = time.perf_counter()
     summary = cache.summarize(spec)
@@ -58,7 +61,8 @@ def load_data(
     report = ProgressReport(on_event, epochs=timetable.epochs, steps=timetable.steps)
     report.enter("loading_data", epoch=0, step=0)
 
-    dataset = cache.load(spec.data.dataset, between_pieces=heeding(orders))
+    heed = heeding(orders, started, time_limit)
+    dataset = cache.load(spec.data.dataset, between_pieces=heed)
     with memory_reported(device):
         data = split(spec, dataset, device, started=started)
     on_event(DatasetLoaded(dataset=data.summary))

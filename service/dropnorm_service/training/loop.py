@@ -87,7 +87,8 @@ class Training:
         )
         self._report.enter("building", epoch=0, step=0)
         self._objective = objective_of(spec, data)
-        self.state = fresh_state(spec, data, paper, heeding(orders))
+        heed = heeding(orders, time.perf_counter() - data.seconds, time_limit)
+        self.state = fresh_state(spec, data, paper, heed)
         self._trained = Epochwise(self.state.model, paper, spec)
         self._resumption = (
             None if checkpoint is None else Resumption(checkpoint, spec, data, on_event)

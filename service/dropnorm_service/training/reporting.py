@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from dropnorm.results import EpochMetrics, Payload, Phase, Progress, Progressed
+from dropnorm_service.training.errors import TimeLimit
 
 EventSink = Callable[[Payload], None]
 """Takes each event at the moment it happens."""
@@ -63,16 +64,24 @@ def uncounted() -> None:
     """What is called after steps that progress does not count, for those who do not count them either."""
 
 
-def heeding(orders: Orders) -> Callable[[], None]:
+def heeding(orders: Orders, began: float, time_limit: float | None) -> Callable[[], None]:
     """What to call between two pieces of work that leave nothing to write a checkpoint of.
 
-    It raises Interrupted at an order to pause or cancel; one to write a checkpoint has nothing to act on.
+    It raises Interrupted at an order to pause or cancel; one to write a checkpoint has nothing to act on. When the time
+    is over it raises TimeLimit.
+
+    Args:
+        orders: what it asks.
+        began: when the work did, by `time.perf_counter()`.
+        time_limit: seconds that it may take; None: any time.
     """
 
     def heed() -> None:
         order = orders()
         if order in (Order.PAUSE, Order.CANCEL):
             raise Interrupted(order)
+        if time_limit is not None and time.perf_counter() - began >= time_limit:
+            raise TimeLimit(time_limit)
 
     return heed
 

@@ -8,7 +8,14 @@ from tests.service.training.shorthand import mlp
 
 from dropnorm import spec as dn
 from dropnorm.results import DatasetLoaded, Payload, Progressed
-from dropnorm_service.training import DatasetCache, Interrupted, Order, fit, load_data
+from dropnorm_service.training import (
+    DatasetCache,
+    Interrupted,
+    Order,
+    TimeLimit,
+    fit,
+    load_data,
+)
 from dropnorm_service.training.data.entry import Entry
 
 SPEC = mlp(4, optimization=dn.Optimization(epochs=2, batch_size=10))
@@ -50,3 +57,27 @@ def test_data_that_is_not_there_is_refused(cache):
     spec = mlp(4, data=dn.Data(dataset="imagenet"))
     with pytest.raises(dn.InvalidSpecError, match=r"data\.dataset"):
         load_data(spec, cache, CPU)
+
+
+def test_the_time_is_over_while_another_process_parses(cache, tmp_path):
+    with (
+        Entry(tmp_path / "cache" / "made").locked(lambda: None),
+        pytest.raises(
+            TimeLimit, match=r"its limit of 0\.2 seconds while it was made ready"
+        ) as raised,
+    ):
+        load_data(SPEC, cache, CPU, time_limit=0.2)
+    assert raised.value.metadata == {"time_limit": "0.2"}
+
+
+def test_the_time_is_over_while_the_network_is_made(cache):
+    data = load_data(SPEC, cache, CPU)
+    asked = []
+
+    def orders() -> Order:
+        asked.append(Order.GO_ON)
+        return Order.GO_ON
+
+    with pytest.raises(TimeLimit, match="while it was made ready"):
+        fit(SPEC, data, orders=orders, time_limit=data.seconds / 2)
+    assert asked == [Order.GO_ON], "before the first layer"

@@ -136,7 +136,13 @@ def _train(start: Start, link: Link, spans: AttemptSpans) -> None:
     )
     limit = start.memory_limit_bytes
     data = load_data(
-        spec, cache, device, on_event=on_event, orders=link.order, memory_limit_bytes=limit
+        spec,
+        cache,
+        device,
+        on_event=on_event,
+        orders=link.order,
+        memory_limit_bytes=limit,
+        time_limit=start.time_limit,
     )
     fitted, paper = with_batch_size(spec, data.summary, limit)
     torch.set_num_threads(_threads(paper.forward_flops * fitted.optimization.batch_size))
