@@ -94,6 +94,11 @@ class Checkpoints:
         """The same folder, for a training that writes no periodic ones."""
         return Checkpoints(self.folder, interval_seconds=math.inf)
 
+    @property
+    def empty(self) -> bool:
+        """Whether none has been written, or all are gone."""
+        return not self._numbers()
+
     def write(self, snapshot: Snapshot) -> int:
         """Write a checkpoint durably, then remove all but it and the last one that was written or read; its bytes.
 

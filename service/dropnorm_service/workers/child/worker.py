@@ -33,6 +33,7 @@ from dropnorm_service.training import (
     save_pictures,
     with_batch_size,
 )
+from dropnorm_service.workers.child.compiled import keep_compiled
 from dropnorm_service.workers.child.data import dataset_cache
 from dropnorm_service.workers.child.fence import sole_attempt
 from dropnorm_service.workers.child.link import Link, LinkHandler
@@ -134,6 +135,8 @@ def _train(start: Start, link: Link, spans: AttemptSpans) -> None:
     checkpoints = Checkpoints(
         start.folder / CHECKPOINTS, interval_seconds=start.checkpoint_interval
     )
+    if spec.compute.compile:
+        keep_compiled(checkpoints)
     limit = start.memory_limit_bytes
     data = load_data(
         spec,
