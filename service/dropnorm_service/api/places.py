@@ -116,7 +116,7 @@ class Doorstep:
         seconds: that one may stay.
     """
 
-    def __init__(self, most: int = 32, seconds: float = 10.0) -> None:
+    def __init__(self, most: int = 16, seconds: float = 5.0) -> None:
         self._most = most
         self._seconds = seconds
         self._there: dict[asyncio.Timeout, None] = {}
