@@ -73,7 +73,6 @@ class SqlJobStore:
     ) -> None:
         self.identity = identity
         """Tells this store from every other, wherever it is moved to."""
-        self._engines = engines
         self._resources = resources
         # An outage each: a database that is full, or only a standby, goes on to be read.
         self._writer = Writer(engines[0], commits, Outage(patience), on_commit)

@@ -132,7 +132,7 @@ async def test_a_full_disk_is_told_and_then_works(tmp_path: Path):
         job = await insert(store, draft())
 
         async def limit(pages: int) -> None:
-            async with store._engines[0].connect() as connection:
+            async with store._writer._engine.connect() as connection:
                 await connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
 
         await limit(1)  # as many as there are
