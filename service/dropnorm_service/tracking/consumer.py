@@ -300,8 +300,10 @@ class Consumer:
         await self._process.prepare()
         try:
             caught_up = await self._write_rest(name, behind)
-        except ProcessEnded:
-            behind.deaths += 1
+        except (MlflowUnavailable, StoreUnavailable):  # whatever is tried meets that
+            raise
+        except Exception as error:
+            behind.deaths += isinstance(error, ProcessEnded)
             self._put_off(name, _LONGEST_RESTART)
             raise
         if caught_up:

@@ -52,3 +52,4 @@ async def test_a_model_that_was_deleted_in_mlflow_is_said_to_be(
         with pytest.raises(ModelUnusable, match="MLflow does not have it any more") as refused:
             await registry.register("digits", job, sha256=SHA256, alias="")
     assert refused.value.metadata == {"training_job": job.name}
+    assert client.search_registered_models() == []

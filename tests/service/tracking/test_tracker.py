@@ -44,6 +44,20 @@ def in_database(config: TrackingConfig) -> Iterator[sqlite3.Connection]:
         database.commit()
 
 
+def no_metrics_for(config: TrackingConfig, run: Run) -> None:
+    """From now on MLflow takes no metrics of one run, and all else."""
+    with in_database(config) as database:
+        database.execute(
+            f"CREATE TRIGGER broken BEFORE INSERT ON metrics WHEN NEW.run_uuid = '{run.info.run_id}'"
+            " BEGIN SELECT RAISE(ABORT, 'broken'); END"
+        )
+
+
+def metrics_again(config: TrackingConfig) -> None:
+    with in_database(config) as database:
+        database.execute("DROP TRIGGER broken")
+
+
 async def news(story: Story, job_id: str, after: int = 0) -> Sequence[Event]:
     return await story.store.events(job_id, after=after, limit=100)
 
@@ -55,6 +69,14 @@ def mirror_processes() -> list[psutil.Process]:
             if "dropnorm_service.tracking.mirror" in child.cmdline():
                 found.append(child)
     return found
+
+
+@pytest.fixture
+def quick_restarts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that dies is started again at once, and an event is given up after two deaths."""
+    monkeypatch.setattr(consumer, "_SHORTEST_RETRY", 0.01)
+    monkeypatch.setattr(consumer, "_LONGEST_RESTART", 0.01)
+    monkeypatch.setattr(consumer, "_DEADLY", 2)
 
 
 async def test_a_job_gets_its_run_while_it_trains_and_its_files_when_it_ends(
@@ -142,6 +164,8 @@ async def test_a_killed_process_a_stop_and_a_lost_cursor_lose_and_double_nothing
     assert steps(client, runs(client)["survives"]) == [1, 2, 3, 4]
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(300)
 async def test_a_job_that_mlflow_does_not_take_waits_and_the_others_go_on(
     story: Story,
     tracked,
@@ -155,12 +179,7 @@ async def test_a_job_that_mlflow_does_not_take_waits_and_the_others_go_on(
         await story.start("bad")
         await mirror.caught_up()
         held = mirror.position
-        with in_database(config) as database:
-            run_id = runs(client)["bad"].info.run_id
-            database.execute(
-                f"CREATE TRIGGER broken BEFORE INSERT ON metrics WHEN NEW.run_uuid = '{run_id}'"
-                " BEGIN SELECT RAISE(ABORT, 'broken'); END"
-            )
+        no_metrics_for(config, runs(client)["bad"])
         await story.train("bad", [1, 2])
         await story.tell("bad", moved(State.CANCELLED))
         await story.submit("good")
@@ -168,9 +187,8 @@ async def test_a_job_that_mlflow_does_not_take_waits_and_the_others_go_on(
         await story.train("good", [1, 2, 3])
         await story.tell("good", moved(State.CANCELLED))
         mirror.notify(await news(story, "good"))
-        async with asyncio.timeout(60):
-            while not files(client, "good"):  # noqa: ASYNC110 - a database has no event
-                await asyncio.sleep(0.05)
+        while not files(client, "good"):  # noqa: ASYNC110 - a database has no event
+            await asyncio.sleep(0.05)
         assert steps(client, runs(client)["good"]) == [1, 2, 3]
         assert runs(client)["good"].info.status == "KILLED"
         assert steps(client, runs(client)["bad"]) == []
@@ -179,8 +197,7 @@ async def test_a_job_that_mlflow_does_not_take_waits_and_the_others_go_on(
         assert held <= mirror.position < held + 5
         assert writes.failed["unavailable"] > 0
 
-        with in_database(config) as database:
-            database.execute("DROP TRIGGER broken")
+        metrics_again(config)
         await mirror.caught_up()
         assert mirror.position == (await story.store.feed(after=0, limit=100))[-1][0]
         assert await story.store.cursor("mlflow") == mirror.position
@@ -191,6 +208,8 @@ async def test_a_job_that_mlflow_does_not_take_waits_and_the_others_go_on(
     assert "dropnorm.mirror_error" not in bad.data.tags
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(300)
 async def test_a_run_that_mlflow_lost_is_made_anew_from_its_jobs_whole_journal(
     story: Story,
     tracked,
@@ -292,11 +311,9 @@ async def test_an_event_that_kills_the_process_is_left_out(
     story: Story,
     tracked,
     client: MlflowClient,
+    quick_restarts: None,
     caplog: pytest.LogCaptureFixture,
-    monkeypatch: pytest.MonkeyPatch,
 ):
-    monkeypatch.setattr(consumer, "_SHORTEST_RETRY", 0.01)
-    monkeypatch.setattr(consumer, "_DEADLY", 2)
     await story.submit("deadly")
     await story.start("deadly")
     huge = epoch(a_spec(), 1).metrics.model_copy(update={"step": 10**400})  # no float is as large
@@ -313,17 +330,48 @@ async def test_an_event_that_kills_the_process_is_left_out(
     assert said.startswith("event 4 of trainingJobs/deadly: the process")
 
 
+@pytest.mark.timeout(300)
+@pytest.mark.slow
+async def test_an_event_of_a_job_that_waits_is_left_out_too_when_the_process_dies_of_it(
+    story: Story,
+    tracked,
+    client: MlflowClient,
+    config: TrackingConfig,
+    quick_restarts: None,
+    caplog: pytest.LogCaptureFixture,
+):
+    async with tracked() as mirror:
+        await story.submit("deadly")
+        await story.start("deadly")
+        await mirror.caught_up()
+        no_metrics_for(config, runs(client)["deadly"])
+        await story.train("deadly", [1])
+        mirror.notify([])
+        while "deadly waits" not in caplog.text:  # noqa: ASYNC110 - a log has no event
+            await asyncio.sleep(0.05)
+        huge = epoch(a_spec(), 2).metrics.model_copy(update={"step": 10**400})
+        await story.tell("deadly", EpochCompleted(metrics=huge))
+        await story.train("deadly", [3])
+        mirror.notify([])
+        while "mlflow: the process that writes to MLflow died" not in caplog.text:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+        metrics_again(config)
+        await mirror.caught_up()
+    assert steps(client, runs(client)["deadly"]) == [1, 3]
+    assert "event 6 of trainingJobs/deadly is left out" in caplog.text
+    said = runs(client)["deadly"].data.tags["dropnorm.mirror_error"]
+    assert said.startswith("event 6 of trainingJobs/deadly: the process")
+
+
 @pytest.mark.slow
 async def test_a_process_that_cannot_start_costs_no_event(
     story: Story,
     tracked,
     config: TrackingConfig,
     client: MlflowClient,
+    quick_restarts: None,
     caplog: pytest.LogCaptureFixture,
-    monkeypatch: pytest.MonkeyPatch,
 ):
-    monkeypatch.setattr(consumer, "_LONGEST_RESTART", 0.01)
-    monkeypatch.setattr(consumer, "_DEADLY", 2)
     in_the_way = config.folder / "mlflow-artifacts.lock"
     in_the_way.mkdir()
     await story.whole("patient")

@@ -107,12 +107,12 @@ class Registry:
             return Pending()
         if state != "ready":
             return Missing(reason=f"MLflow has no model of this job: {state}")
-        self._make_model(request.model_id)
         number = self._number_of(request)
         if number is None:
             logged = model_of(self._client, request.run_id, run.info.experiment_id)
             if logged is None:
                 return Missing(reason="MLflow does not have it any more, it was deleted there")
+            self._make_model(request.model_id)
             number = self._make_version(request, logged.model_id)
         if request.alias:
             self._client.set_registered_model_alias(request.model_id, request.alias, str(number))
@@ -121,7 +121,12 @@ class Registry:
     def _number_of(self, request: Register) -> int | None:
         """The version that the job's model is already; None: it is none."""
         asked = (request.training_job, request.sha256)
-        versions = self._model(request.model_id).versions
+        try:
+            versions = self._model(request.model_id).versions
+        except MlflowException as error:
+            if not _is_missing(error):
+                raise
+            return None
         same = (each.version for each in versions if (each.training_job, each.sha256) == asked)
         return next(same, None)
 
