@@ -7,25 +7,15 @@ import contextlib
 import logging
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Sequence
 
 from dropnorm.results import Event, Tracked
 from dropnorm_service.jobs.errors import StoreUnavailable
-from dropnorm_service.jobs.ports import JobStore
 from dropnorm_service.tracking.backlog import Backlog, Behind
 from dropnorm_service.tracking.config import TrackingConfig
 from dropnorm_service.tracking.errors import MlflowUnavailable
-from dropnorm_service.tracking.messages import (
-    Batch,
-    Done,
-    JobContext,
-    Rewriting,
-    Role,
-    RunMade,
-    Setup,
-)
+from dropnorm_service.tracking.journal import Journal
+from dropnorm_service.tracking.messages import Done, Rewriting, Role, RunMade, Setup
 from dropnorm_service.tracking.process import CLOSING_TIME, MirrorProcess, ProcessEnded
 
 _FEED_LIMIT = 500
@@ -41,28 +31,7 @@ _LONGEST_RESTART = (
     30.0  # seconds between two starts of a process that dies; each takes seconds of a core
 )
 
-Delivering = Callable[[str, Sequence[Event]], contextlib.AbstractContextManager[None]]
-"""A mirror and events -> what surrounds their delivery."""
-
 log = logging.getLogger(__name__)
-
-
-def untraced(mirror: str, events: Sequence[Event]) -> contextlib.AbstractContextManager[None]:
-    """Surrounds a delivery with nothing."""
-    return contextlib.nullcontext()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Journal:
-    """What a consumer needs of the service around it."""
-
-    store: JobStore
-    folder_of: Callable[[str], Path]
-    """A job's own folder, by its id."""
-    record_tracking: Callable[[str, Tracked], Awaitable[None]]
-    """Puts a run's ids on a job and into its journal; without effect for a job that is gone."""
-    delivering: Delivering
-    """Entered while events are written."""
 
 
 class Consumer:
@@ -351,20 +320,9 @@ class Consumer:
     async def _write(
         self, events: Sequence[Event], *, fatal: bool, rewriting: Rewriting | None = None
     ) -> Done:
-        batch = await self._batch(events, fatal=fatal, rewriting=rewriting)
+        batch = await self._journal.batch(events, fatal=fatal, rewriting=rewriting)
         with self._journal.delivering(self.name, events):
             return await self._process.deliver(batch)
-
-    async def _batch(
-        self, events: Sequence[Event], *, fatal: bool, rewriting: Rewriting | None
-    ) -> Batch:
-        jobs = {}
-        for name in dict.fromkeys(event.training_job for event in events):
-            job = await self._journal.store.get(name.rpartition("/")[2], deleted=True)
-            if job is not None:
-                folder = self._journal.folder_of(job.id)
-                jobs[name] = JobContext(job=job, folder=folder, rewriting=rewriting)
-        return Batch(events=tuple(events), jobs=jobs, fatal=fatal)
 
     async def _record(self, run: RunMade) -> None:
         await self._journal.record_tracking(

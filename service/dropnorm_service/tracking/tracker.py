@@ -10,7 +10,8 @@ from pathlib import Path
 from dropnorm.results import Event, StateChanged, Tracked
 from dropnorm_service.jobs.ports import JobStore
 from dropnorm_service.tracking.config import TrackingConfig
-from dropnorm_service.tracking.consumer import Consumer, Delivering, Journal, untraced
+from dropnorm_service.tracking.consumer import Consumer
+from dropnorm_service.tracking.journal import Delivering, Journal, untraced
 from dropnorm_service.tracking.messages import Role
 from dropnorm_service.tracking.process import CLOSING_TIME
 
