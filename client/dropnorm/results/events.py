@@ -29,7 +29,8 @@ class StateChanged(ResultModel):
 
 
 class Progressed(ResultModel):
-    """The attempt came further: at each new phase, at the first optimizer step, then at most once a second."""
+    """The attempt came further: at each new phase, at the first optimizer step, then at most once a second; once in ten
+    seconds when it has taken long."""
 
     kind: Literal["progress"] = "progress"
     progress: job.Progress

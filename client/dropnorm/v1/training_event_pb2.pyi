@@ -83,7 +83,7 @@ class TrainingEventPayload(google.protobuf.message.Message):
     @property
     def progress(self) -> Global___Progressed:
         """The attempt came further: at each new phase, at the first optimizer step, then at most once
-        a second.
+        a second; once in ten seconds when it has taken long.
         """
 
     @property
@@ -170,7 +170,7 @@ Global___StateChanged: typing_extensions.TypeAlias = StateChanged
 @typing.final
 class Progressed(google.protobuf.message.Message):
     """The attempt came further: at each new phase, at the first optimizer step, then at most once a
-    second.
+    second; once in ten seconds when it has taken long.
     """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor

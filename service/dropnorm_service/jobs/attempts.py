@@ -22,6 +22,7 @@ from dropnorm_service.jobs import states
 from dropnorm_service.jobs.errors import StoreUnavailable
 from dropnorm_service.jobs.journal import Decide, Entry, Journal
 from dropnorm_service.jobs.live import LiveJob
+from dropnorm_service.jobs.pace import ProgressPace
 from dropnorm_service.jobs.ports import (
     Broken,
     Clock,
@@ -99,12 +100,15 @@ class Attempts:
             log.error("no folder for attempt %d of %s: %s", launch.attempt, launch.job_id, error)
             await inbox.put(Lost(_no_folder(error)))
             return
+        pace = ProgressPace()
         try:
             async with contextlib.aclosing(self._executor.run(launch)) as items:
                 async for item in items:
-                    await inbox.put(item)
                     if isinstance(item, Outcome):
+                        await inbox.put(item)
                         return
+                    if pace.lets_through(*item):
+                        await inbox.put(item)
             log.error("attempt %d of %s ended without outcome", launch.attempt, launch.job_id)
         except Exception:
             log.exception("attempt %d of %s broke the executor", launch.attempt, launch.job_id)
