@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -62,6 +63,23 @@ def check_whole(job: dn.JobHandle, epochs: int = EPOCHS) -> None:
     assert second[0] > 2, "it went on from a checkpoint"
 
 
+@contextlib.contextmanager
+def locked(server: Server) -> Iterator[None]:
+    """Within the block another program has the server's database for itself."""
+    with contextlib.closing(
+        sqlite3.connect(server.data_dir / "dropnorm.db", timeout=PATIENCE)
+    ) as other:
+        other.execute("BEGIN IMMEDIATE")
+        yield
+
+
+def kill_with_workers(server: Server) -> None:
+    """Kill a server, and wait until its workers have written their checkpoints and ended."""
+    left = server.workers()
+    server.kill()
+    eventually(lambda: not any(map(psutil.pid_exists, left)), "the end of its workers")
+
+
 def test_a_worker_that_is_killed_is_replaced(make_server: MakeServer):
     server = make_server(*SOON).start()
     with server.client() as client:
@@ -92,9 +110,7 @@ def test_a_server_that_is_killed_goes_on_with_its_jobs(make_server: MakeServer):
     with server.client() as client:
         job = train(client)
         waiting = [client.train(spec("iris", epochs=1), job_id=f"waiting-{i}") for i in range(4)]
-        left = server.workers()
-        server.kill()
-        eventually(lambda: not any(map(psutil.pid_exists, left)), "the end of its workers")
+        kill_with_workers(server)
         server.start()
 
         check_whole(job)
@@ -133,11 +149,9 @@ def test_a_database_that_another_program_locks_is_waited_for(make_server: MakeSe
     server = make_server(*SOON).start()
     with server.client() as client:
         job = train(client)
-        other = sqlite3.connect(server.data_dir / "dropnorm.db", timeout=PATIENCE)
-        other.execute("BEGIN IMMEDIATE")
-        eventually(lambda: server.health() == "NOT_SERVING", "the service says so")
-        assert job.refresh().state is State.RUNNING
-        other.close()
+        with locked(server):
+            eventually(lambda: server.health() == "NOT_SERVING", "the service says so")
+            assert job.refresh().state is State.RUNNING
         job.result(timeout=60)
         events = list(job.watch())
         check_journal(events)
@@ -150,15 +164,11 @@ def test_epochs_that_the_store_never_got_are_told_after_the_restart(make_server:
     server = make_server(*SOON).start()
     with server.client() as client:
         job = train(client)
-        other = sqlite3.connect(server.data_dir / "dropnorm.db", timeout=PATIENCE)
-        other.execute("BEGIN IMMEDIATE")
         checkpoints = server.data_dir / "jobs" / job.id / "checkpoints"
-        known = newest(checkpoints)
-        eventually(lambda: newest(checkpoints) > known + 1, "checkpoints that nobody hears of")
-        left = server.workers()
-        server.kill()
-        eventually(lambda: not any(map(psutil.pid_exists, left)), "the end of its workers")
-        other.close()
+        with locked(server):
+            known = newest(checkpoints)
+            eventually(lambda: newest(checkpoints) > known + 1, "checkpoints that nobody hears of")
+            kill_with_workers(server)
         server.start()
 
         check_whole(job)

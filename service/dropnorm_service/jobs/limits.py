@@ -130,7 +130,6 @@ class JobPlaces:
             "wait until one has ended.",
             retry_after=_CALL_PAUSE,
         )
-
         self._creates = Places(
             "max_creates_per_user",
             limits.creates,
