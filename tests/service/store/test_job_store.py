@@ -218,6 +218,23 @@ class TestJobStore:
         assert await store.known([*going, "new"]) == {"new"}
         assert len(await store.feed(after=0, limit=999)) == 1
 
+    async def test_jobs_are_counted_rightly_while_deleted_ones_are_purged(
+        self, store: SqlJobStore, monkeypatch: pytest.MonkeyPatch
+    ):
+        monkeypatch.setattr(removal, "_EVENTS", 3)
+        await insert(store, draft("kept"))
+        await append(store, await insert(store, draft("ended")), CANCELLED)
+        purging = asyncio.create_task(
+            store.purge([await _deleted(store, f"a{number}") for number in range(60)])
+        )
+        counts = 0
+        while not purging.done():
+            found = {state: jobs for state, jobs in (await store.count_states()).items() if jobs}
+            assert found == {State.QUEUED: 1, State.CANCELLED: 1}
+            counts += 1
+        await purging
+        assert counts > 2
+
     async def test_a_purge_that_is_broken_off_leaves_no_gap_and_can_be_finished(
         self, store: SqlJobStore, monkeypatch: pytest.MonkeyPatch
     ):
