@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import (
     AbstractAsyncContextManager,
@@ -17,30 +16,27 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-import dropnorm
 from dropnorm.results import (
     Event,
-    LogLine,
     Plan,
     SharingChanged,
-    Slot,
     StateChanged,
     Tracked,
     TrainingJob,
     Worker,
 )
 from dropnorm.spec import Submission, TrainingSpec
-from dropnorm_service.jobs import states
+from dropnorm_service.jobs import machines, states
 from dropnorm_service.jobs.admission import Admission
 from dropnorm_service.jobs.callers import Caller, Role
 from dropnorm_service.jobs.creation import Creation
 from dropnorm_service.jobs.errors import (
     JobNotFound,
     ShuttingDown,
-    StoreUnavailable,
     WrongState,
 )
 from dropnorm_service.jobs.expiry import Expiry
+from dropnorm_service.jobs.farewell import bid_farewell
 from dropnorm_service.jobs.journal import Entry, Journal, Observer
 from dropnorm_service.jobs.limits import DEFAULT_LIMITS, JobLimits, JobPlaces
 from dropnorm_service.jobs.live import LiveJob
@@ -57,7 +53,6 @@ from dropnorm_service.jobs.purging import Purger, Removing
 from dropnorm_service.jobs.retries import DEFAULT_POLICY, RetryPolicy
 from dropnorm_service.jobs.scheduler import Scheduler
 
-_SOMEBODYS_JOB = "trainingJobs/-"
 _LAST_SECONDS = 5.0
 
 log = logging.getLogger(__name__)
@@ -173,8 +168,7 @@ class JobService:
         try:
             async with asyncio.timeout_at(deadline):
                 await self._scheduler.requeue(late)
-                watched = self._journal.watched()
-                await asyncio.gather(*(self._bid_farewell(live, since) for live in watched))
+                await bid_farewell(self._journal, since, self._clock)
         except TimeoutError:
             log.error("the store does not say what became of a change; the next service asks it")
         await self._journal.close(max(0.0, deadline - loop.time()))
@@ -342,15 +336,7 @@ class JobService:
 
     async def workers(self, caller: Caller) -> Sequence[Worker]:
         """The machines that run jobs; jobs that the caller does not see are not named."""
-        slots = [await self._shown(caller, slot) for slot in self._executor.slots()]
-        return [
-            Worker(
-                name="workers/local",
-                host=socket.gethostname(),
-                slots=tuple(slots),
-                version=dropnorm.__version__,
-            )
-        ]
+        return [await machines.local(self._executor, self._journal, caller)]
 
     async def record_tracking(self, job_id: str, tracked: Tracked) -> None:
         """Put the ids of a job's MLflow run on it; without effect when they are there or it is gone."""
@@ -366,29 +352,6 @@ class JobService:
                 await self._journal.change(live, decide)
         except JobNotFound:
             return
-
-    async def _shown(self, caller: Caller, slot: Slot) -> Slot:
-        """A slot as the caller sees it."""
-        if slot.training_job and caller.role is not Role.ADMIN:
-            try:
-                await self.get(caller, slot.training_job.rpartition("/")[2])
-            except JobNotFound:
-                return slot.model_copy(update={"training_job": _SOMEBODYS_JOB})
-        return slot
-
-    async def _bid_farewell(self, live: LiveJob, since: datetime) -> None:
-        """The last event for those who watch a job that has waited all the time and so had none."""
-
-        def decide(job: TrainingJob) -> Sequence[Entry]:
-            if job.state.terminal or job.update_time >= since:
-                return []
-            text = f"The service is stopping; the job stays {job.state.name} while it is away."
-            return [Entry(self._clock(), LogLine(message=text), job.attempt)]
-
-        try:
-            await self._journal.change(live, decide)
-        except StoreUnavailable as error:
-            log.error("who watches %s is not told of the end: %s", live.job.name, error)
 
     @asynccontextmanager
     async def _changing(self, caller: Caller, job_id: str) -> AsyncIterator[LiveJob]:
