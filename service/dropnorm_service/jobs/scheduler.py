@@ -83,14 +83,14 @@ class Scheduler:
         async for job in store.unfinished():
             turns = await store.turns(job.id) if job.attempt else []
             step = self._retries.recall(job.id, turns)
+            live = LiveJob(job)
+            live.deleted = job.id in deleted
             if job.state.active:
                 may_retry = self._retries.crashed(job.id, step)
                 move = states.after_restart(job.state, may_retry=may_retry)
-                live = LiveJob(job)
-                live.deleted = job.id in deleted
                 await self._journal.change(live, self._moving(move))
-            elif job.state is State.QUEUED:
-                await self._requeue(job)
+            if live.job.state is State.QUEUED:
+                await self._requeue(live)
         self._loop = asyncio.create_task(self._run(), name="scheduler")
 
     async def stop(self, grace: float) -> Sequence[LiveJob]:
@@ -227,13 +227,14 @@ class Scheduler:
     def _moving(self, move: states.Move) -> Decide:
         return lambda job: [self._entry(job, move)]
 
-    async def _requeue(self, job: TrainingJob) -> None:
+    async def _requeue(self, live: LiveJob) -> None:
+        job = live.job
         obstacle = self._executor.obstacle(job.spec)
         if obstacle is not None:
             # What cannot run today may run when the missing GPU is back, so it is no failure.
             warning = Warned(code="CANNOT_FIT", field="compute.gpus", message=obstacle)
             entry = Entry(self._clock(), warning, job.attempt)
-            job = await self._journal.change(LiveJob(job), lambda _: [entry])
+            job = await self._journal.change(live, lambda _: [entry])
         self._queue.push(job)
         self._wake.set()
 

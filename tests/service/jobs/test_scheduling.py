@@ -351,8 +351,8 @@ async def test_a_stopping_service_has_checkpoints_written_and_the_next_one_goes_
 
     again = Bench(store, bench.folder)
     await again.service.start()
-    assert (await again.launched()).launch.attempt == 2
-    assert (await again.launched()).launch.attempt == 1
+    launches = [(await again.launched()).launch for _ in range(2)]
+    assert {each.job_id: each.attempt for each in launches} == {running.id: 2, waiting.id: 1}
     await again.service.stop(grace=0.0)
 
 
@@ -410,6 +410,18 @@ async def test_a_waiting_job_whose_gpu_is_missing_after_a_restart_keeps_waiting_
     await after.service.stop(grace=0.0)
 
 
+async def test_so_does_one_that_ran_when_its_service_was_killed(store: SqlJobStore, tmp_path: Path):
+    job = await Bench(store, tmp_path / "jobs", gpus=1).create(GPU_SPEC)
+    await _kill_while_running(store, job)
+    after = Bench(store, tmp_path / "jobs")
+    await after.service.start()
+    assert (await after.service.get(job.id)).state is State.QUEUED
+    warning = (await after.journal(job))[-1].payload
+    assert warning.kind == "warning"
+    assert warning.code == "CANNOT_FIT"
+    await after.service.stop(grace=0.0)
+
+
 async def _states(store: SqlJobStore, *jobs: TrainingJob) -> list[State]:
     found = [await store.get(job.id) for job in jobs]
     return [job.state for job in found if job is not None]
@@ -452,6 +464,16 @@ async def _die_with(
     store: SqlJobStore, job: TrainingJob, folder: Path, *said: Payload
 ) -> TrainingJob:
     """Let a service be killed while it runs a job; the job as the next one takes it up."""
+    await _kill_while_running(store, job, *said)
+    bench = Bench(store, folder / "jobs")
+    await bench.service.start()
+    taken_up = await bench.jobs.get(LOCAL, job.id)
+    await bench.service.stop(grace=0.0)
+    return taken_up
+
+
+async def _kill_while_running(store: SqlJobStore, job: TrainingJob, *said: Payload) -> None:
+    """Leave what a service leaves that is killed while it runs a job, which had said something."""
     found = await store.get(job.id)
     assert found is not None
     payloads = [StateChanged(state=State.RUNNING), *said]
@@ -466,8 +488,3 @@ async def _die_with(
         for number, payload in enumerate(payloads, start=1)
     )
     await store.commit(Change(job=project(found, events)[0], events=events))
-    bench = Bench(store, folder / "jobs")
-    await bench.service.start()
-    taken_up = await bench.jobs.get(LOCAL, job.id)
-    await bench.service.stop(grace=0.0)
-    return taken_up
