@@ -15,6 +15,7 @@ from dropnorm_service.jobs.errors import StoreUnavailable
 from dropnorm_service.jobs.journal import Journal
 from dropnorm_service.jobs.live import LiveJob
 from dropnorm_service.jobs.ports import CHECKPOINTS, JobStore
+from dropnorm_service.unbroken import to_the_end
 
 _INTERVAL = 5.0
 
@@ -70,14 +71,15 @@ class Purger:
         known = await self._store.known(sorted(folders))
         if orphans := folders - known:
             log.warning("removing folders of %d jobs that are not in the store", len(orphans))
-            await asyncio.to_thread(self._remove_folders, sorted(orphans))
+            for job_id in sorted(orphans):
+                await _removed(self._folder / job_id)
 
     def start(self) -> None:
         """Begin with what was deleted, or had succeeded, before."""
         self._task = asyncio.create_task(self._run(), name="purger")
 
     async def stop(self) -> None:
-        """Stop; what is left goes after the next start."""
+        """Stop; what is left goes after the next start. The folder that is being removed is removed to its end."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
@@ -128,7 +130,7 @@ class Purger:
     async def _remove_checkpoints(self) -> None:
         for job_id in tuple(self._done):
             try:
-                await asyncio.to_thread(_remove, self._folder / job_id / CHECKPOINTS)
+                await _removed(self._folder / job_id / CHECKPOINTS)
             except OSError as error:
                 log.error("cannot remove the checkpoints of %s yet: %s", job_id, error)
             else:
@@ -148,7 +150,8 @@ class Purger:
             ]
             if ready:
                 # Files first: should the service die in between, the rows still tell what to do.
-                await asyncio.to_thread(self._remove_folders, ready)
+                for job_id in ready:
+                    await _removed(self._folder / job_id)
                 # Out of memory before the ids are free, or a new job would find its predecessor there.
                 self._journal.forget(ready)
                 self._done.difference_update(ready)
@@ -164,9 +167,10 @@ class Purger:
     def _with_checkpoints(self) -> set[str]:
         return {path.parent.name for path in self._folder.glob(f"*/{CHECKPOINTS}")}
 
-    def _remove_folders(self, job_ids: Sequence[str]) -> None:
-        for job_id in job_ids:
-            _remove(self._folder / job_id)
+
+async def _removed(folder: Path) -> None:
+    """Remove a folder beside the loop; it is not left by halves to a thread that nobody waits for."""
+    await to_the_end(asyncio.to_thread(_remove, folder))
 
 
 def _remove(folder: Path) -> None:

@@ -51,6 +51,9 @@ Item = tuple[datetime, Payload] | Outcome
 
 PROMPT = RetryPolicy(limit=3, first_delay=0.0)
 
+PATIENCE = 60.0
+"""Seconds after which something that a test waits for hangs, however slow the machine is."""
+
 SPEC = TrainingSpec(architecture=MLP(hidden=(8,)), data=Data(dataset="digits"))
 
 
@@ -296,12 +299,12 @@ class Bench:
 
     async def launched(self) -> Attempt:
         """The next attempt that the scheduler starts."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             return await self.executor.started.get()
 
     async def reached(self, job: TrainingJob, state: State) -> TrainingJob:
         """The job once it is in a state."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             after = 0
             while (now := await self.jobs.get(LOCAL, job.id)).state is not state:
                 after = await self._next_event(job.id, max(after, now.last_sequence))

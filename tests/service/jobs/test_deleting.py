@@ -1,11 +1,13 @@
 """Deleted jobs: hidden at once, removed when nobody needs them. Checkpoints of ended jobs go too."""
 
 import asyncio
+import shutil
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from tests.service.jobs.bench import PROMPT, SPEC, Bench, lost
+from tests.service.jobs.bench import PATIENCE, PROMPT, SPEC, Bench, lost
 
 from dropnorm.results import Event, State
 from dropnorm.spec import Submission
@@ -38,7 +40,7 @@ async def bench(
 
 
 async def gone(bench: Bench, job_id: str) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while await bench.store.get(job_id, deleted=True) is not None:
             pass
 
@@ -136,11 +138,9 @@ def leave_checkpoint(folder: Path) -> Path:
 
 
 async def removed(checkpoint: Path) -> None:
-    for _ in range(1000):
-        if not checkpoint.parent.exists():
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError(f"{checkpoint} is still there")
+    async with asyncio.timeout(PATIENCE):
+        while checkpoint.parent.exists():  # noqa: ASYNC110 - nobody tells of files that are gone
+            await asyncio.sleep(0.01)
 
 
 async def test_checkpoints_stay_until_the_end_of_the_job_is_on_disk(bench: Bench):
@@ -174,16 +174,41 @@ async def test_a_service_removes_what_the_one_before_did_not_come_to_remove(
     await second.service.stop(grace=0.0)
 
 
+async def test_a_service_that_stops_leaves_no_removal_under_way(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+):
+    removing, go_on, rmtree = threading.Event(), threading.Event(), shutil.rmtree
+
+    def slowly(folder: Path) -> None:
+        removing.set()
+        assert go_on.wait(PATIENCE)
+        rmtree(folder)
+
+    monkeypatch.setattr(shutil, "rmtree", slowly)
+    await bench.create()
+    attempt = await bench.launched()
+    checkpoint = leave_checkpoint(attempt.launch.folder)
+    attempt.succeed()
+    assert await asyncio.to_thread(removing.wait, PATIENCE)
+    stopping = asyncio.create_task(bench.service.stop(grace=0.0))
+    await asyncio.wait([stopping], timeout=0.1)
+    assert not stopping.done()
+    go_on.set()
+    await stopping
+    assert not checkpoint.exists()
+
+
 async def test_a_cancelled_job_keeps_its_last_checkpoint(bench: Bench):
     cancelled, done = await bench.create(), await bench.create()
-    kept, other = [leave_checkpoint((await bench.launched()).launch.folder) for _ in range(2)]
+    launches = [(await bench.launched()).launch for _ in range(2)]
+    left = {launch.job_id: leave_checkpoint(launch.folder) for launch in launches}
     await bench.reached(cancelled, State.RUNNING)
     await bench.service.cancel(cancelled.id)
     await bench.executor.attempts[cancelled.id].obey()
     await bench.reached(cancelled, State.CANCELLED)
     bench.executor.attempts[done.id].succeed()
-    await removed(other)
-    assert kept.exists()
+    await removed(left[done.id])
+    assert left[cancelled.id].exists()
 
 
 async def test_a_new_job_of_the_same_id_has_lost_no_attempts(bench: Bench, reader: Reader):
@@ -198,6 +223,7 @@ async def test_a_new_job_of_the_same_id_has_lost_no_attempts(bench: Bench, reade
     attempt.end(lost())
     busy.append(await bench.launched())
     assert {each.launch.job_id for each in busy} == {other.id for other in others}
+    await bench.reached(old, State.QUEUED)
     await bench.service.cancel(old.id)
     await bench.service.delete(old.id)
     await gone(bench, old.id)

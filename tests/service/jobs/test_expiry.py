@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from tests.service.jobs.bench import SPEC, Bench
+from tests.service.jobs.bench import PATIENCE, SPEC, Bench
 from tests.service.store.rows import append, draft, insert
 
 from dropnorm.results import State, StateChanged, TrainingJob
@@ -19,13 +19,13 @@ DAY = timedelta(days=1)
 
 
 class Days:
-    """A clock that a test turns forward."""
+    """A clock that stands until a test turns it forward, so that no job goes before that has been looked at."""
 
     def __init__(self) -> None:
-        self.ahead = timedelta()
+        self.now = datetime.now(UTC)
 
     def __call__(self) -> datetime:
-        return datetime.now(UTC) + self.ahead
+        return self.now
 
 
 @pytest.fixture
@@ -49,15 +49,16 @@ async def done(bench: Bench, *, ttl: int) -> TrainingJob:
 
 async def gone(bench: Bench, job: TrainingJob) -> None:
     """Wait until a job is deleted and nothing is left of it."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while await bench.store.known([job.id]) or (bench.folder / job.id).exists():  # noqa: ASYNC110
             await asyncio.sleep(0.02)
 
 
-async def test_a_job_says_when_it_goes_and_then_goes_with_all_it_left(bench: Bench):
+async def test_a_job_says_when_it_goes_and_then_goes_with_all_it_left(bench: Bench, days: Days):
     job = await done(bench, ttl=1)
     assert job.end_time is not None
     assert job.expire_time == job.end_time + timedelta(seconds=1)
+    days.now = job.expire_time
     await gone(bench, job)
     with pytest.raises(JobNotFound):
         await bench.service.get(job.id)
@@ -85,7 +86,7 @@ async def test_what_expired_while_no_service_ran_goes_at_the_next_start(
     running = await before.jobs.create(LOCAL, Submission(spec=SPEC, ttl=1))
     await before.launched()
     await before.jobs.stop(grace=0.0)
-    days.ahead = DAY
+    days.now += DAY
     after = Bench(store, tmp_path / "jobs", clock=days)
     await after.jobs.start()
     await gone(after, short)

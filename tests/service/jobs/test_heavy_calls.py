@@ -15,7 +15,14 @@ from google.rpc import error_details_pb2
 from tests.service.api.details import details, failure, status_of
 from tests.service.api.edge import edge_of
 from tests.service.callers import ADA, BOB
-from tests.service.jobs.bench import SPEC, Bench, BenchExporter, BenchPlanner, BenchPredictor
+from tests.service.jobs.bench import (
+    PATIENCE,
+    SPEC,
+    Bench,
+    BenchExporter,
+    BenchPlanner,
+    BenchPredictor,
+)
 
 from dropnorm.results import Plan, State
 from dropnorm.spec import ExportSettings, Submission, Tensor, TrainingSpec
@@ -74,7 +81,7 @@ async def parts(store: SqlJobStore, tmp_path: Path) -> AsyncIterator[Parts]:
     await bench.service.start()
     job = await bench.as_(ADA).create(Submission(spec=SPEC, shared=True))
     (await bench.launched()).succeed()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         async for _ in bench.jobs.watch(ADA, job.id):
             pass
     assert (await bench.as_(ADA).get(job.id)).state is State.SUCCEEDED
@@ -110,7 +117,7 @@ async def test_so_many_are_under_way_and_others_are_served_all_the_same(parts: P
     await asyncio.sleep(0)
     own = asyncio.ensure_future(call(parts, ADA))
     parts.planner.free.set()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         await asyncio.gather(others, own, *plans)
 
 
@@ -133,7 +140,7 @@ async def test_so_many_requests_for_jobs_are_checked_at_once_and_a_repeat_needs_
 
     others = asyncio.create_task(jobs.create(BOB, asked))
     parts.planner.free.set()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         await asyncio.gather(others, *creating)
         await jobs.create(ADA, asked)
 
@@ -153,7 +160,7 @@ async def test_a_download_that_nobody_reads_has_a_place_until_it_ends(parts: Par
             [told] = details(status_of(error), error_details_pb2.RetryInfo)
             assert told.retry_delay.seconds == 1
             downloads[0].cancel()
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENCE):
                 await _served(parts)
     finally:
         await server.stop(grace=0.0)

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from tests.service.jobs.bench import Attempt, Bench, lost
+from tests.service.jobs.bench import PATIENCE, Attempt, Bench, lost
 
 from dropnorm.results import Event, LogLine, State, StateChanged, TrainingJob
 from dropnorm_service.jobs.errors import JobNotFound, WrongState
@@ -138,7 +138,7 @@ class Life(RuleBasedStateMachine):
 
     async def check_job(self, job: TrainingJob) -> None:
         # One transaction holds row and journal, but these are two reads: repeat until they meet.
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             row, events = await self.read(job)
             while row is not None and row.last_sequence != len(events):
                 row, events = await self.read(job)

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 
 import pytest
-from tests.service.jobs.bench import Bench
+from tests.service.jobs.bench import PATIENCE, Bench
 
 from dropnorm.results import Event, LogLine, State, StateChanged, Tracked, TrainingJob
 from dropnorm_service.jobs import live
@@ -81,7 +81,7 @@ async def test_hundreds_who_wait_for_news_hear_of_it_one_in_each_round_of_the_lo
         await asyncio.sleep(0)
     attempt.say(LogLine(message="hello"))
     most, before = 0, 0
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while len(told) < len(watching):
             await asyncio.sleep(0)
             most, before = max(most, len(told) - before), len(told)
