@@ -178,7 +178,7 @@ async def test_who_may_not_delete_it_keeps_nobody_waiting(folder: Folder, data: 
         ("shared", NotOwner),
         ("digits", DatasetNotFound),
     ):
-        async with asyncio.timeout(10), folder.datasets.held(name):  # as while a job is accepted
+        async with asyncio.timeout(60), folder.datasets.held(name):  # as while a job is accepted
             with pytest.raises(refusal):
                 await folder.datasets.delete(BOB, name)
             async with folder.datasets.held(name):

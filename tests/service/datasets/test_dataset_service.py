@@ -325,7 +325,7 @@ async def test_who_deletes_waits_for_those_who_rely_on_it_and_they_for_him(
         folder.jobs["mine"] = [draft("a")]
     with pytest.raises(DatasetInUse):
         await deleting
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await arriving
 
 

@@ -69,13 +69,14 @@ async def test_a_request_that_is_broken_off_is_one_too(address: tuple[str, int])
 async def test_who_says_nothing_is_hung_up_on_and_many_of_them_are_too_many(
     address: tuple[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_MOST_CONNECTIONS", 2)
-    monkeypatch.setattr(module, "_PATIENCE", 1.0)
-    silent = [await asyncio.open_connection(*address) for _ in range(2)]
-    assert await ask(address, b"") == ""
-    for reader, writer in silent:
-        assert await reader.read() == b""
-        writer.close()
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_MOST_CONNECTIONS", 2)
+        patch.setattr(module, "_PATIENCE", 1.0)
+        silent = [await asyncio.open_connection(*address) for _ in range(2)]
+        assert await ask(address, b"") == ""
+        for reader, writer in silent:
+            assert await reader.read() == b""
+            writer.close()
     assert (await ask(address, GET + b"\r\n")).startswith("HTTP/1.1 200 ")
 
 

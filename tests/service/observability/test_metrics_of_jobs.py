@@ -69,9 +69,10 @@ async def test_each_way_that_jobs_end_is_told_apart(watched: Watched) -> None:
     attempts[badly.id].end(Broken(JobError(code=3, reason="DIVERGED", message="NaN")))
     await bench.reached(well, State.SUCCEEDED)
     await bench.reached(badly, State.FAILED)
+    attempt = await bench.launched()
+    await bench.reached(never, State.RUNNING)
     await bench.service.cancel(never.id)
-    await bench.launched()
-    bench.executor.attempts[never.id].end(lost())
+    attempt.end(lost())
     await bench.reached(never, State.CANCELLED)
 
     scrape = await watched.scrape()
