@@ -1,20 +1,22 @@
-"""A service whose workers never rest; it says which jobs it has accepted, until somebody kills it."""
+"""A service whose workers never rest; it says which jobs it has accepted and which have ended, until it is killed."""
 
 from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.service.jobs.bench import Attempt, Bench, lost
 
-from dropnorm.results import LogLine
+from dropnorm.results import Event, LogLine, StateChanged
 from dropnorm_service.store import SqlJobStore
 
 
 async def run(url: str, folder: Path) -> None:
     async with await SqlJobStore.open(url) as store:
         bench = Bench(store, folder, cpus=8)
+        bench.jobs.on_growth(tell_ends)
         await bench.service.start()
         async with asyncio.TaskGroup() as group:
             for _ in range(4):
@@ -28,7 +30,13 @@ async def run(url: str, folder: Path) -> None:
 async def create(bench: Bench) -> None:
     while True:
         job = await bench.create()
-        print(job.id, flush=True)
+        print("accepted", job.id, flush=True)
+
+
+def tell_ends(events: Sequence[Event]) -> None:
+    for event in events:
+        if isinstance(event.payload, StateChanged) and event.payload.state.terminal:
+            print("ended", event.training_job.rpartition("/")[2], flush=True)
 
 
 async def work(attempt: Attempt, number: int) -> None:

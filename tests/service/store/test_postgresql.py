@@ -26,6 +26,18 @@ from dropnorm_service.store import (
 LOG = LogLine(message="hello")
 
 
+@pytest.fixture
+def soon_unanswered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A database that is silent is not waited for as long as usual, but longer than a slow one takes."""
+    monkeypatch.setattr(postgres, "_COMMAND_SECONDS", 2.0)
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An outage is waited out however slowly the machine ends it."""
+    monkeypatch.setattr(store, "_PATIENCE", 100.0)
+
+
 @pytest.mark.parametrize(
     ("url", "told"),
     [
@@ -67,10 +79,11 @@ async def test_both_forms_of_its_url_are_understood(postgres_url: str, driver: s
 async def test_a_second_service_on_a_database_is_refused(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("dropnorm_service.store.tenure._PATIENCE", 0.2)
     async with await SqlJobStore.open(postgres_url) as first:
-        with pytest.raises(StoreInUse, match="another service uses this database"):
-            await SqlJobStore.open(postgres_url)
+        with monkeypatch.context() as patch:
+            patch.setattr("dropnorm_service.store.tenure._PATIENCE", 0.2)
+            with pytest.raises(StoreInUse, match="another service uses this database"):
+                await SqlJobStore.open(postgres_url)
         await insert(first, draft())
         async with await SqlJobStore.open(postgres_url, beside=True) as beside:
             assert await beside.get("a") is not None
@@ -88,9 +101,8 @@ async def test_a_tool_makes_a_new_database_for_the_service_to_come(postgres_url:
 @pytest.mark.parametrize("beside", [False, True])
 @pytest.mark.parametrize("loss", ["commit", "answer", "both ends"])
 async def test_a_commit_that_nobody_answered_is_neither_lost_nor_doubled(
-    postgres_url: str, loss: Loss, beside: bool, monkeypatch: pytest.MonkeyPatch
+    postgres_url: str, loss: Loss, beside: bool, soon_unanswered: None, patient: None
 ):
-    monkeypatch.setattr(postgres, "_COMMAND_SECONDS", 1.0)
     async with (
         proxy(postgres_url) as (passing, url),
         await SqlJobStore.open(url, beside=beside) as opened,
@@ -130,9 +142,8 @@ async def test_a_commit_that_a_crash_forgot_is_not_taken_for_anothers(
 
 
 async def test_what_memory_says_agrees_with_the_disk_after_lost_answers(
-    postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    postgres_url: str, tmp_path: Path, soon_unanswered: None, patient: None
 ):
-    monkeypatch.setattr(postgres, "_COMMAND_SECONDS", 1.0)
     async with proxy(postgres_url) as (passing, url), await SqlJobStore.open(url) as opened:
         bench = Bench(opened, tmp_path)
         await bench.service.start()
@@ -190,7 +201,7 @@ async def test_a_service_ends_while_a_commit_is_in_doubt(
             passing.lose, passing.refusing = "commit", True
             attempt.say(LOG)
             await passing.lost.wait()
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 await bench.jobs.stop(grace=0.1)
         passing.refusing = False
         async with await SqlJobStore.open(url) as opened:
@@ -201,7 +212,7 @@ async def test_a_service_ends_while_a_commit_is_in_doubt(
 
 
 async def test_a_crash_and_restart_of_the_database_is_waited_out(
-    postgres: Cluster, postgres_url: str
+    postgres: Cluster, postgres_url: str, patient: None
 ):
     async with await SqlJobStore.open(postgres_url) as opened:
         jobs = [await insert(opened, draft(f"a{n}")) for n in range(5)]
@@ -217,15 +228,14 @@ async def test_a_crash_and_restart_of_the_database_is_waited_out(
 
 
 async def test_nobody_queues_up_before_a_database_that_does_not_answer(
-    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+    postgres_url: str, soon_unanswered: None, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(postgres, "_COMMAND_SECONDS", 0.5)
     monkeypatch.setattr(store, "_PATIENCE", 0.0)
     monkeypatch.setattr(writer, "_MOST", 2)
     tries: list[writer.Commit] = []
     async with (
         proxy(postgres_url) as (passing, url),
-        await SqlJobStore.open(f"{url}?connect_timeout=0.5", tries.append) as opened,
+        await SqlJobStore.open(url, tries.append) as opened,
     ):
         passing.silent = True
         asked = [insert(opened, draft(f"a{number}")) for number in range(40)]
@@ -270,7 +280,7 @@ async def test_a_database_that_can_only_be_read_holds_no_writer_up(
         await _allow_reads_alone(postgres_url)
         reading = asyncio.create_task(_read_on(opened))
         asked = [insert(opened, draft(f"b{number}")) for number in range(300)]
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             refused = await asyncio.gather(*asked, return_exceptions=True)
         assert {type(each) for each in refused} == {StoreUnavailable}
         assert "read-only" in str(refused[0])
@@ -281,16 +291,17 @@ async def test_a_database_that_can_only_be_read_holds_no_writer_up(
 async def test_who_lost_the_database_to_another_service_ends(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("dropnorm_service.store.tenure._PATIENCE", 0.2)
     monkeypatch.setattr(store, "_PATIENCE", 0.1)
     async with proxy(postgres_url) as (passing, url), await SqlJobStore.open(url) as first:
         passing.refusing = True
         await _end_sessions(postgres_url)
         async with await SqlJobStore.open(postgres_url) as second:
             passing.refusing = False
-            with pytest.raises(StoreUnavailable, match="another service uses this database"):
-                await insert(first, draft("a"))
-            async with asyncio.timeout(1):
+            with monkeypatch.context() as patch:
+                patch.setattr("dropnorm_service.store.tenure._PATIENCE", 0.2)
+                with pytest.raises(StoreUnavailable, match="another service uses this database"):
+                    await insert(first, draft("a"))
+            async with asyncio.timeout(30):
                 await first.superseded()
             await insert(second, draft("b"))
         # The other one is gone again, but what the first one remembers is not true any more.
@@ -314,7 +325,7 @@ async def test_a_database_that_lost_what_it_had_confirmed_is_not_written_on(
         passing.refusing = False
         with pytest.raises(StoreUnavailable, match="has lost what it had confirmed"):
             await (doubtful if in_doubt else append(opened, job, LOG))
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(30):
             assert "Start it again" in await opened.superseded()
     async with await SqlJobStore.open(postgres_url) as again:
         assert await again.get("a") == job
@@ -323,9 +334,8 @@ async def test_a_database_that_lost_what_it_had_confirmed_is_not_written_on(
 
 
 async def test_a_lock_whose_answer_was_lost_is_not_taken_for_another_services(
-    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+    postgres_url: str, soon_unanswered: None, patient: None
 ):
-    monkeypatch.setattr(postgres, "_COMMAND_SECONDS", 1.0)
     async with proxy(postgres_url) as (passing, url), await SqlJobStore.open(url) as opened:
         lost = asyncio.create_task(opened.superseded())
         passing.lose = "lock"
