@@ -11,6 +11,8 @@ from dropnorm_service.api.context import caller, request_id
 from dropnorm_service.jobs.callers import Caller, Role
 from dropnorm_service.settings import Settings
 
+pytestmark = pytest.mark.usefixtures("garbage_stays")
+
 
 def test_json_records_carry_extras_the_request_id_and_the_trace(
     capfd: pytest.CaptureFixture[str],

@@ -12,6 +12,8 @@ from dropnorm_service.environment import mirror_environment, worker_environment
 from dropnorm_service.redaction import hold_secrets, redact
 from dropnorm_service.settings import Settings, SettingsError
 
+pytestmark = pytest.mark.usefixtures("garbage_stays")
+
 TOKEN = "dn_0123456789ab_" + "x" * 43
 
 

@@ -137,7 +137,7 @@ async def test_there_are_so_many_watchers():
 
 @pytest.mark.parametrize("method", METHODS)
 async def test_garbage_is_refused_as_elsewhere_and_counted(
-    method: str, caplog: pytest.LogCaptureFixture
+    method: str, caplog: pytest.LogCaptureFixture, garbage_stays: None
 ):
     caplog.set_level(logging.INFO)
     registry = CollectorRegistry()

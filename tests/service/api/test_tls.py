@@ -76,7 +76,7 @@ def channel(address: str, ca: Path, pair: Pair | None = None) -> grpc.aio.Channe
 
 def echo(channel: grpc.aio.Channel) -> Awaitable[bytes]:
     call: Any = channel.unary_unary(METHOD)
-    answer: Awaitable[bytes] = call(b"hello", timeout=20)
+    answer: Awaitable[bytes] = call(b"hello", timeout=60)
     return answer
 
 
@@ -133,6 +133,7 @@ async def test_a_broken_new_file_keeps_the_old_certificate_and_is_logged_once(
     authority: Authority,
     server_pair: Pair,
     caplog: pytest.LogCaptureFixture,
+    garbage_stays: None,
     harm: Callable[[Pair], None],
 ):
     caplog.set_level(logging.INFO, logger="dropnorm_service")
