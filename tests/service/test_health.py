@@ -27,7 +27,7 @@ class Reports:
         self._news.set()
 
     async def become(self, healthy: bool) -> None:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while self._healthy is not healthy:
                 self._news.clear()
                 await self._news.wait()
@@ -58,11 +58,13 @@ async def test_a_store_that_another_process_has_locked_is_no_good_health(
     reports: Reports, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     other = sqlite3.connect(tmp_path / "jobs.db", isolation_level=None)
-    other.execute("BEGIN IMMEDIATE")
-    await reports.become(False)
-    assert "the store could not be written within 1 seconds" in caplog.text
-    other.execute("ROLLBACK")
-    await reports.become(True)
+    async with asyncio.timeout(60):
+        # Only the first obstacle is told, and on a slow machine that may once be the fork server.
+        while "the store could not be written within 1 seconds" not in caplog.text:
+            other.execute("BEGIN IMMEDIATE")
+            await reports.become(False)
+            other.execute("ROLLBACK")
+            await reports.become(True)
     other.close()
 
 

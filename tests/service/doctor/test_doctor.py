@@ -300,6 +300,8 @@ def test_a_check_that_breaks_is_a_finding_and_the_others_go_on(
 
 
 @pytest.fixture
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return int(taken.getsockname()[1])
+def free_port() -> Iterator[int]:
+    """A port at which nobody listens, and which nobody else gets meanwhile."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        yield int(held.getsockname()[1])
