@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -72,17 +73,19 @@ class Guarded:
         else:
             make = self.channel.stream_unary if kind.client_streaming else self.channel.unary_unary
         given = iter([request]) if kind.client_streaming else request
-        call = make(method)(given, metadata=metadata, timeout=30)
+        call = make(method)(given, metadata=metadata, timeout=60)
         if not kind.server_streaming:
             return bytes(await call)
         replies = [reply async for reply in call]
         return replies[-1] if replies else b""
 
-    def execute(self, sql: str) -> None:
+    async def execute(self, sql: str) -> None:
         """What another process does to the database."""
-        with sqlite3.connect(self.database, timeout=30) as connection:
+        await asyncio.to_thread(self._execute, sql)
+
+    def _execute(self, sql: str) -> None:
+        with closing(sqlite3.connect(self.database, timeout=60)) as connection, connection:
             connection.execute(sql)
-        connection.close()
 
 
 def authorization(bearer: str) -> tuple[tuple[str, str], ...]:

@@ -20,7 +20,7 @@ from dropnorm import wire
 from dropnorm.spec import Submission
 from dropnorm.v1 import training_service_pb2 as pb
 from dropnorm.v1.training_job_pb2 import TrainingJob
-from dropnorm_service.api import guard, messages
+from dropnorm_service.api import guard, interceptors, messages
 from dropnorm_service.api.authorization import LARGEST
 from dropnorm_service.api.places import CallLimits, Lines
 from dropnorm_service.jobs.callers import LOCAL, Caller, Role
@@ -162,6 +162,13 @@ async def test_a_message_that_comes_after_the_end_of_its_token_is_not_carried_ou
     bench: Bench, store: SqlJobStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(guard, "_INTERVAL", 600.0)  # nobody cuts calls off meanwhile
+    waiting: asyncio.Queue[None] = asyncio.Queue()
+
+    async def waited_for(context: Any) -> bytes:
+        waiting.put_nowait(None)
+        return await messages.the_message(context)
+
+    monkeypatch.setattr(interceptors, "the_message", waited_for)
     wanted = wire.to_message(Submission(spec=SPEC), TrainingJob)
     request = pb.CreateTrainingJobRequest(training_job=wanted, training_job_id="late")
     ahead = timedelta(0)
@@ -169,8 +176,8 @@ async def test_a_message_that_comes_after_the_end_of_its_token_is_not_carried_ou
         revoked, first = await service.token()
         _, second = await service.token(lifetime=timedelta(hours=1))
         calls = [silent(service, CREATE, bearer) for bearer in (first, second)]
-        for call in calls:
-            await call.wait_for_connection()
+        for _ in calls:
+            await waiting.get()
         await service.tokens.revoke(revoked.id)
         ahead = timedelta(hours=2)
         for bearer in (first, second):
