@@ -37,6 +37,8 @@ class Reader:
         Raises:
             StoreUnavailable: the database cannot be used.
         """
+        if self._closed:  # or a connection would be opened that nobody closes any more
+            raise StoreUnavailable("The database of jobs is closed.")
         task = asyncio.create_task(self._read(query))
         self._reads.add(task)
         task.add_done_callback(self._reads.discard)

@@ -26,7 +26,7 @@ from dropnorm.results import (
     Tracked,
 )
 from dropnorm.spec import Data
-from dropnorm_service.jobs.errors import JobAlreadyExists
+from dropnorm_service.jobs.errors import JobAlreadyExists, StoreUnavailable
 from dropnorm_service.jobs.ports import DeletedJob, RequestAccepted, RequestRecord
 from dropnorm_service.store import SqlJobStore, removal
 from dropnorm_service.store import store as store_module
@@ -285,6 +285,13 @@ class TestJobStore:
         await store.move_cursor("other", 5)
         assert [await store.cursor(name) for name in ("mlflow", "other")] == [2**40, 5]
 
+    async def test_a_closed_store_is_neither_read_nor_written(self, url: str):
+        store = await SqlJobStore.open(url)
+        await store.close()
+        for use in (store.get("a"), insert(store, draft())):
+            with pytest.raises(StoreUnavailable, match="is closed"):
+                await use
+
     async def test_everything_is_there_after_closing_and_opening(self, url: str):
         async with await SqlJobStore.open(url) as store:
             job = await insert(store, draft())
@@ -293,7 +300,10 @@ class TestJobStore:
             assert await store.get("a") == job
             assert await store.cursor("mlflow") == 3
 
-    @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(
+        max_examples=25,
+        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    )
     @given(data=st.data())
     def test_anything_that_can_be_said_can_be_stored(self, url: str, data: st.DataObject):
         submission = data.draw(submissions())
