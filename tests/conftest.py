@@ -3,7 +3,7 @@
 import os
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 pytest_plugins = ["tests.figures", "tests.postgres"]
 
@@ -15,8 +15,8 @@ for name in [name for name in os.environ if name.startswith("DROPNORM_")]:
     if not name.startswith("DROPNORM_TEST_"):
         del os.environ[name]
 
-# On a loaded machine an example may take any time; pytest-timeout has the last word.
-settings.register_profile("dropnorm", deadline=None)
+# On a loaded machine an example may take any time, also to be made up; pytest-timeout has the last word.
+settings.register_profile("dropnorm", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("dropnorm")
 
 

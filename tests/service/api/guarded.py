@@ -51,6 +51,7 @@ class Guarded:
     """A service with tokens on, and a connection to it."""
 
     channel: grpc.aio.Channel
+    authenticator: Authenticator
     tokens: Tokens
     database: Path
 
@@ -114,7 +115,8 @@ async def guarded(
     )
     address = await server.start("127.0.0.1", 0)
     async with grpc.aio.insecure_channel(address) as channel:
-        yield Guarded(channel, Tokens(store.tokens, clock), folder / "jobs.db")
+        tokens = Tokens(store.tokens, clock)
+        yield Guarded(channel, authenticator, tokens, folder / "jobs.db")
     await server.stop(grace=0.0)
     await authenticator.close()
 

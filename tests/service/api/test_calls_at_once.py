@@ -56,7 +56,7 @@ def silent(service: Guarded, method: str, bearer: str) -> Any:
 
 async def taken(service: Guarded, method: str, bearer: str, number: int) -> list[Any]:
     """So many silent calls, in their places before any later one of this connection."""
-    await service.call(LIST, bearer)  # a token that is known is not looked up
+    await service.authenticator.identify(bearer)  # a token that is known is not looked up
     calls = [silent(service, method, bearer) for _ in range(number)]
     for call in calls:
         await call.wait_for_connection()

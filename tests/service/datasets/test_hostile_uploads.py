@@ -21,7 +21,8 @@ GOOD = from_arrays(np.arange(24, dtype=np.float32).reshape(8, 3), np.arange(8) %
 SIZES = {"F32": 4, "F64": 8, "F16": 2, "U8": 1, "I64": 8, "I32": 4, "BOOL": 1}
 
 quick = settings(
-    max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
+    max_examples=150,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 
 

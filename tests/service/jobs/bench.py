@@ -307,6 +307,7 @@ class Bench:
         async with asyncio.timeout(PATIENCE):
             after = 0
             while (now := await self.jobs.get(LOCAL, job.id)).state is not state:
+                assert not now.state.terminal, f"{job.id} has ended: {now.error or now.state.name}"
                 after = await self._next_event(job.id, max(after, now.last_sequence))
         return now
 

@@ -8,6 +8,7 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -195,5 +196,5 @@ def _dump(job: TrainingJob) -> str:
     return job.model_dump_json()  # unlike models, texts with NaN in them are equal
 
 
-TestLife = Life.TestCase
+TestLife = pytest.mark.timeout(600)(Life.TestCase)  # some thousand transactions
 TestLife.settings = settings(max_examples=12, stateful_step_count=20, deadline=None)
