@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import getpass
 import itertools
 import os
-import random
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -19,11 +16,11 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+from tests.ports import free_port
 
 _USER = "dropnorm"
 _LANGUAGES_SINCE = 15  # the version that can sort by ICU's rules everywhere
 _ROOM = 2**30
-_PORTS = (20_000, 32_000)
 _DEBIAN = Path("/usr/lib/postgresql")
 
 
@@ -36,7 +33,7 @@ class Cluster:
         self._folder = Path(tempfile.mkdtemp(prefix="dropnorm-postgres-", dir=_place()))
         self._account = "postgres" if os.geteuid() == 0 else None
         self._numbers = itertools.count(1)
-        self.port = _free_port()
+        self.port = free_port()
 
     def make(self) -> None:
         """Make its files and start it."""
@@ -202,12 +199,3 @@ def _place() -> Path | None:
     memory = Path("/dev/shm")  # noqa: S108 - the files there have a folder of their own
     enough = memory.is_dir() and shutil.disk_usage(memory).free > _ROOM
     return memory if enough else None
-
-
-def _free_port() -> int:
-    """A port outside the range of clients: while nobody listens, a client from that range could connect to itself."""
-    while True:
-        port = random.randrange(*_PORTS)  # noqa: S311 - no secret
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port

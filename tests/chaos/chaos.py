@@ -22,7 +22,8 @@ from tests.chaos.specs import Numbers, references
 from tests.chaos.stories import Story
 from tests.chaos.tracking import Front
 from tests.chaos.wires import Wire
-from tests.service.tracking.page import free_port, mlflow_server
+from tests.ports import free_port
+from tests.service.tracking.page import mlflow_server
 
 import dropnorm as dn
 from dropnorm.results import Event

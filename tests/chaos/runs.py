@@ -17,6 +17,7 @@ JOB_TAG = "dropnorm.job"
 MODEL_TAG = "dropnorm.model"
 ERROR_TAG = "dropnorm.mirror_error"
 
+_PATIENCE = 60.0
 _STATUS = {State.SUCCEEDED: "FINISHED", State.CANCELLED: "KILLED", State.FAILED: "FAILED"}
 
 
@@ -24,7 +25,9 @@ class Runs:
     """The runs in an MLflow database."""
 
     def __init__(self, database: Path) -> None:
-        with contextlib.closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as store:
+        # Not only to read: what a kill left of a write is rolled back by whoever comes first.
+        opened = sqlite3.connect(f"file:{database}?mode=rw", uri=True, timeout=_PATIENCE)
+        with contextlib.closing(opened) as store:
             self.tags: dict[str, dict[str, str]] = defaultdict(dict)
             for run, key, tag in store.execute("SELECT run_uuid, key, value FROM tags"):
                 self.tags[run][key] = tag

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.e2e.servers import eventually
-from tests.service.tracking.page import free_port
+from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 BASE_IMAGES = ("python:3.11-slim-bookworm", "postgres:15")

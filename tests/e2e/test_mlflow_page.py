@@ -24,7 +24,8 @@ from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.wait import WebDriverWait
-from tests.service.tracking.page import free_port, mlflow_server
+from tests.ports import free_port
+from tests.service.tracking.page import mlflow_server
 from tests.service.tracking.story import Story, moved
 
 from dropnorm.results import EpochCompleted, Evaluated, Payload, State
@@ -49,7 +50,7 @@ CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.slow,
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(900),
     pytest.mark.skipif(
         CHROMIUM is None or DRIVER is None,
         reason="needs chromium and chromedriver (Debian: apt install chromium chromium-driver)",
@@ -121,7 +122,7 @@ class Page:
         assert self.browser.save_screenshot(str(path))
 
     def _wait(self, condition: Callable[[Chrome], T | None]) -> T:
-        found = WebDriverWait(self.browser, 60).until(condition)
+        found = WebDriverWait(self.browser, 120).until(condition)
         assert found is not None
         return found
 
@@ -169,7 +170,7 @@ async def train_and_mirror(data_dir: Path, config: TrackingConfig) -> dict[str, 
             record_tracking=story.record_tracking,
         )
         tracker.start()
-        await tracker.stop(grace=100)
+        await tracker.stop(grace=400)
     return losses
 
 

@@ -80,6 +80,7 @@ class Story:
         self.folder = folder
         self.now = now
         self._tracked = asyncio.Event()
+        self._writing = asyncio.Lock()
 
     def folder_of(self, job_id: str) -> Path:
         return self.folder / job_id
@@ -105,6 +106,10 @@ class Story:
         return job
 
     async def tell(self, job_id: str, *payloads: Payload, attempt: int = 1) -> TrainingJob:
+        async with self._writing:  # a mirror tells of runs meanwhile
+            return await self._tell(job_id, payloads, attempt)
+
+    async def _tell(self, job_id: str, payloads: Sequence[Payload], attempt: int) -> TrainingJob:
         job = await self.job(job_id)
         events = []
         for sequence, payload in enumerate(payloads, job.last_sequence + 1):

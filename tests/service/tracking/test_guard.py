@@ -16,7 +16,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Param
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import PERMISSION_DENIED, REQUEST_LIMIT_EXCEEDED
-from tests.service.tracking.page import free_port
+from tests.ports import free_port
 
 from dropnorm_service.tracking import TrackingConfig
 from dropnorm_service.tracking.errors import MlflowUnavailable, NotTaken

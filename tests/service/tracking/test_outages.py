@@ -16,7 +16,8 @@ import pytest
 from tests.chaos.promises import Findings
 from tests.chaos.runs import Runs
 from tests.chaos.tracking import Front, Trouble
-from tests.service.tracking.page import free_port, mlflow_server
+from tests.ports import free_port
+from tests.service.tracking.page import mlflow_server
 from tests.service.tracking.story import Story, a_spec, moved
 from tests.service.tracking.test_tracker import mirror_processes
 

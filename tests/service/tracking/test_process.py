@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 from tests.chaos.tracking import Front, Trouble
-from tests.service.tracking.page import free_port, mlflow_server
+from tests.ports import free_port
+from tests.service.tracking.page import mlflow_server
 from tests.service.tracking.story import Story
 
 from dropnorm_service.jobs.errors import StoreUnavailable
@@ -109,10 +110,10 @@ async def test_a_slow_mlflow_gets_a_batch_of_many_jobs_without_a_timeout(
             start(TrackingConfig.resolve(config.folder, front.url), nothing) as process,
         ):
             await process.prepare()
-            monkeypatch.setattr("dropnorm_service.tracking.process._REPLY_TIMEOUT", 5.0)
+            monkeypatch.setattr("dropnorm_service.tracking.process._REPLY_TIMEOUT", 10.0)
             front.trouble = Trouble.SLOW
             assert await process.deliver(everything) == Done()
-            assert front.spoilt[Trouble.SLOW] * front.delay > 5.0
+            assert front.spoilt[Trouble.SLOW] * front.delay > 10.0
     [experiment] = client.search_experiments(filter_string="name = 'digits'")
     assert len(client.search_runs([experiment.experiment_id])) == len(jobs)
 

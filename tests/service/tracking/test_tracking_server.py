@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
-from tests.service.tracking.page import free_port, mlflow_server
+from tests.ports import free_port
+from tests.service.tracking.page import mlflow_server
 from tests.service.tracking.story import Story
 
 from dropnorm_service.tracking import TrackingConfig
