@@ -1,5 +1,6 @@
 import asyncio
 import contextlib
+import gc
 import os
 import resource
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -10,6 +11,7 @@ import pytest_asyncio
 
 from dropnorm.spec import MLP, Data, Optimization, TrainingSpec
 from dropnorm_service.jobs.ports import Launch
+from dropnorm_service.training import DatasetCache
 from dropnorm_service.workers import DataSettings, ForkServer
 
 REPOSITORY = Path(__file__).parents[3]
@@ -39,8 +41,10 @@ async def forks() -> AsyncIterator[ForkServer]:
 
 @pytest.fixture(scope="session")
 def data(tmp_path_factory: pytest.TempPathFactory) -> DataSettings:
-    """A data cache that all tests share, as jobs do."""
-    return DataSettings(cache=tmp_path_factory.mktemp("cache"))
+    """A data cache that all tests share, as jobs do; what takes long, to read the data first, is done."""
+    cache = tmp_path_factory.mktemp("cache")
+    DatasetCache(cache).load("digits")
+    return DataSettings(cache=cache)
 
 
 @pytest.fixture
@@ -76,9 +80,15 @@ def training(epochs: int = 2, **parts: object) -> TrainingSpec:
     )
 
 
+@pytest.fixture
+def long_computations(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However short its heartbeat timeout, a worker may compute for any time, as it does while it warms up."""
+    monkeypatch.setattr("dropnorm_service.workers.executor._BUSY_FACTOR", 10_000.0)
+
+
 async def gone(pid: int) -> bool:
     """Whether a process ends within a while."""
-    for _ in range(500):
+    for _ in range(3000):
         if not alive(pid):
             return True
         await asyncio.sleep(0.02)
@@ -108,6 +118,7 @@ def threads_of(pid: int) -> int:
 @contextlib.contextmanager
 def no_descriptors() -> Iterator[None]:
     """This process has no file descriptor left, so it can start nothing."""
+    gc.collect()  # not meanwhile: it would let go of some
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     taken: list[int] = []
     highest = max(int(number) for number in os.listdir("/proc/self/fd"))

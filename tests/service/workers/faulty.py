@@ -12,9 +12,10 @@ from typing import Any, NoReturn
 
 import torch
 
+from dropnorm.results import EpochCompleted, Payload
 from dropnorm_service.training import FitResult, Order
 from dropnorm_service.training import fit as really_fit
-from dropnorm_service.workers.child import worker
+from dropnorm_service.workers.child import link, worker
 
 
 class Fault(IntEnum):
@@ -31,6 +32,7 @@ class Fault(IntEnum):
     FROZEN = 9_009
     UNCOUNTED = 9_010
     TALKATIVE = 9_011
+    HURRIED = 9_012
 
 
 def _killed_by(number: signal.Signals) -> Callable[..., None]:
@@ -53,9 +55,9 @@ def _endless(orders: Callable[[], Order], **_: Any) -> None:
 def _uncounted(
     orders: Callable[[], Order], on_uncounted_step: Callable[[], None], **_: Any
 ) -> None:
-    """For some seconds make steps that no progress counts."""
-    end = time.monotonic() + 6.0
-    while time.monotonic() < end:
+    """Make many steps that no progress counts, and tell of them more often than others do."""
+    link._HEARTBEAT_SECONDS = 0.01
+    for _step in range(100):
         on_uncounted_step()
         orders()
         time.sleep(0.01)
@@ -66,7 +68,22 @@ def _talkative(**_: Any) -> None:
     worker.MAX_EVALUATION_BYTES = 1000
 
 
-_FAULTS: dict[int, Callable[..., None]] = {
+def _hurried(on_event: Callable[[Payload], None], **_: Any) -> dict[str, Any]:
+    """After each epoch it is a quarter of an hour later."""
+    clock = time.perf_counter
+    late = 0.0
+
+    def tell(payload: Payload) -> None:
+        nonlocal late
+        on_event(payload)
+        if isinstance(payload, EpochCompleted):
+            late += 900.0
+
+    time.perf_counter = lambda: clock() + late
+    return {"on_event": tell}
+
+
+_FAULTS: dict[int, Callable[..., dict[str, Any] | None]] = {
     Fault.KILLED: _killed_by(signal.SIGKILL),
     Fault.SEGMENTATION: _killed_by(signal.SIGSEGV),
     Fault.BUS_ERROR: _killed_by(signal.SIGBUS),
@@ -81,6 +98,7 @@ _FAULTS: dict[int, Callable[..., None]] = {
     Fault.ENDLESS: _endless,
     Fault.UNCOUNTED: _uncounted,
     Fault.TALKATIVE: _talkative,
+    Fault.HURRIED: _hurried,
     Fault.NO_ROOM_FOR_THE_MODEL: _raising(OSError(errno.ENOSPC, "No space left on device")),
 }
 
@@ -88,7 +106,7 @@ _FAULTS: dict[int, Callable[..., None]] = {
 def fit(spec: Any, data: Any, **options: Any) -> FitResult:
     """What a worker calls, unless the seed says otherwise."""
     if fault := _FAULTS.get(spec.seed):
-        fault(**options)
+        options |= fault(**options) or {}
     return really_fit(spec, data, **options)
 
 

@@ -21,6 +21,7 @@ ENDLESS = 100_000
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)  # it compiles two networks
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 async def test_the_next_attempt_finds_what_was_compiled_and_the_system_keeps_nothing(
     data: DataSettings,

@@ -1,4 +1,5 @@
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -35,11 +36,21 @@ async def heard(child: Child) -> dict[str, Any]:
 async def held_up(forks: ForkServer) -> Child:
     """A child that has said more than is taken in before somebody reads it."""
     child = await forks.fork(f"{CHILDREN}:chatter", {})
-    for _ in range(2000):
+    for _ in range(6000):
         if child._channel._paused:
             return child
         await asyncio.sleep(0.01)
     raise AssertionError("it was never held up")
+
+
+def opened_by(pid: int | None) -> set[tuple[str, str]]:
+    """The descriptors of a process, with what each is."""
+    found = set()
+    folder = Path(f"/proc/{pid}/fd")
+    for number in os.listdir(folder):
+        with contextlib.suppress(FileNotFoundError):  # the folder that is being listed
+            found.add((number, os.readlink(folder / number)))
+    return found
 
 
 async def numbers_of(child: Child) -> list[int]:
@@ -93,7 +104,7 @@ async def test_a_reader_that_is_slow_loses_nothing(bare_forks: ForkServer) -> No
 
 async def test_a_child_that_waits_for_its_reader_can_be_ended(bare_forks: ForkServer) -> None:
     child = await held_up(bare_forks)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await child.end()
     assert await gone(child.pid)
     assert child.gone
@@ -118,14 +129,15 @@ async def test_a_child_that_sends_no_message_is_cut_off(
 
 
 async def test_children_leave_no_descriptor_behind(bare_forks: ForkServer) -> None:
-    before = os.listdir("/proc/self/fd")
-    server_before = os.listdir(f"/proc/{bare_forks.pid}/fd")
+    before = opened_by(os.getpid())
+    server_before = opened_by(bare_forks.pid)
     for _ in range(5):
         child = await bare_forks.fork(f"{CHILDREN}:hang", {})
         await heard(child)
         await child.end()
-    assert len(os.listdir("/proc/self/fd")) == len(before)
-    assert len(os.listdir(f"/proc/{bare_forks.pid}/fd")) == len(server_before)
+    # Fewer there may be: what an earlier test left is closed when it is collected.
+    assert opened_by(os.getpid()) <= before
+    assert opened_by(bare_forks.pid) <= server_before
 
 
 async def test_a_fork_given_up_leaves_no_process(bare_forks: ForkServer) -> None:
@@ -134,7 +146,7 @@ async def test_a_fork_given_up_leaves_no_process(bare_forks: ForkServer) -> None
     request.cancel()
     await asyncio.wait([request])
     assert request.cancelled()
-    for _ in range(500):
+    for _ in range(3000):
         if not children_of(bare_forks.pid):
             break
         await asyncio.sleep(0.02)
@@ -237,7 +249,7 @@ async def test_a_fork_server_that_is_stopped_does_not_answer_and_can_be_ended() 
         os.kill(forks.pid, signal.SIGSTOP)
         server = forks.pid
     assert not alive(server)
-    assert not alive(child.pid)
+    assert await gone(child.pid)
 
 
 async def test_the_real_fork_server_has_one_thread_and_no_gpu(forks: ForkServer) -> None:

@@ -166,6 +166,7 @@ async def test_a_cancelled_worker_that_says_nothing_is_ended(
     assert list((job.folder / "checkpoints").glob("*.json")), "its last checkpoint is kept"
 
 
+@pytest.mark.usefixtures("long_computations")
 async def test_a_paused_worker_that_says_nothing_is_waited_for(
     forks: ForkServer, data: DataSettings, launch: Launches, monkeypatch: pytest.MonkeyPatch
 ) -> None:

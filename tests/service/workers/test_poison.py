@@ -65,7 +65,7 @@ async def test_each_fails_for_its_own_reason_and_every_good_one_succeeds(
             threads_per_slot=1,
             gpus=0,
             worker_memory_limit=700 * 2**20,
-            heartbeat_timeout=3.0,
+            heartbeat_timeout=5.0,
         ) as executor,
     ):
         jobs = JobService(

@@ -1,4 +1,3 @@
-import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator
@@ -91,11 +90,13 @@ async def test_a_predictor_that_was_killed_is_replaced(
 
 
 async def test_one_that_does_not_answer_is_given_up_and_replaced(
-    forks: ForkServer, folder: Path
+    forks: ForkServer, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with ProcessPredictor(forks, timeout=0.5) as predictor:
-        await asyncio.wait_for(predictor.predict(JOB, folder, INPUTS, None), 30)
+    async with ProcessPredictor(forks) as predictor:
+        await predictor.predict(JOB, folder, INPUTS, None)
         os.kill(pid(predictor), signal.SIGSTOP)
-        with pytest.raises(PredictorUnavailable, match="No prediction was made"):
-            await predictor.predict(JOB, folder, INPUTS, None)
+        with monkeypatch.context() as impatient:
+            impatient.setattr(predictor, "_timeout", 0.5)
+            with pytest.raises(PredictorUnavailable, match="No prediction was made"):
+                await predictor.predict(JOB, folder, INPUTS, None)
         await predictor.predict(JOB, folder, INPUTS, None)

@@ -19,9 +19,14 @@ from dropnorm_service.workers import DataSettings, ForkServer, LocalExecutor
 
 async def main(spec, folder, data):
     settings = {"cpu_slots": 2, "threads_per_slot": 1, "gpus": 0}
-    async with ForkServer() as forks, LocalExecutor(forks, data=data, **settings) as executor:
+    preload = ("dropnorm_service.workers.child.preload", "tests.service.workers.patient")
+    async with (
+        ForkServer(preload) as forks,
+        LocalExecutor(forks, data=data, **settings) as executor,
+    ):
         async for item in executor.run(Launch(job_id="job", attempt=1, spec=spec, folder=folder)):
             if isinstance(item[1], EpochCompleted):
+                await executor._standbys["cpu-1"]
                 children = Path(f"/proc/{forks.pid}/task/{forks.pid}/children").read_text()
                 print(forks.pid, children, flush=True)
                 await asyncio.sleep(3600)

@@ -41,7 +41,7 @@ async def executor(data: DataSettings) -> AsyncIterator[LocalExecutor]:
             threads_per_slot=1,
             gpus=0,
             worker_memory_limit=MEMORY,
-            max_job_seconds=30.0,
+            max_job_seconds=300.0,
             checkpoint_interval=0.5,
         ) as executor,
     ):
@@ -53,11 +53,20 @@ async def outcome_of(executor: LocalExecutor, launch: Launch) -> Outcome:
         return await attempt.outcome()
 
 
-@pytest_asyncio.fixture(loop_scope="session")
-async def warm(executor: LocalExecutor, launch: Launches) -> LocalExecutor:
-    """The same where the data has been read before: the first time takes long, and counts."""
-    assert await outcome_of(executor, launch(training(1), job_id="first")) == Finished()
-    return executor
+class Clock:
+    """Goes on by five seconds whenever somebody looks at it."""
+
+    now = 0.0
+
+    def monotonic(self) -> float:
+        self.now += 5.0
+        return self.now
+
+
+@pytest.fixture
+def long_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By its clock the server waits for seconds for each message of a worker."""
+    monkeypatch.setattr("dropnorm_service.workers.attempt.time", Clock())
 
 
 @pytest.mark.parametrize(
@@ -123,19 +132,23 @@ async def test_a_worker_that_shows_life_but_comes_no_further_hangs(
     assert "compute.idle_limit" in outcome.error.message
 
 
-async def test_a_training_that_goes_on_does_not_stand_still(warm: LocalExecutor, launch: Launches):
-    spec = training(200, compute=Compute(idle_limit=2.0))
-    assert await outcome_of(warm, launch(spec)) == Finished()
-
-
-async def test_steps_that_no_progress_counts_come_further_too(
-    warm: LocalExecutor, launch: Launches
+@pytest.mark.usefixtures("long_waits")
+async def test_a_training_that_goes_on_does_not_stand_still(
+    executor: LocalExecutor, launch: Launches
 ):
-    spec = training(1, seed=Fault.UNCOUNTED, compute=Compute(idle_limit=4.0))
-    assert await outcome_of(warm, launch(spec)) == Finished()
+    spec = training(50, compute=Compute(idle_limit=30.0))
+    assert await outcome_of(executor, launch(spec)) == Finished()
 
 
-@pytest.mark.parametrize(("asked", "limit"), [(None, 30.0), (7.0, 7.0), (99.0, 30.0)])
+@pytest.mark.usefixtures("long_waits")
+async def test_steps_that_no_progress_counts_come_further_too(
+    executor: LocalExecutor, launch: Launches
+):
+    spec = training(1, seed=Fault.UNCOUNTED, compute=Compute(idle_limit=30.0))
+    assert await outcome_of(executor, launch(spec)) == Finished()
+
+
+@pytest.mark.parametrize(("asked", "limit"), [(None, 300.0), (7.0, 7.0), (999.0, 300.0)])
 async def test_the_service_s_limit_holds_for_every_job(
     asked: float | None, limit: float, executor: LocalExecutor
 ):
@@ -143,14 +156,14 @@ async def test_the_service_s_limit_holds_for_every_job(
 
 
 async def test_at_its_time_limit_a_training_ends_with_a_checkpoint(
-    warm: LocalExecutor, launch: Launches
+    executor: LocalExecutor, launch: Launches
 ):
-    job = launch(training(ENDLESS, compute=Compute(time_limit=4.0)))
-    async with running(warm, job) as attempt:
+    job = launch(training(ENDLESS, seed=Fault.HURRIED, compute=Compute(time_limit=100.0)))
+    async with running(executor, job) as attempt:
         outcome = await attempt.outcome()
     assert isinstance(outcome, Broken)
     assert (outcome.error.code, outcome.error.reason) == (4, "TIME_LIMIT")
-    assert outcome.error.metadata["time_limit"] == "4"
+    assert outcome.error.metadata["time_limit"] == "100"
     step = int(outcome.error.metadata["step"])
     assert isinstance(attempt.said[-1], CheckpointWritten)
     assert attempt.said[-1].step == step
@@ -159,7 +172,7 @@ async def test_at_its_time_limit_a_training_ends_with_a_checkpoint(
 
     # The time of all attempts together is limited.
     again = launch(job.spec, attempt=2, epochs_told=told)
-    async with running(warm, again) as attempt:
+    async with running(executor, again) as attempt:
         assert isinstance(await attempt.outcome(), Broken)
     assert not any(isinstance(each, EpochCompleted) for each in attempt.said)
 
