@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ from dropnorm import spec as dn
 from dropnorm.results import Phase
 from dropnorm_service.training import Checkpoints, FitResult, Interrupted, Order, SplitData, fit
 from dropnorm_service.training.reporting import EventSink, ProgressReport, ignore
+from dropnorm_service.training.writer import THREAD
 
 TIMES = {
     "seconds",
@@ -99,6 +101,14 @@ class Asked:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(ProgressReport, "enter", heard)
             yield
+
+
+def after_writing() -> Order:
+    """Orders to go on, but to make no step before the checkpoint of the one before is written."""
+    for thread in threading.enumerate():
+        if thread.name == THREAD:
+            thread.join()
+    return Order.GO_ON
 
 
 def run(

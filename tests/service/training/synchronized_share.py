@@ -56,7 +56,7 @@ def main(folder: Path, rank: int, count: int) -> None:
         init_method=(folder / "meeting").absolute().as_uri(),
         rank=rank,
         world_size=count,
-        timeout=timedelta(seconds=60),
+        timeout=timedelta(seconds=120),
     )
     found = {
         (shape, form): passed(shape, form, slice(cut) if rank == 0 else slice(cut, None))

@@ -16,6 +16,7 @@ from dropnorm_service.training import Checkpoints, FitResult, Interrupted, fit
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.timeout(900),  # the compiler takes its time
     # torch's compiler imports a part of torch that torch deprecates.
     pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning"),
     pytest.mark.skipif(

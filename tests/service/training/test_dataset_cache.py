@@ -209,7 +209,7 @@ def test_processes_that_come_at_once_parse_once(cache, tmp_path):
     processes = [context.Process(target=_load, args=(cache, barrier, results)) for _ in range(3)]
     for process in processes:
         process.start()
-    digests = {results.get(timeout=60) for _ in processes}
+    digests = {results.get(timeout=120) for _ in processes}
     for process in processes:
         process.join()
     assert digests == {tensor_file(tmp_path).stem}

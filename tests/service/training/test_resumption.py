@@ -6,7 +6,6 @@ import itertools
 import json
 import subprocess
 import sys
-import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +15,15 @@ import pytest
 import torch
 from tests.service.training.made import checkpoints_told, of_kind, split_of
 from tests.service.training.resumption_cases import CASES
-from tests.service.training.stopping import Asked, Place, outcome, run, stopped_at, telling
+from tests.service.training.stopping import (
+    Asked,
+    Place,
+    after_writing,
+    outcome,
+    run,
+    stopped_at,
+    telling,
+)
 
 from dropnorm.results import CheckpointWritten, EpochCompleted, Payload, Warned
 from dropnorm_service.training import (
@@ -29,7 +36,6 @@ from dropnorm_service.training import (
     fit,
 )
 from dropnorm_service.training.checkpoint import Snapshot
-from dropnorm_service.training.writer import THREAD
 
 SPEC, DATASET = CASES["sgd as it is"]
 STEPS = 4
@@ -149,18 +155,11 @@ def test_periodic_checkpoints_change_no_bit_and_each_can_be_gone_on_from(
         kept.append(snapshot)
         write(checkpoints, snapshot)
 
-    def orders() -> Order:
-        """The next step is not made before the checkpoint of this one is written."""
-        for thread in threading.enumerate():
-            if thread.name == THREAD:
-                thread.join()
-        return Order.GO_ON
-
     monkeypatch.setattr(Checkpoints, "write", keep)
     monkeypatch.setattr("dropnorm_service.training.writer._COST_LIMIT", 1e9)
     events = list[Payload]()
     often = Checkpoints(tmp_path / "often", interval_seconds=0.0)
-    whole = outcome(fit(SPEC, data, orders=orders, checkpoint=often, on_event=events.append))
+    whole = outcome(fit(SPEC, data, orders=after_writing, checkpoint=often, on_event=events.append))
     monkeypatch.undo()
     assert len(of_kind(events, CheckpointWritten)) == len(kept)
     assert len(kept) > 2 * STEPS

@@ -25,7 +25,7 @@ def shares(tmp_path_factory: pytest.TempPathFactory) -> list[Found]:
     folder = tmp_path_factory.mktemp("processes")
     script = [sys.executable, "-m", synchronized_share.__name__, str(folder)]
     running = [subprocess.Popen([*script, str(rank), "2"], cwd=ROOT) for rank in range(2)]
-    assert [process.wait(timeout=120) for process in running] == [0, 0]
+    assert [process.wait(timeout=240) for process in running] == [0, 0]
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
 
 

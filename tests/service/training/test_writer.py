@@ -12,7 +12,7 @@ import pytest
 import torch
 from tests.service.training.made import checkpoints_told, of_kind, split_of
 from tests.service.training.resumption_cases import CASES
-from tests.service.training.stopping import Asked, Place, outcome, run
+from tests.service.training.stopping import Asked, Place, after_writing, outcome, run
 
 from dropnorm.results import CheckpointWritten, EpochCompleted, Payload, Warned
 from dropnorm_service.training import Checkpoints, FitResult, Interrupted, Order, SplitData, fit
@@ -74,7 +74,7 @@ def test_training_goes_on_while_a_checkpoint_is_written(data: SplitData, tmp_pat
     def on_event(event: Payload) -> None:
         events.append(event)
         if isinstance(event, EpochCompleted) and event.metrics.epoch == 3:
-            assert disk.begun.is_set()
+            assert disk.begun.wait(60.0)
             assert (disk.most, disk.written) == (1, 0)
             disk.let.set()
 
@@ -144,7 +144,7 @@ def test_a_full_disk_is_warned_of_once_and_the_training_goes_on(
     data: SplitData, tmp_path: Path
 ) -> None:
     disk, events = FullDisk(tmp_path, 2, interval_seconds=0.0), list[Payload]()
-    result = fit(SPEC, data, on_event=events.append, checkpoint=disk)
+    result = fit(SPEC, data, orders=after_writing, on_event=events.append, checkpoint=disk)
     (warning,) = of_kind(events, Warned)
     assert warning.code == "CHECKPOINT_NOT_WRITTEN"
     assert "No space left on device" in warning.message
@@ -223,33 +223,41 @@ def _nothing() -> Snapshot:
     return Snapshot({"x": torch.zeros(2)}, {})
 
 
-def _written(writer: CheckpointWriter, seconds: float) -> None:
-    """Write something whose copy takes so long."""
+class Clock:
+    """Goes on when it is told to."""
 
-    def capture() -> Snapshot:
-        time.sleep(seconds)
-        return _nothing()
+    now = 1000.0
 
-    writer.begin(capture, epoch=0, step=0)
-    assert writer.wait(60.0)
-    writer.take()
+    def perf_counter(self) -> float:
+        return self.now
+
+    def thread_time(self) -> float:
+        return 0.0
 
 
 def test_one_is_due_after_the_interval_and_not_before_it_has_paid_off(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.undo()
+    clock = Clock()
+    monkeypatch.setattr("dropnorm_service.training.writer.time", clock)
+
+    def capture() -> Snapshot:
+        clock.now += 0.5
+        return _nothing()
+
     writer = CheckpointWriter(Checkpoints(tmp_path, interval_seconds=0.0))
-    assert writer.due(time.perf_counter())
-    _written(writer, seconds=0.05)
-    now = time.perf_counter()
-    assert not writer.due(now + 100 * 0.05 - 1.0)
-    assert writer.due(now + 60.0)
+    assert writer.due(clock.now)
+    writer.begin(capture, epoch=0, step=0)
+    assert writer.wait(60.0)
+    writer.take()
+    assert not writer.due(clock.now + 100 * 0.5 - 1.0)
+    assert writer.due(clock.now + 100 * 0.5)
     writer.hurry()
-    assert writer.due(now)
+    assert writer.due(clock.now)
     seldom = CheckpointWriter(Checkpoints(tmp_path, interval_seconds=30.0))
-    assert not seldom.due(time.perf_counter() + 29.0)
-    assert seldom.due(time.perf_counter() + 30.0)
+    assert not seldom.due(clock.now + 29.0)
+    assert seldom.due(clock.now + 30.0)
 
 
 def test_none_is_due_while_one_is_written(tmp_path: Path) -> None:
