@@ -20,7 +20,7 @@ from dropnorm.errors import StartFailed
 
 DEFAULT_DATA_DIR = "dropnorm-data"
 
-_START_TIMEOUT = 60.0
+_START_TIMEOUT = 120.0  # torch takes long to load where a disk is slow
 _OF_OTHERS = ("DROPNORM_AUTHENTICATION", "DROPNORM_TLS", "DROPNORM_TOKEN")
 _GRACE = 30.0  # the service's own default
 _STOP_MARGIN = 15.0

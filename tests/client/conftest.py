@@ -21,8 +21,11 @@ class Kind(Protocol):
     async def do(self, method: Any, *arguments: Any, **options: Any) -> Any:
         """Call a method of a client or handle."""
 
+    async def next(self, iterator: Any) -> Any:
+        """What an iterator of a client or handle yields next."""
+
     async def items(self, iterator: Any) -> list[Any]:
-        """Everything that an iterator of a client or handle yields."""
+        """Everything that it yields from then on."""
 
 
 class Blocking:
@@ -32,6 +35,9 @@ class Blocking:
 
     async def do(self, method: Any, *arguments: Any, **options: Any) -> Any:
         return await asyncio.to_thread(method, *arguments, **options)
+
+    async def next(self, iterator: Any) -> Any:
+        return await asyncio.to_thread(next, iterator)
 
     async def items(self, iterator: Any) -> list[Any]:
         return await asyncio.to_thread(list, iterator)
@@ -44,6 +50,9 @@ class Awaiting:
 
     async def do(self, method: Any, *arguments: Any, **options: Any) -> Any:
         return await method(*arguments, **options)
+
+    async def next(self, iterator: Any) -> Any:
+        return await anext(iterator)
 
     async def items(self, iterator: Any) -> list[Any]:
         return [item async for item in iterator]
@@ -67,6 +76,6 @@ async def service() -> AsyncIterator[ScriptedService]:
 @pytest.fixture
 async def client(kind: Kind, service: ScriptedService) -> AsyncIterator[Any]:
     """A client of that service, of either kind."""
-    made = kind.open(service.address, timeout=10.0, patience=5.0)
+    made = kind.open(service.address, timeout=50.0, patience=50.0)
     yield made
     await kind.do(made.close)

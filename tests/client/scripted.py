@@ -11,6 +11,7 @@ import grpc
 from google.protobuf import any_pb2, duration_pb2, empty_pb2
 from google.rpc import error_details_pb2, status_pb2
 from tests.client import samples
+from tests.ports import free_port
 
 from dropnorm import wire
 from dropnorm.results import Event, Payload, SharingChanged, State, StateChanged, TrainingJob
@@ -86,10 +87,10 @@ class ScriptedService(TrainingServiceServicer):
         """A client has created a job."""
         self._grown = asyncio.Condition()
         self._server: grpc.aio.Server | None = None
-        self._port = 0
+        self._port = free_port()
 
     async def start(self) -> None:
-        """Listen: on a free port at first, on the same one ever after."""
+        """Listen, on the same port as before."""
         self._server = grpc.aio.server()
         add_TrainingServiceServicer_to_server(self, self._server)
         self._port = self._server.add_insecure_port(f"127.0.0.1:{self._port}")

@@ -104,27 +104,28 @@ async def test_events_sent_twice_are_dropped(kind, client, service):
 async def test_a_restarted_service_is_found_again(kind, client, service):
     service.add(samples.job("first"), *samples.story()[:3])
     job = await kind.do(client.job, "first")
-    watching = asyncio.create_task(kind.items(job.watch()))
-    await asyncio.sleep(0.1)
+    events = job.watch()
+    assert (await kind.next(events)).sequence == 1
+    watching = asyncio.create_task(kind.items(events))
     await service.stop()
     await asyncio.sleep(0.3)
     for payload in samples.story()[3:]:
         await service.tell(job.name, payload)
     await service.start()
 
-    assert [event.sequence for event in await watching] == WHOLE
+    assert [event.sequence for event in await watching] == WHOLE[1:]
 
 
 async def test_a_service_that_stays_away_is_given_up(kind, service):
     service.add(samples.job("first"))
     client = kind.open(service.address, patience=0.5)
     job = await kind.do(client.job, "first")
-    watching = asyncio.create_task(kind.items(job.watch()))
-    await asyncio.sleep(0.1)
+    events = job.watch()
+    assert (await kind.next(events)).sequence == 1
     await service.stop()
 
     with pytest.raises(dn.Unavailable, match=r"nothing was heard .* 0\.5 s.*watch\(after=1\)"):
-        await watching
+        await kind.items(events)
     await kind.do(client.close)
 
 
@@ -153,8 +154,9 @@ async def test_closing_the_client_ends_a_watch(kind, service):
     service.add(samples.job("first"))
     client = kind.open(service.address)
     job = await kind.do(client.job, "first")
-    watching = asyncio.create_task(kind.items(job.watch()))
-    await asyncio.sleep(0.1)
+    events = job.watch()
+    await kind.next(events)
+    watching = asyncio.create_task(kind.items(events))
     await kind.do(client.close)
 
     with pytest.raises(dn.ClientClosed):
