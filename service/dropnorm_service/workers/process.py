@@ -10,7 +10,8 @@ import signal
 from dropnorm_service.workers.channel import Channel
 from dropnorm_service.workers.messages import AnyMessage, Message
 
-_EXIT_TIME = 5.0
+# It is slow to say so where the machine is at its end, and there most of all is it good to know.
+_EXIT_TIME = 30.0
 _REAP_TIME = 1.0
 
 
