@@ -161,8 +161,8 @@ class JobService:
         self._stopping = True
         since = self._clock()
         await self._expiry.stop()
-        await self._purger.stop()
-        late = await self._scheduler.stop(grace)
+        # At once: a folder that is being removed may take its time, and checkpoints do not wait for it.
+        late, _ = await asyncio.gather(self._scheduler.stop(grace), self._purger.stop())
         loop = asyncio.get_running_loop()
         deadline = loop.time() + _LAST_SECONDS
         try:

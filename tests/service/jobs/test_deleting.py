@@ -185,12 +185,16 @@ async def test_a_service_that_stops_leaves_no_removal_under_way(
         rmtree(folder)
 
     monkeypatch.setattr(shutil, "rmtree", slowly)
-    await bench.create()
-    attempt = await bench.launched()
-    checkpoint = leave_checkpoint(attempt.launch.folder)
-    attempt.succeed()
+    jobs = [await bench.create() for _ in range(2)]
+    first, other = [await bench.launched() for _ in range(2)]
+    for job in jobs:
+        await bench.reached(job, State.RUNNING)
+    checkpoint = leave_checkpoint(first.launch.folder)
+    first.succeed()
     assert await asyncio.to_thread(removing.wait, PATIENCE)
-    stopping = asyncio.create_task(bench.service.stop(grace=0.0))
+    stopping = asyncio.create_task(bench.service.stop(grace=PATIENCE))
+    assert await other.obey() == "pause", "which waits for no disk"
+    await other.closed.wait()
     await asyncio.wait([stopping], timeout=0.1)
     assert not stopping.done()
     go_on.set()

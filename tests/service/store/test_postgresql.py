@@ -70,7 +70,7 @@ async def test_a_database_that_cannot_be_reached_is_said_to_be_so(postgres_url: 
 
 @pytest.mark.parametrize("driver", ["postgresql", "postgresql+asyncpg"])
 async def test_both_forms_of_its_url_are_understood(postgres_url: str, driver: str):
-    parameters = "sslmode=prefer&connect_timeout=5&application_name=mine"
+    parameters = "sslmode=prefer&connect_timeout=50&application_name=mine"
     url = postgres_url.replace("postgresql", driver) + "?" + parameters
     async with await SqlJobStore.open(url) as opened:
         assert await opened.get("a") is None
