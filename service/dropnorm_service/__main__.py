@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import sys
 from collections.abc import Sequence
+
+# Read when gRPC is loaded. Its core writes lines past the log, of what strangers send wrong, as many as they like.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 from dropnorm_service import logs
 from dropnorm_service.app import STARTUP_ERRORS, serve

@@ -45,6 +45,12 @@ def configure(settings: Settings) -> None:
     logging.captureWarnings(True)
     for chatty in ("alembic", "aiosqlite", "asyncio", "sqlalchemy"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    logging.getLogger("grpc._cython.cygrpc").addFilter(_of_no_strangers_header)
+
+
+def _of_no_strangers_header(record: logging.LogRecord) -> bool:
+    """gRPC records each header that is not UTF-8, whole and with a trace, and goes on: by it strangers fill disks."""
+    return record.exc_info is None or record.exc_info[0] is not UnicodeDecodeError
 
 
 def _audit_file(path: Path) -> logging.Handler:

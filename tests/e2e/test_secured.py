@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import socket
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,6 +19,7 @@ import pytest
 from tests.certificates import Authority
 from tests.e2e.conftest import SMALL
 from tests.e2e.servers import Server, eventually, long, spec, states
+from tests.http2 import answer_begun, strange
 
 import dropnorm as dn
 
@@ -163,6 +167,68 @@ def test_a_watch_is_cut_when_the_command_revokes_its_token(secured: Secured, ada
     listed = {each["id"]: each for each in secured.tokens("list")}
     assert listed[token_id]["state"] == "revoked"
     assert "token" not in listed[token_id]
+
+
+WORKERS = b"/dropnorm.v1.TrainingService/ListWorkers"
+
+
+@pytest.mark.parametrize(
+    ("method", "headers"),
+    [
+        (b"/\xff\xfe/x", {}),
+        (WORKERS, {b"x-name": b"\xff" * 7000}),
+        (WORKERS, {b"authorization": b"Bearer \xe9"}),
+        (WORKERS, {b"grpc-timeout": b"\xff"}),
+        (WORKERS, {b"grpc-encoding": b"nonsense"}),
+    ],
+)
+def test_what_strangers_call_ends_nothing_and_leaves_no_line_but_audits(
+    secured: Secured, ada: str, method: bytes, headers: dict[bytes, bytes]
+):
+    before = len(secured.server.log)
+    with encrypted(secured) as connection:
+        strange(connection, method, headers)
+        answer_begun(connection)
+    assert_well(secured, ada, before)
+
+
+def test_so_do_handshakes_that_fail_and_bytes_that_cannot_be_decrypted(secured: Secured, ada: str):
+    before = len(secured.server.log)
+    with socket.create_connection(("127.0.0.1", secured.server.port), timeout=30) as plain:
+        plain.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        assert until_hung_up(plain)
+    with encrypted(secured) as connection:
+        strange(connection, WORKERS, {})
+        answer_begun(connection)
+        with socket.socket(fileno=connection.detach()) as beneath:
+            beneath.settimeout(30)
+            beneath.sendall(b"\x17\x03\x03\x00\x20" + bytes(32))
+            assert until_hung_up(beneath)
+    assert_well(secured, ada, before)
+
+
+def encrypted(secured: Secured) -> ssl.SSLSocket:
+    """A connection on which HTTP/2 can be spoken by hand."""
+    context = ssl.create_default_context(cafile=str(secured.authority.ca))
+    context.set_alpn_protocols(["h2"])
+    plain = socket.create_connection(("127.0.0.1", secured.server.port), timeout=30)
+    return context.wrap_socket(plain, server_hostname="localhost")
+
+
+def until_hung_up(connection: socket.socket) -> bool:
+    """What is still said is of no interest."""
+    with contextlib.suppress(ConnectionError):
+        while connection.recv(4096):
+            pass
+    return True
+
+
+def assert_well(secured: Secured, ada: str, before: int) -> None:
+    """The service answers, and the log has had no record since but of the audit log."""
+    with dn.Client(secured.address, token=ada, tls=secured.tls) as client:
+        assert client.workers()
+    told = [json.loads(line) for line in secured.server.log[before:].splitlines()]
+    assert {each["logger"] for each in told} <= {"dropnorm.audit"}
 
 
 def test_a_new_certificate_is_served_without_a_restart(secured: Secured, ada: str):

@@ -15,6 +15,7 @@ from dropnorm.v1 import dataset_service_pb2, model_service_pb2, training_service
 from dropnorm.v1.dataset_service_pb2_grpc import add_DatasetServiceServicer_to_server
 from dropnorm.v1.model_service_pb2_grpc import add_ModelServiceServicer_to_server
 from dropnorm.v1.training_service_pb2_grpc import add_TrainingServiceServicer_to_server
+from dropnorm_service.api.accepting import make_server
 from dropnorm_service.api.authorization import LARGEST
 from dropnorm_service.api.datasets import DatasetServicer
 from dropnorm_service.api.guard import Guard
@@ -85,9 +86,7 @@ class ApiServer:
         look = Observers(observers)
         self._guard = Guard(authenticator)
         self._guarding: asyncio.Task[None] | None = None
-        self._server = grpc.aio.server(
-            interceptors=[EdgeInterceptor(self._guard, look, limits)], options=_OPTIONS
-        )
+        self._server = make_server([EdgeInterceptor(self._guard, look, limits)], _OPTIONS)
         self._health = HealthServicer((*_READINESS, LIVENESS, HEALTH, reflection.SERVICE_NAME))
         add_TrainingServiceServicer_to_server(TrainingServicer(jobs), self._server)
         add_DatasetServiceServicer_to_server(DatasetServicer(datasets, look.received), self._server)
