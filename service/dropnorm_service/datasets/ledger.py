@@ -85,11 +85,13 @@ class Ledger:
 
     def is_named(self, sha256: str) -> bool:
         """Whether a file has a name."""
-        return self._uses[sha256] > 0
+        with self._lock:  # while it is noted anew it is without for a moment
+            return self._uses[sha256] > 0
 
     def is_sent(self, upload: Upload) -> bool:
         """Whether a user has a data set of a file that he has sent."""
-        return self._names_of[upload] > 0
+        with self._lock:
+            return self._names_of[upload] > 0
 
     def datasets(self, expected: Mapping[Upload, int]) -> int:
         """Data sets, uploads that are not finished, and those that are expected."""

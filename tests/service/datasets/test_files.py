@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from tests.service.datasets.test_dataset_service import header, sent
 
 from dropnorm_service.datasets.errors import PathNotAllowed
 from dropnorm_service.datasets.files import DatasetFiles
+from dropnorm_service.datasets.ledger import Ledger
 from dropnorm_service.datasets.limits import Limits
 from dropnorm_service.datasets.uploads import Upload
 from dropnorm_service.jobs.callers import LOCAL
@@ -70,6 +72,26 @@ async def test_names_are_counted_while_threads_give_and_take_them(
             assert files.taken_by(LOCAL.user) >= before
         await asyncio.sleep(0)
     await renaming
+
+
+async def test_a_file_has_its_name_while_that_is_noted_anew(
+    folder: Folder, data: bytes, impatient: None
+):
+    """As when it is shared. A file that had none for a moment would be taken for one that nobody needs."""
+    dataset = await sent(folder, data)
+    ledger = Ledger()
+    ledger.name(dataset, 1)
+
+    def share() -> None:
+        for _ in range(5000):
+            ledger.name(dataset, 1)
+
+    sharing = threading.Thread(target=share)
+    sharing.start()
+    while sharing.is_alive():
+        assert ledger.is_named(dataset.sha256)
+        assert ledger.is_sent(Upload(LOCAL.user, dataset.sha256))
+    sharing.join()
 
 
 async def test_a_file_that_cannot_be_read_is_not_imported(tmp_path: Path):
