@@ -7,13 +7,12 @@ that a job's journal grows by an epoch and a report of progress every second.
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Callable
-from functools import partial
-from pathlib import Path
 from typing import Any
+
+from tests.e2e.preloaded import in_fork_server, serve
 
 EPOCH_SECONDS = 1.0
 
@@ -34,7 +33,7 @@ def _paced(on_event: Sink) -> Sink:
     return tell
 
 
-def _in_fork_server() -> None:
+def _pace_workers() -> None:
     from dropnorm_service.training import fit
     from dropnorm_service.workers.child import worker
 
@@ -44,20 +43,7 @@ def _in_fork_server() -> None:
     worker.fit = paced_fit  # type: ignore[attr-defined, assignment]
 
 
-def main() -> int:
-    """Serve; the fork server loads this module too."""
-    from dropnorm_service import __main__ as service
-    from dropnorm_service import assembly
-    from dropnorm_service.workers import ForkServer
-
-    paths = (str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", ""))
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
-    preload = ("dropnorm_service.workers.child.preload", "tests.benchmarks.paced")
-    assembly.ForkServer = partial(ForkServer, preload)  # type: ignore[attr-defined, assignment]
-    return service.main()
-
-
 if __name__ == "__main__":
-    sys.exit(main())
-elif "dropnorm_service.workers.child.preload" in sys.modules:
-    _in_fork_server()
+    sys.exit(serve("tests.benchmarks.paced"))
+elif in_fork_server():
+    _pace_workers()

@@ -1,8 +1,9 @@
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from tests.e2e.servers import Server
+from tests.e2e.servers import Server, SlowedServer
 
 import dropnorm as dn
 
@@ -26,12 +27,25 @@ def client(tracked: Server) -> Iterator[dn.Client]:
 @pytest.fixture
 def make_server(tmp_path: Path) -> Iterator[Callable[..., Server]]:
     """Makes services that a test may treat as badly as it likes; not started."""
-    made: list[Server] = []
+    with ExitStack() as stack:
 
-    def make(*flags: str) -> Server:
-        made.append(Server(tmp_path / "data", *SMALL, "--no-tracking", *flags))
-        return made[-1]
+        def make(*flags: str) -> Server:
+            server = Server(tmp_path / "data", *SMALL, "--no-tracking", *flags)
+            stack.callback(server.end)
+            return server
 
-    yield make
-    for server in made:
-        server.end()
+        yield make
+
+
+@pytest.fixture
+def make_slowed(tmp_path: Path) -> Iterator[Callable[..., SlowedServer]]:
+    """Likewise of services whose trainings are slow after some epochs, until the test speeds them up."""
+    with ExitStack() as stack:
+
+        def make(*flags: str, after: int = 10) -> SlowedServer:
+            server = SlowedServer(tmp_path / "data", *SMALL, "--no-tracking", *flags)
+            stack.callback(server.end)
+            server.slow_down(after)
+            return server
+
+        yield make

@@ -7,7 +7,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -15,6 +15,8 @@ import grpc
 import psutil
 from grpc_health.v1 import health_pb2
 from tests.chaos import promises
+from tests.e2e.slowed import SLOW
+from tests.ports import free_port
 
 import dropnorm as dn
 from dropnorm.results import Event, Payload, State, StateChanged
@@ -22,7 +24,8 @@ from dropnorm.results import Event, Payload, State, StateChanged
 T = TypeVar("T")
 AnyPayload = TypeVar("AnyPayload", bound=Payload)
 
-PATIENCE = 60.0
+PATIENCE = 120.0
+"""Seconds after which a test gives up what should have come long before, also on a crowded machine."""
 
 _SERVICE = "dropnorm_service"
 
@@ -46,7 +49,7 @@ class Server:
 
     def __init__(self, data_dir: Path, *flags: str, module: str = _SERVICE) -> None:
         self.data_dir = data_dir
-        self.port = 0
+        self.port = free_port()
         self.said: dict[str, str] = {}
         """What it printed when it began to serve."""
         self._flags = flags
@@ -55,7 +58,7 @@ class Server:
 
     @property
     def address(self) -> str:
-        """Where it listens; the same after a restart."""
+        """Where it listens, after a restart too."""
         return f"127.0.0.1:{self.port}"
 
     @property
@@ -84,7 +87,7 @@ class Server:
         assert line, self.log
         self.said = json.loads(line)
         assert self.said["event"] == "serving"
-        self.port = int(self.said["address"].rpartition(":")[2])
+        assert self.said["address"] == self.address
         return self
 
     def client(self) -> dn.Client:
@@ -137,12 +140,14 @@ class Server:
         return int((self.data_dir / "jobs" / job.id / "lock").read_text())
 
     def memory(self) -> int:
-        """Bytes that the server and all its processes hold, each for itself."""
+        """Bytes that the server and its processes hold, each for itself; not those that write to MLflow, which come and
+        go when jobs have ended."""
         server = psutil.Process(self.process.pid)
         held = 0
         for process in (server, *server.children(recursive=True)):
             with contextlib.suppress(psutil.NoSuchProcess):  # it has ended since it was listed
-                held += process.memory_full_info().uss  # forks share most of theirs
+                if "tracking.mirror" not in " ".join(process.cmdline()):
+                    held += process.memory_full_info().uss  # forks share most of theirs
         return held
 
     def health(self, service: str = "") -> str:
@@ -156,6 +161,48 @@ class Server:
             request = health_pb2.HealthCheckRequest(service=service)
             reply = check(request, timeout=PATIENCE)
         return str(health_pb2.HealthCheckResponse.ServingStatus.Name(reply.status))
+
+
+class SlowedServer(Server):
+    """Its trainings are slow when a test wants them to be.
+
+    So no job comes to its end before the test has done to it what it is about, however long the test is kept from it.
+    """
+
+    def __init__(self, data_dir: Path, *flags: str) -> None:
+        super().__init__(data_dir, *flags, module="tests.e2e.slowed")
+
+    def slow_down(self, after: int) -> None:
+        """From now on no attempt makes more than so many epochs at full speed."""
+        self.data_dir.mkdir(exist_ok=True)
+        (self.data_dir / SLOW).write_text(str(after))
+
+    def speed_up(self) -> None:
+        """From now on none is slow."""
+        (self.data_dir / SLOW).unlink()
+
+    @contextlib.contextmanager
+    def slow(self, after: int) -> Iterator[None]:
+        """Slow within the block."""
+        self.slow_down(after)
+        try:
+            yield
+        finally:
+            self.speed_up()
+
+
+def ended(pids: Iterable[int]) -> bool:
+    """Whether none of some processes runs any more; one that nobody has reaped yet does not."""
+    for pid in pids:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+                return False
+    return True
+
+
+def newest_checkpoint(job_folder: Path) -> int:
+    """The number of the newest checkpoint of a job."""
+    return max(int(each.stem) for each in (job_folder / "checkpoints").glob("*.json"))
 
 
 def seconds_computed(pid: int) -> float:
@@ -181,7 +228,7 @@ def command(*arguments: object, module: str = _SERVICE) -> Sequence[str]:
 def refusal(*flags: object) -> tuple[int, str]:
     """The exit status of a service that must not start, and what it says."""
     done = subprocess.run(
-        command("--port", 0, *flags), check=False, capture_output=True, text=True, timeout=60
+        command("--port", 0, *flags), check=False, capture_output=True, text=True, timeout=PATIENCE
     )
     assert done.stdout == "", "it never said that it serves"
     said = [line for line in done.stderr.splitlines() if line.startswith("dropnorm serve: ")]

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tests.e2e.conftest import SMALL
-from tests.e2e.servers import Server, check_journal, first, spec
+from tests.e2e.servers import PATIENCE, Server, check_journal, first, spec
 from tests.postgres import Cluster
 
 import dropnorm as dn
@@ -34,7 +34,7 @@ def back_up(server: Server, folder: Path, *flags: object) -> subprocess.Complete
         check=False,
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=PATIENCE,
     )
 
 
@@ -44,7 +44,7 @@ def use(server: Server, name: str) -> dn.JobHandle:
     with server.client() as client:
         client.datasets.upload("mine", inputs, inputs[:, 0] > 0)
         job = client.train(spec("mine", epochs=2), job_id=name)
-        job.result(timeout=60)
+        job.result(timeout=PATIENCE)
     return job
 
 
@@ -52,7 +52,7 @@ def check_restored(server: Server, accepted: set[str]) -> None:
     with server.client() as client:
         assert {job.id for job in client.jobs()} >= accepted
         again = client.job("trained")
-        assert [each.epoch for each in again.result(timeout=60).history] == list(
+        assert [each.epoch for each in again.result(timeout=PATIENCE).history] == list(
             range(1, EPOCHS + 1)
         )
         check_journal(list(again.watch()))
@@ -60,7 +60,7 @@ def check_restored(server: Server, accepted: set[str]) -> None:
             if job.refresh().state is State.SUCCEEDED:
                 shape = (1, 4) if job.spec.data.dataset == "mine" else (1, 1, 8, 8)
                 client.models.predict(job.name, np.zeros(shape, dtype=np.float32))
-        assert client.train(spec("mine", epochs=1)).result(timeout=60).history
+        assert client.train(spec("mine", epochs=1)).result(timeout=PATIENCE).history
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
@@ -85,7 +85,7 @@ def test_a_backup_under_load_is_whole(
         said = back_up(server, tmp_path / "backup", *flags)
         assert said.returncode == 0, said.stderr
         assert stat.S_IMODE((tmp_path / "backup").stat().st_mode) == 0o700
-        trained.result(timeout=60)  # the service goes on
+        trained.result(timeout=PATIENCE)  # the service goes on
     server.stop()
 
     restored = tmp_path / "restored"

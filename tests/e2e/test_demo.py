@@ -15,6 +15,9 @@ MNIST = Path(
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
+pytestmark = pytest.mark.timeout(600)
+
+
 def demo(*arguments: object) -> str:
     command = [sys.executable, "-m", "dropnorm.cli", "demo", *map(str, arguments)]
     done = subprocess.run(command, check=False, capture_output=True, text=True)

@@ -10,7 +10,15 @@ from typing import get_args
 
 import numpy as np
 import pytest
-from tests.e2e.servers import Server, check_journal, eventually, first, spec
+from tests.e2e.servers import (
+    PATIENCE,
+    Server,
+    SlowedServer,
+    check_journal,
+    eventually,
+    first,
+    spec,
+)
 
 import dropnorm as dn
 from dropnorm.results import State
@@ -21,7 +29,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 MakeServer = Callable[..., Server]
 
 DISK = 48 * 2**20
-EPOCHS = 400
+EPOCHS = 60
 IRIS = [[5.1, 3.5, 1.4, 0.2]]
 
 
@@ -52,11 +60,13 @@ def fill(disk: Path, *, leaving: int = 0) -> Path:
     return hog
 
 
-def test_a_full_disk_costs_time_and_nothing_else(disk: Path, make_server: MakeServer):
-    server = make_server(
+def test_a_full_disk_costs_time_and_nothing_else(
+    disk: Path, make_slowed: Callable[..., SlowedServer]
+):
+    server = make_slowed(
         *("--checkpoint-interval", "0.1", "--disk-reserve", str(4 * 2**20), "--cpu-slots", "1")
-    ).start()
-    with server.client() as client:
+    )
+    with server.start().client() as client:
         running = client.train(spec(epochs=EPOCHS), job_id="running")
         waiting = client.train(spec("iris", epochs=1), job_id="waiting")
         first(running, dn.CheckpointWritten)
@@ -72,11 +82,12 @@ def test_a_full_disk_costs_time_and_nothing_else(disk: Path, make_server: MakeSe
         eventually(lambda: "disk is full" in server.log or "No space" in server.log, "complaints")
 
         hog.unlink()
+        server.speed_up()
         eventually(lambda: server.health() == "SERVING", "the good news")
-        evaluation = running.result(timeout=120)
+        evaluation = running.result(timeout=PATIENCE)
         assert [each.epoch for each in evaluation.history] == list(range(1, EPOCHS + 1))
         for job in (running, waiting, client.train(spec("iris", epochs=1), job_id="refused")):
-            assert job.result(timeout=60).history
+            assert job.result(timeout=PATIENCE).history
             check_journal(list(job.watch()))
 
 
@@ -89,7 +100,7 @@ def test_what_is_asked_of_a_full_disk_is_refused_by_a_sentence(disk: Path, make_
     x, y = np.zeros((300, 400), np.float32), np.arange(300) % 2
     with server.client() as client:
         job = client.train(wide)
-        job.result(timeout=60)
+        job.result(timeout=PATIENCE)
         predicted = job.predict(IRIS)
         exports = disk / "jobs" / job.id / "exports"
         asked: Sequence[tuple[int, ExportFormat]] = [

@@ -20,7 +20,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.e2e.conftest import SMALL
 from tests.e2e.servers import (
-    Server,
+    PATIENCE,
+    SlowedServer,
     after_epoch,
     check_journal,
     eventually,
@@ -63,57 +64,61 @@ def eventful(seed: int = 7, epochs: int = EPOCHS) -> dn.TrainingSpec:
     )
 
 
-def outcome(server: Server, job: dn.JobHandle) -> Outcome:
+def outcome(server: SlowedServer, job: dn.JobHandle) -> Outcome:
     """All of a job's result but its times, and the sums of its model's files."""
-    evaluation = repr(timeless(job.result(timeout=90)))
+    evaluation = repr(timeless(job.result(timeout=PATIENCE)))
     model = server.data_dir / "jobs" / job.id / "model"
     files = [hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(model.iterdir())]
     return evaluation, files
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    server = Server(tmp_path_factory.mktemp("exact"), *SMALL, "--no-tracking", *OFTEN).start()
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SlowedServer]:
+    server = SlowedServer(tmp_path_factory.mktemp("exact"), *SMALL, "--no-tracking", *OFTEN)
+    server.start()
     yield server
     server.end()
 
 
 @pytest.fixture(scope="module")
-def client(server: Server) -> Iterator[dn.Client]:
+def client(server: SlowedServer) -> Iterator[dn.Client]:
     with server.client() as client:
         yield client
 
 
 @pytest.fixture(scope="module")
-def expected(server: Server, client: dn.Client) -> Outcome:
+def expected(server: SlowedServer, client: dn.Client) -> Outcome:
     """What comes of a job that is left alone."""
     return outcome(server, client.train(eventful(), job_id="left-alone"))
 
 
 def test_a_job_whose_workers_are_killed_ends_bit_for_bit_the_same(
-    server: Server, client: dn.Client, expected: Outcome
+    server: SlowedServer, client: dn.Client, expected: Outcome
 ) -> None:
     """At steps that chance has it, also while a checkpoint is written, of which there is one after the other."""
     chance = random.Random(11)  # noqa: S311 - the same kills each time
-    job = client.train(eventful(), job_id="killed")
-    for attempt, target in enumerate(sorted(chance.sample(range(2, EPOCHS // 2), 3)), start=1):
-        after_epoch(job, target, attempt)
-        os.kill(server.worker_of(job), signal.SIGKILL)
+    targets = sorted(chance.sample(range(2, EPOCHS // 2), 3))
+    with server.slow(after=9):  # enough for each, and in all too few to come to the end
+        job = client.train(eventful(), job_id="killed")
+        for attempt, target in enumerate(targets, start=1):
+            after_epoch(job, target, attempt)
+            os.kill(server.worker_of(job), signal.SIGKILL)
     assert outcome(server, job) == expected
     assert job.refresh().snapshot.attempt == 4
     check_journal(list(job.watch()))
 
 
 def test_a_job_that_is_paused_again_and_again_ends_bit_for_bit_the_same(
-    server: Server, client: dn.Client, expected: Outcome
+    server: SlowedServer, client: dn.Client, expected: Outcome
 ) -> None:
-    job = client.train(eventful(), job_id="paused")
-    for pause in range(4):
-        if pause:  # the first pause finds it wherever it is, the next a little further
-            after_epoch(job, 5 * pause)
-        job.pause()
-        eventually(lambda: job.refresh().state is State.PAUSED, "the pause")
-        job.resume()
+    with server.slow(after=6):
+        job = client.train(eventful(), job_id="paused")
+        for pause in range(4):
+            if pause:  # the first pause finds it wherever it is, the next a little further
+                after_epoch(job, 5 * pause)
+            job.pause()
+            eventually(lambda: job.refresh().state is State.PAUSED, "the pause")
+            job.resume()
     assert outcome(server, job) == expected
     epochs = [each.payload for each in job.watch() if isinstance(each.payload, dn.EpochCompleted)]
     assert [each.metrics.epoch for each in epochs] == list(range(1, EPOCHS + 1)), (
@@ -143,12 +148,13 @@ def at_phase(phase: Phase) -> dn.TrainingSpec:
 @pytest.mark.parametrize("order", ["pause", "cancel"])
 @pytest.mark.parametrize("phase", ["loading_data", "building", "tuning", "training", "testing"])
 def test_a_stop_is_obeyed_in_the_phase_that_it_finds(
-    phase: Phase, order: str, client: dn.Client
+    phase: Phase, order: str, client: dn.Client, server: SlowedServer
 ) -> None:
     """It is answered at once, and the job does not come to its end, nor anywhere near the end of a long phase."""
-    job = client.train(at_phase(phase), job_id=f"{order}-{phase.replace('_', '-')}")
-    first(job, dn.Progressed, lambda payload: payload.progress.phase == phase)
-    getattr(job, order)()
+    with server.slow(after=1):
+        job = client.train(at_phase(phase), job_id=f"{order}-{phase.replace('_', '-')}")
+        first(job, dn.Progressed, lambda payload: payload.progress.phase == phase)
+        getattr(job, order)()
     stopping = (
         {State.PAUSING, State.PAUSED} if order == "pause" else {State.CANCELLING, State.CANCELLED}
     )
@@ -166,13 +172,13 @@ def test_a_stop_is_obeyed_in_the_phase_that_it_finds(
 
 
 def test_a_cancelled_job_keeps_its_history_and_its_last_checkpoint(
-    server: Server, client: dn.Client
+    server: SlowedServer, client: dn.Client
 ) -> None:
     job = client.train(eventful(epochs=100_000), job_id="cancelled")
     after_epoch(job, 3)
     job.cancel()
     with pytest.raises(dn.JobCancelled, match=r"history\(\) has the epochs"):
-        job.result(timeout=60)
+        job.result(timeout=120)
     history = job.history()
     assert [each.epoch for each in history] == list(range(1, len(history) + 1))
     assert len(history) >= 3
@@ -183,12 +189,13 @@ def test_a_cancelled_job_keeps_its_history_and_its_last_checkpoint(
 
 
 def test_a_damaged_checkpoint_is_told_of_in_the_journal(
-    server: Server, client: dn.Client, expected: Outcome
+    server: SlowedServer, client: dn.Client, expected: Outcome
 ) -> None:
-    job = client.train(eventful(), job_id="damaged")
-    first(job, dn.CheckpointWritten, lambda payload: payload.epoch >= 5)
-    job.pause()
-    eventually(lambda: job.refresh().state is State.PAUSED, "the pause")
+    with server.slow(after=8):
+        job = client.train(eventful(), job_id="damaged")
+        first(job, dn.CheckpointWritten, lambda payload: payload.epoch >= 5)
+        job.pause()
+        eventually(lambda: job.refresh().state is State.PAUSED, "the pause")
     newest = max((server.data_dir / "jobs" / job.id / "checkpoints").glob("*.safetensors"))
     os.truncate(newest, newest.stat().st_size - 1)
     job.resume()
@@ -207,7 +214,7 @@ def test_a_damaged_checkpoint_is_told_of_in_the_journal(
     )
 )
 def test_calls_that_cross_end_in_a_legal_state(
-    client: dn.Client, server: Server, expected: Outcome, callers: list[list[str]]
+    client: dn.Client, server: SlowedServer, expected: Outcome, callers: list[list[str]]
 ) -> None:
     """And a job that nobody cancelled ends bit for bit the same."""
     job = client.train(eventful())

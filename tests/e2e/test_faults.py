@@ -8,17 +8,18 @@ import signal
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
-import psutil
 import pytest
 from tests.e2e.servers import (
     PATIENCE,
     Server,
+    SlowedServer,
     after_epoch,
     check_journal,
+    ended,
     eventually,
     first,
+    newest_checkpoint,
     spec,
     states,
 )
@@ -27,15 +28,16 @@ import dropnorm as dn
 from dropnorm.results import State
 
 MakeServer = Callable[..., Server]
+MakeSlowed = Callable[..., SlowedServer]
 
 pytestmark = pytest.mark.slow
 
-EPOCHS = 400
+EPOCHS = 60
 SOON = ("--checkpoint-interval", "0.1")
 
 
 def train(client: dn.Client, epochs: int = EPOCHS) -> dn.JobHandle:
-    """A job of some seconds, seen to be under way and to have a checkpoint from which to go on."""
+    """A job that is seen to be under way and to have a checkpoint from which to go on."""
     job = client.train(spec(epochs=epochs), job_id="hardy")
     first(job, dn.CheckpointWritten, lambda checkpoint: checkpoint.epoch >= 2)
     return job
@@ -43,7 +45,7 @@ def train(client: dn.Client, epochs: int = EPOCHS) -> dn.JobHandle:
 
 def check_whole(job: dn.JobHandle, epochs: int = EPOCHS) -> None:
     """The job has succeeded, at the second attempt, with a journal and a history without a gap."""
-    evaluation = job.result(timeout=60)
+    evaluation = job.result(timeout=PATIENCE)
     events = list(job.watch())
     check_journal(events)
     assert states(events) == [
@@ -77,14 +79,15 @@ def kill_with_workers(server: Server) -> None:
     """Kill a server, and wait until its workers have written their checkpoints and ended."""
     left = server.workers()
     server.kill()
-    eventually(lambda: not any(map(psutil.pid_exists, left)), "the end of its workers")
+    eventually(lambda: ended(left), "the end of its workers")
 
 
-def test_a_worker_that_is_killed_is_replaced(make_server: MakeServer):
-    server = make_server(*SOON).start()
-    with server.client() as client:
+def test_a_worker_that_is_killed_is_replaced(make_slowed: MakeSlowed):
+    server = make_slowed(*SOON)
+    with server.start().client() as client:
         job = train(client)
         os.kill(server.worker_of(job), signal.SIGKILL)
+        server.speed_up()
 
         check_whole(job)
         lost = [
@@ -96,39 +99,42 @@ def test_a_worker_that_is_killed_is_replaced(make_server: MakeServer):
         assert server.health() == "SERVING"
 
 
-def test_a_worker_that_hangs_is_replaced(make_server: MakeServer):
-    server = make_server(*SOON, "--heartbeat-timeout", "3").start()
-    with server.client() as client:
+def test_a_worker_that_hangs_is_replaced(make_slowed: MakeSlowed):
+    server = make_slowed(*SOON, "--heartbeat-timeout", "5")
+    with server.start().client() as client:
         job = train(client)
         os.kill(server.worker_of(job), signal.SIGSTOP)
+        server.speed_up()
 
         check_whole(job)
 
 
-def test_a_server_that_is_killed_goes_on_with_its_jobs(make_server: MakeServer):
-    server = make_server(*SOON).start()
-    with server.client() as client:
+def test_a_server_that_is_killed_goes_on_with_its_jobs(make_slowed: MakeSlowed):
+    server = make_slowed(*SOON)
+    with server.start().client() as client:
         job = train(client)
         waiting = [client.train(spec("iris", epochs=1), job_id=f"waiting-{i}") for i in range(4)]
         kill_with_workers(server)
+        server.speed_up()
         server.start()
 
         check_whole(job)
         for each in waiting:
-            assert each.result(timeout=60).history
+            assert each.result(timeout=PATIENCE).history
 
 
-def test_a_watch_outlives_the_server(make_server: MakeServer):
-    server = make_server(*SOON).start()
-    with server.client() as client:
+def test_a_watch_outlives_the_server(make_slowed: MakeSlowed):
+    server = make_slowed(*SOON)
+    with server.start().client() as client:
         job = train(client)
         events: list[dn.Event] = []
         watching = threading.Thread(target=lambda: events.extend(job.watch()))
         watching.start()
         after_epoch(client.job(job.id), 5)
         server.kill()
+        server.speed_up()
         server.start()
-        watching.join(60)
+        watching.join(PATIENCE)
         assert not watching.is_alive()
 
         check_journal(events)
@@ -140,43 +146,40 @@ def test_a_fork_server_that_is_killed_is_replaced(make_server: MakeServer):
     server = make_server().start()
     os.kill(server.fork_server(), signal.SIGKILL)
     with server.client() as client:
-        assert client.train(spec("iris")).result(timeout=60).history
-        assert client.train(spec("iris")).result(timeout=60).history
+        assert client.train(spec("iris")).result(timeout=PATIENCE).history
+        assert client.train(spec("iris")).result(timeout=PATIENCE).history
     eventually(lambda: server.health() == "SERVING", "good health")
 
 
-def test_a_database_that_another_program_locks_is_waited_for(make_server: MakeServer):
-    server = make_server(*SOON).start()
-    with server.client() as client:
+def test_a_database_that_another_program_locks_is_waited_for(make_slowed: MakeSlowed):
+    server = make_slowed(*SOON)
+    with server.start().client() as client:
         job = train(client)
         with locked(server):
             eventually(lambda: server.health() == "NOT_SERVING", "the service says so")
             assert job.refresh().state is State.RUNNING
-        job.result(timeout=60)
+            server.speed_up()
+        job.result(timeout=PATIENCE)
         events = list(job.watch())
         check_journal(events)
         assert states(events) == [State.QUEUED, State.RUNNING, State.SUCCEEDED]
         eventually(lambda: server.health() == "SERVING", "good health")
 
 
-def test_epochs_that_the_store_never_got_are_told_after_the_restart(make_server: MakeServer):
+def test_epochs_that_the_store_never_got_are_told_after_the_restart(make_slowed: MakeSlowed):
     """While the database is locked a training goes on; then all that waits for it dies with the server."""
-    server = make_server(*SOON).start()
-    with server.client() as client:
-        job = train(client)
-        checkpoints = server.data_dir / "jobs" / job.id / "checkpoints"
+    server = make_slowed(*SOON)
+    with server.start().client() as client:
+        job = train(client, 400)
+        folder = server.data_dir / "jobs" / job.id
         with locked(server):
-            known = newest(checkpoints)
-            eventually(lambda: newest(checkpoints) > known + 1, "checkpoints that nobody hears of")
+            known = newest_checkpoint(folder)
+            server.speed_up()
+            eventually(lambda: newest_checkpoint(folder) > known + 1, "checkpoints nobody hears of")
             kill_with_workers(server)
         server.start()
 
-        check_whole(job)
-
-
-def newest(checkpoints: Path) -> int:
-    """The number of the newest checkpoint in a folder."""
-    return max(int(each.stem) for each in checkpoints.glob("*.json"))
+        check_whole(job, 400)
 
 
 def test_jobs_do_not_wait_for_mlflow_and_mlflow_gets_them_all(make_server: MakeServer):

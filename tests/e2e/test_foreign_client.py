@@ -33,7 +33,7 @@ def call(server: Server, method: str, request: object) -> subprocess.CompletedPr
         check=False,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
     )
 
 

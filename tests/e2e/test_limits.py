@@ -8,7 +8,7 @@ from functools import partial
 
 import grpc
 import pytest
-from tests.e2e.servers import Server, after_epoch, long, spec
+from tests.e2e.servers import PATIENCE, Server, after_epoch, long, spec
 
 import dropnorm as dn
 from dropnorm.errors import from_rpc_error
@@ -22,7 +22,7 @@ MakeServer = Callable[..., Server]
 def server(make_server: MakeServer) -> Server:
     return make_server(
         *("--cpu-slots", "1", "--max-queued-jobs", "2", "--max-calls", "4"),
-        *("--max-job-seconds", "60"),
+        *("--max-job-seconds", "600"),
     ).start()
 
 
@@ -43,7 +43,7 @@ def test_a_full_queue(client: dn.Client):
     after_epoch(running)
     waiting = [client.train(long(), priority=-1) for _ in range(2)]
     with pytest.raises(dn.ResourceExhausted, match="2 jobs wait in the queue") as raised:
-        client.train(long(), timeout=5)
+        client.train(long(), timeout=9)
     assert raised.value.retry_after == 10
     assert raised.value.metadata["setting"] == "max_queued_jobs"
     waiting[0].cancel()
@@ -55,7 +55,7 @@ def test_one_user_submits_from_twenty_places_at_once(make_server: MakeServer):
     server = make_server("--cpu-slots", "1", "--max-heavy-calls-per-user", "1").start()
     with server.client() as client, ThreadPoolExecutor(20) as pool:
         specs = [spec(epochs=epochs) for epochs in range(1, 61)]
-        jobs = list(pool.map(partial(client.train, priority=-1, timeout=60.0), specs))
+        jobs = list(pool.map(partial(client.train, priority=-1, timeout=240.0), specs))
         assert len({job.id for job in jobs}) == 60
 
 
@@ -64,10 +64,13 @@ def test_as_many_calls_as_may_be(client: dn.Client, stub: TrainingServiceStub):
     watches = [stub.WatchTrainingJob(pb.WatchTrainingJobRequest(name=job.name)) for _ in range(4)]
     for watch in watches:
         next(watch)
-    with pytest.raises(dn.ResourceExhausted, match="4 calls are being served") as raised:
-        client.job(job.id, timeout=0.5)
-    assert raised.value.retry_after == 1
-    assert raised.value.metadata["setting"] == "max_calls"
+    with pytest.raises(grpc.RpcError) as raised:
+        stub.GetTrainingJob(pb.GetTrainingJobRequest(name=job.name), timeout=60)
+    refusal = from_rpc_error(raised.value, address="")
+    assert isinstance(refusal, dn.ResourceExhausted)
+    assert "4 calls are being served" in str(refusal)
+    assert refusal.retry_after == 1
+    assert refusal.metadata["setting"] == "max_calls"
     watches[0].cancel()
     assert client.job(job.id).name == job.name, "the client waits as it is told, and asks again"
 
@@ -76,13 +79,13 @@ def test_a_job_that_asks_for_more_time_than_a_job_may_have(client: dn.Client):
     def timed(seconds: float) -> dn.TrainingSpec:
         return spec("iris", epochs=1).model_copy(update={"compute": dn.Compute(time_limit=seconds)})
 
-    with pytest.raises(dn.InvalidRequest, match="may train for 60 seconds at most") as raised:
-        client.train(timed(60.5), job_id="long")
+    with pytest.raises(dn.InvalidRequest, match="may train for 600 seconds at most") as raised:
+        client.train(timed(600.5), job_id="long")
     [problem] = raised.value.problems
     assert problem.field == "training_job.spec.compute.time_limit"
     with pytest.raises(dn.NotFound):
         client.job("long")
-    assert client.train(timed(60.0)).result(timeout=60).history
+    assert client.train(timed(600.0)).result(timeout=PATIENCE).history
 
 
 def test_as_many_watches_as_may_be(make_server: MakeServer):
@@ -127,10 +130,10 @@ def test_messages_that_are_too_large_for_grpc_are_told_in_a_sentence(server: Ser
     name = "x" * (21 * 2**20)
     request = pb.GetTrainingJobRequest(name=name)
     with grpc.insecure_channel(server.address) as channel, pytest.raises(grpc.RpcError) as refused:
-        TrainingServiceStub(channel).GetTrainingJob(request, timeout=30)
+        TrainingServiceStub(channel).GetTrainingJob(request, timeout=60)
     by_service = from_rpc_error(refused.value, address=server.address)
     with server.client() as client, pytest.raises(grpc.RpcError) as unsent:
-        client._method("GetTrainingJob")(request, timeout=30)
+        client._method("GetTrainingJob")(request, timeout=60)
     by_client = from_rpc_error(unsent.value, address=server.address)
     headers = (("x-much", "x" * 100_000),)
     with grpc.insecure_channel(server.address) as channel, pytest.raises(grpc.RpcError) as raised:
@@ -146,9 +149,9 @@ def test_metadata_and_messages_that_are_too_large(client: dn.Client, stub: Train
     job = client.train(spec("iris", epochs=1))
     asked = pb.GetTrainingJobRequest(name=job.name)
     with pytest.raises(grpc.RpcError) as raised:
-        stub.GetTrainingJob(asked, metadata=(("x-much", "x" * 100_000),), timeout=10)
+        stub.GetTrainingJob(asked, metadata=(("x-much", "x" * 100_000),), timeout=60)
     assert raised.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     with pytest.raises(grpc.RpcError) as raised:
-        stub.GetTrainingJob(pb.GetTrainingJobRequest(name="x" * (21 * 2**20)), timeout=30)
+        stub.GetTrainingJob(pb.GetTrainingJobRequest(name="x" * (21 * 2**20)), timeout=60)
     assert raised.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-    assert stub.GetTrainingJob(asked, timeout=10).name == job.name
+    assert stub.GetTrainingJob(asked, timeout=60).name == job.name

@@ -64,7 +64,7 @@ def test_nothing_piles_up_while_it_is_away_and_nothing_is_lost(
         journals = [each.result(timeout=120) for each in watched]
         check(job, written, journals)
         for each in created:
-            assert each.result(timeout=60).history
+            assert each.result(timeout=120).history
             assert states(list(each.watch())) == [State.QUEUED, State.RUNNING, State.SUCCEEDED]
         assert {each.id for each in client.jobs()} == {job.id, *(each.id for each in created)}
 
@@ -90,7 +90,7 @@ def test_it_ends_in_good_order_while_it_is_away_and_a_worker_is_held_up(
         first(job, dn.EpochCompleted, lambda _: server.worker_of(job) != worker)
         job.cancel()
         with pytest.raises(dn.JobCancelled):
-            job.result(timeout=60)
+            job.result(timeout=120)
         check_journal(list(job.watch()))
 
 
@@ -138,7 +138,7 @@ def refused(call: Callable[[], object]) -> None:
 def check(job: dn.JobHandle, written: int, journals: Sequence[Sequence[dn.Event]]) -> None:
     """All that the worker said is in the journal once, and every watcher has heard all of it."""
     with pytest.raises(dn.JobCancelled):
-        job.result(timeout=60)
+        job.result(timeout=120)
     events = list(job.watch())
     check_journal(events)
     assert len(events) - written > HELD_BACK

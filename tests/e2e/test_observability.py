@@ -16,7 +16,15 @@ import yaml
 from prometheus_client import Metric
 from tests.certificates import Authority
 from tests.e2e.conftest import SMALL
-from tests.e2e.servers import Server, after_epoch, command, eventually, long, spec
+from tests.e2e.servers import (
+    PATIENCE,
+    Server,
+    after_epoch,
+    command,
+    eventually,
+    long,
+    spec,
+)
 from tests.service.observability.scrapes import Scrape
 
 import dropnorm as dn
@@ -50,13 +58,19 @@ def trained(observed: Server) -> dn.TrainingJob:
         job = client.train(spec(), job_id="seen")
         job.result()
         eventually(lambda: job.refresh().mlflow_run_id, "the run")
-
-        def behind() -> float:
-            seen = scrape(observed)
-            return sum(seen.value("dropnorm_mirror_lag_events", mirror=name) for name in _MIRRORS)
-
-        eventually(lambda: behind() == 0, "the mirrors")
+        come_to_rest(observed)
         return job.refresh().snapshot
+
+
+def come_to_rest(server: Server) -> None:
+    """Wait until no job runs and MLflow has all of those that did."""
+
+    def at_rest() -> bool:
+        seen = scrape(server)
+        behind = sum(seen.value("dropnorm_mirror_lag_events", mirror=name) for name in _MIRRORS)
+        return behind == 0 and seen.value("dropnorm_slots", device="cpu", use="free") == 2
+
+    eventually(at_rest, "the last job's end, and the mirrors")
 
 
 def connect(server: Server) -> dn.Client:
@@ -100,8 +114,13 @@ def test_methods_that_there_are_not_are_one_label_however_many_are_tried(observe
             call: Any = channel.unary_unary(f"/dropnorm.v1.TrainingService/Made{number}")
             with pytest.raises(grpc.RpcError):
                 call(b"", timeout=30)
+
+    def tried() -> float:
+        return scrape(observed).value("dropnorm_rpcs_total", method="unknown") - before
+
+    eventually(lambda: tried() >= 20, "all of them are counted")
+    assert tried() == 20
     seen = scrape(observed)
-    assert seen.value("dropnorm_rpcs_total", method="unknown") == before + 20
     methods = {labels["method"] for labels, _ in seen.samples("dropnorm_rpcs_total")}
     assert not any("Made" in method for method in methods)
 
@@ -115,7 +134,7 @@ def test_watch_streams_are_counted_while_they_are_open(observed: Server) -> None
         after_epoch(job)
         events = iter(job.watch())
         next(events)
-        assert open_streams() == 1
+        eventually(lambda: open_streams() == 1, "the one before is closed")
         assert scrape(observed).value("dropnorm_slots", use="busy") == 1
         assert scrape(observed).value("dropnorm_training_samples_per_second") > 0
         job.cancel()
@@ -156,7 +175,7 @@ def test_metrics_for_other_machines_are_a_warning_and_name_nobody(
         job = client.train(
             spec("iris", epochs=1), job_id="nameless", name="whose", labels={"of": "ada"}
         )
-        job.result(timeout=60)
+        job.result(timeout=PATIENCE)
     url = server.said["metrics"].replace(EVERYWHERE, "127.0.0.1")
     said = Scrape.of(url)
     assert said.value("dropnorm_jobs_ended_total", state="SUCCEEDED") == 1
@@ -177,7 +196,7 @@ def test_a_metrics_port_that_is_taken_is_a_sentence(observed: Server, tmp_path: 
         ),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
     )
     assert run.returncode == 1
     assert f"cannot serve metrics on 127.0.0.1:{port}" in run.stderr.splitlines()[-1]
@@ -246,6 +265,7 @@ def test_the_dashboard_can_be_imported_anywhere() -> None:
 def test_the_doctor_finds_a_running_service_well_and_changes_nothing(
     observed: Server, trained: dn.TrainingJob
 ) -> None:
+    come_to_rest(observed)
     before = files(observed.data_dir)
     arguments = ["--address", observed.address, "--json", "--data-dir", str(observed.data_dir)]
     ca = {"DROPNORM_TLS_CA": str(observed.data_dir.parent / "authority.pem")}
@@ -294,7 +314,7 @@ def as_client(address: str, env: dict[str, str], folder: Path) -> tuple[int, lis
         [sys.executable, "-c", without, "doctor", "--json", "--address", address],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         env=os.environ | env,
         cwd=folder,
     )
@@ -304,7 +324,9 @@ def as_client(address: str, env: dict[str, str], folder: Path) -> tuple[int, lis
 def test_a_service_that_is_not_ready_is_alive(make_server: Callable[..., Server]) -> None:
     server = make_server("--metrics-port", "0").start()
     eventually(lambda: server.health() == "SERVING", "the service")
-    with closing(sqlite3.connect(server.data_dir / "dropnorm.db", isolation_level=None)) as other:
+    with closing(
+        sqlite3.connect(server.data_dir / "dropnorm.db", isolation_level=None, timeout=PATIENCE)
+    ) as other:
         other.execute("BEGIN IMMEDIATE")
         eventually(lambda: server.health() == "NOT_SERVING", "the look at the store")
         assert server.health("liveness") == "SERVING"

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from mlflow import MlflowClient
 from tests.e2e.conftest import SMALL
-from tests.e2e.servers import Server, after_epoch, long, spec
+from tests.e2e.servers import PATIENCE, Server, after_epoch, long, spec
 
 import dropnorm as dn
 from dropnorm.cli.exits import Exit
@@ -78,7 +78,7 @@ def command(server: Server, tokens: dict[str, str]) -> Command:
             capture_output=True,
             text=True,
             env=os.environ | {"DROPNORM_TOKEN": tokens[user]},
-            timeout=60,
+            timeout=PATIENCE,
         )
         return done.returncode, done.stdout, done.stderr
 

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 from tests.e2e.servers import (
-    Server,
+    PATIENCE,
+    SlowedServer,
     check_journal,
     eventually,
     first,
+    newest_checkpoint,
     refusal,
     spec,
     states,
@@ -22,22 +24,22 @@ from tests.postgres import Cluster
 import dropnorm as dn
 from dropnorm.results import State
 
-MakeServer = Callable[..., Server]
-
 pytestmark = pytest.mark.slow
 
-EPOCHS = 200
+EPOCHS = 60
 ONCE = [State.QUEUED, State.RUNNING, State.SUCCEEDED]
 
 
 @pytest.fixture
-def server(make_server: MakeServer, postgres_url: str) -> Server:
+def server(make_slowed: Callable[..., SlowedServer], postgres_url: str) -> SlowedServer:
     flags = ("--checkpoint-interval", "0.1", "--grace", "5")
-    return make_server("--database-url", postgres_url, *flags).start()
+    server = make_slowed("--database-url", postgres_url, *flags)
+    server.start()
+    return server
 
 
 def test_jobs_run_on_it_and_go_on_after_the_service_was_killed(
-    server: Server, postgres_url: str, tmp_path: Path
+    server: SlowedServer, postgres_url: str, tmp_path: Path
 ):
     status, said = refusal("--data-dir", tmp_path / "other", "--database-url", postgres_url)
     assert status == 1
@@ -46,9 +48,10 @@ def test_jobs_run_on_it_and_go_on_after_the_service_was_killed(
         job = client.train(spec(epochs=EPOCHS), job_id="hardy", labels={"team": "vision"})
         first(job, dn.CheckpointWritten, lambda checkpoint: checkpoint.epoch >= 2)
         server.kill()
+        server.speed_up()
         server.start()
         job = client.job("hardy")
-        evaluation = job.result(timeout=60)
+        evaluation = job.result(timeout=PATIENCE)
         assert [each.epoch for each in evaluation.history] == list(range(1, EPOCHS + 1))
         events = list(job.watch())
         check_journal(events)
@@ -59,7 +62,7 @@ def test_jobs_run_on_it_and_go_on_after_the_service_was_killed(
 
 
 def test_it_may_crash_and_restart_while_clients_create_watch_and_train(
-    server: Server, postgres: Cluster
+    server: SlowedServer, postgres: Cluster
 ):
     with server.client() as client:
         trained = client.train(spec(epochs=EPOCHS), job_id="trained")
@@ -77,12 +80,13 @@ def test_it_may_crash_and_restart_while_clients_create_watch_and_train(
             restart = threads.submit(postgres.restart)
             created = list(threads.map(create, range(20)))
             restart.result()
+        server.speed_up()
         assert [each.epoch for each in trained.result().history] == list(range(1, EPOCHS + 1))
-        watching.join(60)
+        watching.join(PATIENCE)
         assert states(seen) == ONCE, "the training noticed nothing"
         assert seen == list(client.job("trained").watch())
         for job in created:
-            job.result(timeout=60)
+            job.result(timeout=PATIENCE)
             events = list(job.watch())
             check_journal(events)
             assert states(events) == ONCE
@@ -90,19 +94,20 @@ def test_it_may_crash_and_restart_while_clients_create_watch_and_train(
 
 
 def test_a_training_goes_on_while_it_is_away_and_its_journal_has_all_of_it(
-    server: Server, postgres: Cluster
+    server: SlowedServer, postgres: Cluster
 ):
-    checkpoints = server.data_dir / "jobs" / "patient" / "checkpoints"
+    folder = server.data_dir / "jobs" / "patient"
     with server.client() as client:
         job = client.train(spec(epochs=EPOCHS), job_id="patient")
         first(job, dn.CheckpointWritten)
         postgres.stop()
-        stopped = _newest(checkpoints)
-        eventually(lambda: _newest(checkpoints) > stopped, "a newer checkpoint")
+        stopped = newest_checkpoint(folder)
+        eventually(lambda: newest_checkpoint(folder) > stopped + 1, "newer checkpoints")
         eventually(lambda: server.health() == "NOT_SERVING", "the service says so")
         assert job.refresh().state is State.RUNNING
         postgres.start()
-        job.result(timeout=60)
+        server.speed_up()
+        job.result(timeout=PATIENCE)
         events = list(job.watch())
         check_journal(events)
         assert states(events) == ONCE
@@ -112,13 +117,14 @@ def test_a_training_goes_on_while_it_is_away_and_its_journal_has_all_of_it(
 
 
 def test_it_ends_when_the_database_lost_what_it_had_confirmed_and_goes_on_when_started_again(
-    server: Server, postgres: Cluster
+    server: SlowedServer, postgres: Cluster
 ):
     with server.client() as client:
         kept = client.train(spec(epochs=EPOCHS), job_id="kept")
         first(kept, dn.CheckpointWritten)
         postgres.save()
-        client.train(spec("iris", epochs=1), job_id="lost").result(timeout=60)
+        client.train(spec("iris", epochs=1), job_id="lost").result(timeout=PATIENCE)
+        server.speed_up()
         postgres.set_back()
         assert server.wait() == 1
     assert "has lost what it had confirmed" in server.log
@@ -127,11 +133,6 @@ def test_it_ends_when_the_database_lost_what_it_had_confirmed_and_goes_on_when_s
         assert [job.id for job in client.jobs()] == ["kept"]
         assert not (server.data_dir / "jobs" / "lost").exists()
         kept = client.job("kept")
-        evaluation = kept.result(timeout=60)
+        evaluation = kept.result(timeout=PATIENCE)
         assert [each.epoch for each in evaluation.history] == list(range(1, EPOCHS + 1))
         check_journal(list(kept.watch()))
-
-
-def _newest(folder: Path) -> float:
-    """When something in a folder last changed."""
-    return max((path.stat().st_mtime for path in folder.glob("*")), default=0.0)

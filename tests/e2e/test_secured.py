@@ -163,7 +163,7 @@ def test_a_watch_is_cut_when_the_command_revokes_its_token(secured: Secured, ada
             list(events)
         job.cancel()
         with pytest.raises(dn.JobCancelled):
-            job.result(timeout=60)
+            job.result(timeout=120)
     listed = {each["id"]: each for each in secured.tokens("list")}
     assert listed[token_id]["state"] == "revoked"
     assert "token" not in listed[token_id]

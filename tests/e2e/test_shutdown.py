@@ -10,7 +10,9 @@ from pathlib import Path
 import grpc
 import pytest
 from tests.e2e.servers import (
+    PATIENCE,
     Server,
+    SlowedServer,
     after_epoch,
     check_journal,
     eventually,
@@ -30,17 +32,20 @@ from dropnorm.v1.training_service_pb2_grpc import TrainingServiceStub
 MakeServer = Callable[..., Server]
 
 
-def test_a_running_job_writes_a_checkpoint_and_goes_on_after_the_restart(make_server: MakeServer):
-    server = make_server("--grace", "10", "--checkpoint-interval", "1000").start()
-    with server.client() as client:
-        job = client.train(spec(epochs=400), job_id="goes-on")
+def test_a_running_job_writes_a_checkpoint_and_goes_on_after_the_restart(
+    make_slowed: Callable[..., SlowedServer],
+):
+    server = make_slowed("--grace", "100", "--checkpoint-interval", "1000")
+    with server.start().client() as client:
+        job = client.train(spec(epochs=60), job_id="goes-on")
         after_epoch(job)
         started = time.monotonic()
         assert server.stop() == 0
-        assert time.monotonic() - started < 15, "within its grace time, and some time to exit"
+        assert time.monotonic() - started < 100, "within its grace time"
+        server.speed_up()
         server.start()
         job = client.job("goes-on")
-        evaluation = job.result(timeout=60)
+        evaluation = job.result(timeout=PATIENCE)
 
         events = list(job.watch())
         check_journal(events)
@@ -53,9 +58,9 @@ def test_a_running_job_writes_a_checkpoint_and_goes_on_after_the_restart(make_se
         ]
         kinds = [(event.kind, event.attempt) for event in events]
         assert ("checkpoint", 1) in kinds
-        assert [each.epoch for each in evaluation.history] == list(range(1, 401))
+        assert [each.epoch for each in evaluation.history] == list(range(1, 61))
         epochs = [event for event in events if isinstance(event.payload, dn.EpochCompleted)]
-        assert len(epochs) == 400, "no epoch was done twice"
+        assert len(epochs) == 60, "no epoch was done twice"
 
 
 def test_a_stranger_who_does_not_read_keeps_no_checkpoint_from_being_written(
@@ -100,7 +105,9 @@ def test_its_end_is_announced(make_server: MakeServer):
         with grpc.insecure_channel(server.address) as channel:
             request = pb.WatchTrainingJobRequest(name=name)
             try:
-                for event in TrainingServiceStub(channel).WatchTrainingJob(request, timeout=60):
+                for event in TrainingServiceStub(channel).WatchTrainingJob(
+                    request, timeout=PATIENCE
+                ):
                     last[name] = str(event.payload)
             except grpc.RpcError as error:
                 ended.append(error.code())
@@ -111,7 +118,7 @@ def test_its_end_is_announced(make_server: MakeServer):
     eventually(lambda: len(last) == 2, "both are watched")
     assert server.stop() == 0
     for thread in watching:
-        thread.join(60)
+        thread.join(PATIENCE)
 
     assert ended == [grpc.StatusCode.UNAVAILABLE] * 2
     assert "The service is stopping; the job goes on" in last[jobs[0]]

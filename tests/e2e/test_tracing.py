@@ -171,7 +171,7 @@ def test_an_endpoint_that_is_none_and_libraries_that_are_missing_are_sentences(
     def said(endpoint: str, *interpreter: str) -> str:
         arguments = command("--data-dir", tmp_path, *SMALL, "--tracing-endpoint", endpoint)
         start = [sys.executable, *(interpreter or arguments[1:3])]
-        run = subprocess.run([*start, *arguments[3:]], capture_output=True, text=True, timeout=60)
+        run = subprocess.run([*start, *arguments[3:]], capture_output=True, text=True, timeout=120)
         assert run.returncode == 2
         return run.stderr
 

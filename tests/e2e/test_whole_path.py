@@ -6,12 +6,22 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
-from tests.e2e.servers import Server, after_epoch, check_journal, eventually, long, spec, states
+from tests.e2e.servers import (
+    Server,
+    SlowedServer,
+    after_epoch,
+    check_journal,
+    eventually,
+    long,
+    spec,
+    states,
+)
 
 import dropnorm as dn
 from dropnorm.results import State
@@ -221,21 +231,24 @@ def test_a_job_that_is_cancelled_is_killed_in_mlflow(client: dn.Client, tracked:
     run_of(job, tracked, "KILLED")
 
 
-def test_a_paused_job_goes_on_where_it_was(client: dn.Client):
-    job = client.train(spec(epochs=150))
-    after_epoch(job)
-    job.pause()
-    eventually(lambda: job.refresh().state is State.PAUSED, "the pause")
-    assert job.progress is not None
-    assert job.progress.epoch < 150
-    evaluation = job.resume().result()
+def test_a_paused_job_goes_on_where_it_was(make_slowed: Callable[..., SlowedServer]):
+    server = make_slowed()
+    with server.start().client() as client:
+        job = client.train(spec(epochs=50))
+        after_epoch(job)
+        job.pause()
+        eventually(lambda: job.refresh().state is State.PAUSED, "the pause")
+        assert job.progress is not None
+        assert job.progress.epoch < 50
+        server.speed_up()
+        evaluation = job.resume().result()
 
-    events = list(job.watch())
-    check_journal(events)
-    assert job.refresh().snapshot.attempt == 2
-    assert [each.epoch for each in evaluation.history] == list(range(1, 151))
-    told = [event for event in events if isinstance(event.payload, dn.EpochCompleted)]
-    assert len(told) == 150, "no epoch was done twice"
+        events = list(job.watch())
+        check_journal(events)
+        assert job.refresh().snapshot.attempt == 2
+        assert [each.epoch for each in evaluation.history] == list(range(1, 51))
+        told = [event for event in events if isinstance(event.payload, dn.EpochCompleted)]
+        assert len(told) == 50, "no epoch was done twice"
 
 
 def test_a_plan_and_a_check_create_nothing(client: dn.Client):

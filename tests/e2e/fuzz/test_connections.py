@@ -56,7 +56,7 @@ def test_bytes_of_any_kind_on_the_port(
 ):
     with (
         contextlib.suppress(ConnectionError),  # the server may hang up at any time, and is right to
-        socket.create_connection(("127.0.0.1", target.port), timeout=10) as connection,
+        socket.create_connection(("127.0.0.1", target.port), timeout=60) as connection,
     ):
         connection.sendall(opening + b"".join(content))
 
@@ -81,7 +81,7 @@ def test_callers_who_break_off(target: Server, wire: Wire, method: Method):
 def test_a_thousand_connections_that_say_nothing(target: Server, wire: Wire):
     with contextlib.ExitStack() as stack:
         for _ in range(1000):
-            silent = socket.create_connection(("127.0.0.1", target.port), timeout=10)
+            silent = socket.create_connection(("127.0.0.1", target.port), timeout=60)
             stack.enter_context(contextlib.closing(silent))
 
         assert wire.send(LIST_WORKERS, [b""]) is grpc.StatusCode.OK

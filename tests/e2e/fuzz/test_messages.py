@@ -23,7 +23,7 @@ from dropnorm.v1.training_service_pb2 import CreateTrainingJobRequest
 Seeds = Mapping[str, Sequence[Message]]
 
 # The first test waits until MLflow has loaded and has the model of a job.
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 METHODS = contract()
 

@@ -198,6 +198,7 @@ class Jobs(RuleBasedStateMachine):
             assert lived[-1] in {State.CANCELLED, State.SUCCEEDED}
 
 
+@pytest.mark.timeout(900)
 def test_calls_in_any_order(target: Server):
     class OnTarget(Jobs):
         server = target
