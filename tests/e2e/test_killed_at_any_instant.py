@@ -15,7 +15,7 @@ import pytest
 from tests.chaos.promises import Findings
 from tests.chaos.runs import Runs
 from tests.e2e.conftest import SMALL
-from tests.e2e.servers import Server, check_journal, eventually, first, spec
+from tests.e2e.servers import Server, check_journal, ended, eventually, first, spec
 
 import dropnorm as dn
 from dropnorm.results import State
@@ -67,7 +67,7 @@ def kill_everything(server: Server) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(process.pid, signal.SIGKILL)
     server.wait()
-    eventually(lambda: not any(map(psutil.pid_exists, (p.pid for p in below))), "the end of all")
+    eventually(lambda: ended(process.pid for process in below), "the end of all")
 
 
 def test_nothing_is_lost_or_doubled_whenever_everything_is_killed(tmp_path: Path):

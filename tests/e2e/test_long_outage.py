@@ -12,6 +12,7 @@ import pytest
 from tests.e2e.servers import (
     Server,
     check_journal,
+    ended,
     eventually,
     first,
     seconds_computed,
@@ -81,7 +82,7 @@ def test_it_ends_in_good_order_while_it_is_away_and_a_worker_is_held_up(
     postgres.stop()
     eventually(lambda: at_rest(worker), "the worker is held up")
     assert server.stop() == 0
-    assert not psutil.pid_exists(worker)
+    eventually(lambda: ended([worker]), "the end of its worker")
 
     postgres.start()
     server.start()
