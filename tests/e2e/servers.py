@@ -27,6 +27,9 @@ AnyPayload = TypeVar("AnyPayload", bound=Payload)
 PATIENCE = 120.0
 """Seconds after which a test gives up what should have come long before, also on a crowded machine."""
 
+MIRROR_PATIENCE = 300.0
+"""Likewise for what MLflow is to have: what writes it loads MLflow and torch first, and gives way to all else."""
+
 _SERVICE = "dropnorm_service"
 
 

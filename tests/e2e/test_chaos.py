@@ -12,7 +12,7 @@ from tests.figures import Figures
 SEED = 4
 JOBS = 16
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
 async def test_every_promise_holds_in_a_storm(tmp_path: Path, figures: Figures):

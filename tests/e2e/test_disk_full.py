@@ -24,7 +24,7 @@ import dropnorm as dn
 from dropnorm.results import State
 from dropnorm.spec.export import ExportFormat
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 MakeServer = Callable[..., Server]
 

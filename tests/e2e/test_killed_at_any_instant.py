@@ -15,12 +15,20 @@ import pytest
 from tests.chaos.promises import Findings
 from tests.chaos.runs import Runs
 from tests.e2e.conftest import SMALL
-from tests.e2e.servers import Server, check_journal, ended, eventually, first, spec
+from tests.e2e.servers import (
+    MIRROR_PATIENCE,
+    Server,
+    check_journal,
+    ended,
+    eventually,
+    first,
+    spec,
+)
 
 import dropnorm as dn
 from dropnorm.results import State
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(500)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 EPOCHS = 60
 SEED = 4
@@ -105,7 +113,7 @@ def check(server: Server, jobs: list[dn.JobHandle]) -> None:
         return not Runs(database).unended(told)
 
     # The mirror gives way to all else on the machine.
-    eventually(mirrored_wholly, "every run ended in MLflow", within=240)
+    eventually(mirrored_wholly, "every run ended in MLflow", within=2 * MIRROR_PATIENCE)
     findings = Findings()
     for job in jobs:
         mirrored(job)

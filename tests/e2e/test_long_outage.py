@@ -32,7 +32,7 @@ from dropnorm.v1.training_service_pb2_grpc import TrainingServiceStub
 
 MakeServer = Callable[..., Server]
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 HELD_BACK = 1_000
 """Events of a worker that wait in the server, at least; who says more waits for it."""

@@ -140,6 +140,7 @@ def test_an_export_that_deviates_is_refused(client: dn.Client, job: dn.JobHandle
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_models_are_registered_in_mlflow_with_aliases(
     client: dn.Client, tracked: Server, job: dn.JobHandle
 ):

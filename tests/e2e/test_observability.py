@@ -17,6 +17,7 @@ from prometheus_client import Metric
 from tests.certificates import Authority
 from tests.e2e.conftest import SMALL
 from tests.e2e.servers import (
+    MIRROR_PATIENCE,
     PATIENCE,
     Server,
     after_epoch,
@@ -29,6 +30,8 @@ from tests.service.observability.scrapes import Scrape
 
 import dropnorm as dn
 from dropnorm.results import State
+
+pytestmark = pytest.mark.timeout(600)
 
 ROOT = Path(__file__).parents[2]
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
@@ -70,7 +73,7 @@ def come_to_rest(server: Server) -> None:
         behind = sum(seen.value("dropnorm_mirror_lag_events", mirror=name) for name in _MIRRORS)
         return behind == 0 and seen.value("dropnorm_slots", device="cpu", use="free") == 2
 
-    eventually(at_rest, "the last job's end, and the mirrors")
+    eventually(at_rest, "the last job's end, and the mirrors", within=MIRROR_PATIENCE)
 
 
 def connect(server: Server) -> dn.Client:

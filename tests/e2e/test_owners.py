@@ -161,7 +161,7 @@ def test_who_watches_is_cut(users: dict[str, dn.Client]):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 def test_mlflow_names_the_owner_and_what_is_written_there_opens_nothing(
     server: Server,
     users: dict[str, dn.Client],

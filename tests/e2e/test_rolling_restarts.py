@@ -24,7 +24,7 @@ from tests.e2e.servers import (
 import dropnorm as dn
 from dropnorm.results import State
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 MakeServer = Callable[..., Server]
 MakeSlowed = Callable[..., SlowedServer]

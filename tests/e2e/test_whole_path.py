@@ -13,6 +13,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from tests.e2e.servers import (
+    MIRROR_PATIENCE,
     Server,
     SlowedServer,
     after_epoch,
@@ -27,6 +28,8 @@ import dropnorm as dn
 from dropnorm.results import State
 from dropnorm_service.tracking import TrackingConfig
 from dropnorm_service.training import DatasetCache
+
+pytestmark = pytest.mark.timeout(600)
 
 WITHOUT_DROPNORM = """
 import json, sys
@@ -63,7 +66,7 @@ def run_of(job: dn.JobHandle, server: Server, status: str) -> Run:
         done = run.data.tags.get("dropnorm.model") != "pending" or status != "FINISHED"
         return run if run.info.status == status and done else None
 
-    return eventually(ended, f"{status} in MLflow")
+    return eventually(ended, f"{status} in MLflow", within=MIRROR_PATIENCE)
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
-from tests.e2e.servers import Server, eventually, spec
+from tests.e2e.servers import MIRROR_PATIENCE, Server, eventually, spec
 
 import dropnorm as dn
 from dropnorm import wire
@@ -32,7 +32,7 @@ def seeds(server: Server, folder: Path) -> Mapping[str, Sequence[Message]]:
     with server.client() as client:
         client.datasets.upload("fuzzed", SAMPLES, LABELS)
         client.train(spec("fuzzed", epochs=1), job_id="fuzzed").result()
-        eventually(lambda: _registered(client, job), "MLflow has the model")
+        eventually(lambda: _registered(client, job), "MLflow has the model", within=MIRROR_PATIENCE)
         client.models.export(job, folder / "exported", format="safetensors")
     of_dropnorm = _of_jobs(job) | _of_datasets(dataset, folder / "file") | _of_models(model, job)
     return of_dropnorm | _of_grpc()

@@ -33,7 +33,7 @@ _TRIES = {
 }
 _GROWTH = 20 * 2**20
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 
 @pytest.fixture
