@@ -100,6 +100,7 @@ def settled(training: TrainingSpec, outcome: AutoOutcome | None) -> TrainingSpec
 def tune(
     spec: TrainingSpec,
     data: SplitData,
+    paper: Design,
     state: TrainingState,
     objective: Objective,
     *,
@@ -112,6 +113,7 @@ def tune(
     Args:
         spec: with its batch size found.
         data: what is trained on.
+        paper: the network's layers.
         state: the start of the training, left as it is.
         objective: gives the loss.
         batch_size: what was found; None: it was not to be found.
@@ -123,7 +125,7 @@ def tune(
     if spec.optimization.auto_learning_rate is None:
         return AutoOutcome(batch_size=batch_size)
 
-    points = range_test(spec, data, state, objective, between_steps)
+    points = range_test(spec, data, paper, state, objective, between_steps)
     rate = choose_rate(points)
     tested = f"a range test from {points[0].learning_rate:.3g} to {points[-1].learning_rate:.3g}"
     if rate is None:

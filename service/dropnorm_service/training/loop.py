@@ -101,10 +101,10 @@ class Training:
         self._deadline = time.perf_counter() + self._time_limit - self.state.watch.seconds
         if self.state.auto is None and automatic(spec.optimization):
             self._enter("tuning")
-            self._trained.rates.enter(1)
             self.state.auto = tune(
                 self._spec,
                 data,
+                paper,
                 self.state,
                 self._objective,
                 batch_size=batch_size,

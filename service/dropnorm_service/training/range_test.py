@@ -16,6 +16,8 @@ from dropnorm.spec import AutoLearningRate, TrainingSpec
 from dropnorm_service.training.augmentation import augmentation_of
 from dropnorm_service.training.batching import Batching, derived_seed, epoch_order
 from dropnorm_service.training.data import SplitData
+from dropnorm_service.training.design import Design
+from dropnorm_service.training.epochwise import Epochwise
 from dropnorm_service.training.objectives import Objective
 from dropnorm_service.training.state import TrainingState, trial
 from dropnorm_service.training.step import Stepper
@@ -34,11 +36,12 @@ _DIVERGED = 4.0
 def range_test(
     spec: TrainingSpec,
     data: SplitData,
+    paper: Design,
     state: TrainingState,
     objective: Objective,
     between_steps: Callable[[], None],
 ) -> tuple[RangeTestPoint, ...]:
-    """Train a copy of a fresh state, with one rate per step, and give each step's rate and loss.
+    """Train a copy of a fresh state as in epoch 1, with one rate per step, and give each step's rate and loss.
 
     The state and torch's global random generators are afterwards as they were before. Batches and dropout come from
     generators seeded with `derived_seed(spec.seed, "range_test")`.
@@ -46,6 +49,7 @@ def range_test(
     Args:
         spec: with `auto_learning_rate`.
         data: its training split is trained on.
+        paper: the network's layers.
         state: the start of the training.
         objective: gives the loss.
         between_steps: called after each step; may raise.
@@ -59,7 +63,7 @@ def range_test(
         torch.manual_seed(derived_seed(spec.seed, _PURPOSE))
         copy = trial(state, spec)
         step = Stepper(copy, objective, spec, augmentation_of(spec, data))
-        copy.model.train()
+        Epochwise(copy.model, paper, spec).train(epoch=1)
         x, y = data.train.x, data.train.y
         for index, (rate, batch) in enumerate(zip(rates, _batches(spec, data), strict=False)):
             losses[index] = step(x.index_select(0, batch), y.index_select(0, batch), rate)

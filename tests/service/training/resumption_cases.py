@@ -127,6 +127,11 @@ SCHEDULES: tuple[dn.Schedule, ...] = (
     dn.InverseSqrtSchedule(warmup_steps=5),
     dn.PlateauSchedule(gamma=0.5, patience=1, min_delta=0.5, cooldown=1, final_factor=0.1),
 )
+DROPOUT_SCHEDULES: tuple[dn.DropoutSchedule, ...] = (
+    dn.LinearDropoutSchedule(start_factor=0.1, end_factor=0.9, from_epoch=2, to_epoch=3),
+    dn.CurriculumDropoutSchedule(gamma=0.5),
+    dn.OffAfterDropoutSchedule(epochs=1),
+)
 NORMS: dict[str, dn.BatchNorm] = {
     "ghosts, cumulative": dn.BatchNorm(
         ghost_batch_size=4,
@@ -150,14 +155,10 @@ DROPOUTS: dict[str, dn.Dropout] = {
         keep_prob=0.6,
         method="spatial",
         rescaling="at_inference",
-        schedule=dn.LinearDropoutSchedule(
-            start_factor=0.1, end_factor=0.9, from_epoch=2, to_epoch=3
-        ),
+        schedule=DROPOUT_SCHEDULES[0],
     ),
-    "gaussian, curriculum": dn.Dropout(
-        method="gaussian", schedule=dn.CurriculumDropoutSchedule(gamma=0.5)
-    ),
-    "alpha, off": dn.Dropout(method="alpha", schedule=dn.OffAfterDropoutSchedule(epochs=1)),
+    "gaussian, curriculum": dn.Dropout(method="gaussian", schedule=DROPOUT_SCHEDULES[1]),
+    "alpha, off": dn.Dropout(method="alpha", schedule=DROPOUT_SCHEDULES[2]),
     "divided by norms": dn.Dropout(rescaling="l2_norm"),
 }
 AUGMENTATION = dn.Augmentation(

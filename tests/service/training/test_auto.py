@@ -6,12 +6,14 @@ from itertools import pairwise
 import pytest
 import torch
 from tests.service.training.made import classification, of_kind, split_of
+from tests.service.training.resumption_cases import DROPOUT_SCHEDULES
 from tests.service.training.shorthand import mlp, problems, summary
 from tests.service.training.test_fit import numbers
 
 from dropnorm import spec as dn
 from dropnorm.results import LogLine, Payload, Progressed, RangeTestPoint, Warned
 from dropnorm_service.training import FitResult, SplitData, check, fit, plan, with_batch_size
+from dropnorm_service.training.dropout_rates import rates_of
 from dropnorm_service.training.memory import StepMemory
 from dropnorm_service.training.range_test import choose_rate
 
@@ -128,6 +130,29 @@ class TestLearningRate:
             "tuning",
         ]
         assert any("range test" in line.message for line in of_kind(events, LogLine))
+
+    @pytest.mark.parametrize("rescaling", ["inverted", "at_inference"])
+    @pytest.mark.parametrize("schedule", DROPOUT_SCHEDULES, ids=lambda each: each.kind)
+    def test_the_rates_of_dropout_are_as_if_it_had_been_given(
+        self, schedule: dn.DropoutSchedule, rescaling: str
+    ) -> None:
+        """The test takes those of epoch 1 as they are, and what is judged later has those of its own epoch."""
+        dropout = {"rate": 0.5, "schedule": schedule, "rescaling": rescaling}
+        parts = {
+            "regularization": BOTH.model_copy(
+                update={"dropout": dn.Dropout.model_validate(dropout)}
+            ),
+            "evaluation": dn.EvaluationSettings(mc_dropout_passes=3),
+        }
+        result, _ = trained(asked(epochs=3, auto_learning_rate=RANGE).model_copy(update=parts))
+        auto = result.evaluation.auto
+        assert auto is not None
+        assert auto.learning_rate is not None
+        found = dn.Adam(lr=auto.learning_rate)
+        given, _ = trained(asked(epochs=3, optimizer=found).model_copy(update=parts))
+        assert rates_of(result.model) == rates_of(given.model)
+        assert result.evaluation.mc_dropout == given.evaluation.mc_dropout
+        assert numbers(result) == numbers(given)
 
     def test_rates_rise_by_one_factor_around_the_optimizers(self) -> None:
         result, _ = trained(asked(optimizer=dn.SGD(lr=0.5), auto_learning_rate=RANGE))
