@@ -62,6 +62,9 @@ STATUS: dict[type[errors.ServiceError], grpc.StatusCode] = {
     datasets.InspectionFailed: grpc.StatusCode.UNAVAILABLE,
 }
 
+CODES = {code.value[0]: code for code in grpc.StatusCode}
+"""The status codes by their numbers."""
+
 # gRPC sends a status in the trailers, which many peers limit to 8 KiB, base64 and all.
 # The message travels a second time by itself, where a byte beyond ASCII takes three.
 _MAX_DETAIL_BYTES = 4096
@@ -88,7 +91,7 @@ _VIOLATIONS: Mapping[type[errors.ServiceError], tuple[str, str]] = {
 """Errors about a state that does not allow what is asked -> the violation's type, and which metadata is its subject."""
 
 
-def to_status(error: Exception, request_id: str) -> status_pb2.Status:
+def to_status(error: BaseException, request_id: str) -> status_pb2.Status:
     """The status an exception becomes."""
     if isinstance(error, InvalidSpecError):
         error = errors.InvalidRequest(error.problems)
@@ -111,6 +114,11 @@ def to_status(error: Exception, request_id: str) -> status_pb2.Status:
         metadata={key: _cut(value) for key, value in error.metadata.items()},
     )
     return _status(code, error.message, info, *_more_details(error))
+
+
+def code_of(error: BaseException) -> str:
+    """The name of the status that an exception becomes."""
+    return CODES[to_status(error, "").code].name
 
 
 def _more_details(error: errors.ServiceError) -> Iterator[Message]:

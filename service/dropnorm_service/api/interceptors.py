@@ -24,7 +24,7 @@ from dropnorm_service import audit
 from dropnorm_service.api.auditing import Account
 from dropnorm_service.api.authorization import authorize
 from dropnorm_service.api.context import REQUEST_ID_HEADER, adopt_request_id, caller
-from dropnorm_service.api.errors import to_status
+from dropnorm_service.api.errors import CODES, to_status
 from dropnorm_service.api.guard import Guard, Visitor
 from dropnorm_service.api.messages import parsed, the_message, until_idle
 from dropnorm_service.api.observers import Ended, Observers
@@ -121,16 +121,14 @@ class _Edge:
 
     async def answer(self, requests: AsyncIterator[bytes], context: Context) -> Any:
         async with self._served(context) as account, self._common.guard.leash(self._visitor):
-            reply = await self._handler.unary_unary(await self._asked(context, account), context)
-            account.answers(reply)
-            return reply
+            request = await self._asked(context, account)
+            return await account.witness(self._handler.unary_unary(request, context))
 
     async def receive(self, requests: AsyncIterator[bytes], context: Context) -> Any:
         async with self._served(context) as account, self._common.guard.leash(self._visitor):
             self._authorize()  # who may not call it need not send anything to hear so
-            reply = await self._handler.stream_unary(self._each(requests, account), context)
-            account.answers(reply)
-            return reply
+            asked = self._each(requests, account)
+            return await account.witness(self._handler.stream_unary(asked, context))
 
     # Replies are written, not yielded: so it is always this coroutine that waits, and can be cut off.
 
@@ -264,11 +262,8 @@ async def _served(
             (REQUEST_ID_HEADER, identity),
             ("grpc-status-details-bin", failure.SerializeToString()),
         )
-        await context.abort(_CODES[failure.code], failure.message, trailers)
-
-
-_CODES = {code.value[0]: code for code in grpc.StatusCode}
+        await context.abort(CODES[failure.code], failure.message, trailers)
 
 
 def _code_name(code: Any) -> str:
-    return code.name if isinstance(code, grpc.StatusCode) else _CODES[int(code or 0)].name
+    return code.name if isinstance(code, grpc.StatusCode) else CODES[int(code or 0)].name

@@ -45,7 +45,7 @@ from dropnorm_service.jobs.errors import (
 from dropnorm_service.jobs.filtering import Filter, parse_filter
 from dropnorm_service.jobs.owners import Owned, changes, check_changes, sees
 from dropnorm_service.jobs.purging import Removing
-from dropnorm_service.unbroken import to_the_end
+from dropnorm_service.unbroken import changing, to_the_end
 
 T = TypeVar("T")
 
@@ -252,6 +252,7 @@ class DatasetService:
             dataset = self._changeable(caller, dataset_id)
             if dataset.shared != shared:
                 dataset = dataset.model_copy(update={"shared": shared})
+                changing()
                 await to_the_end(asyncio.to_thread(self._files.name, dataset))
             return dataset
 
@@ -317,6 +318,7 @@ class DatasetService:
                 raise StoreUnavailable(
                     "A backup is being made, and nothing is removed meanwhile; try again when it is through."
                 )
+            changing()
             await asyncio.to_thread(self._files.unname, dataset.id)
             await self._drop_unnamed(dataset.sha256)
             self._on_change()
@@ -353,6 +355,7 @@ class DatasetService:
 
     async def _name(self, dataset: Dataset, adopted: Upload | None) -> None:
         """Give a file its name, one that has just come among those that are kept first."""
+        changing()
         if adopted is not None:
             await asyncio.to_thread(self._files.adopt, adopted)
         await asyncio.to_thread(self._files.name, dataset)

@@ -21,6 +21,7 @@ from dropnorm_service.jobs.live import LiveJob, LiveJobs
 from dropnorm_service.jobs.pages import Pages
 from dropnorm_service.jobs.ports import Change, JobStore, RequestAccepted, RequestRecord
 from dropnorm_service.jobs.projection import project
+from dropnorm_service.unbroken import changing
 
 _PAGE = 100
 
@@ -315,6 +316,7 @@ class Journal:
         return None if job is None else self._jobs.add(job)
 
     async def _to_the_end(self, work: Coroutine[Any, Any, T]) -> T:
+        changing()
         task = asyncio.create_task(work)
         self._changing.add(task)
         task.add_done_callback(self._changing.discard)

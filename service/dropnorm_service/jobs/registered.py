@@ -36,6 +36,7 @@ from dropnorm_service.jobs.owners import check_changes, sees
 from dropnorm_service.jobs.paging import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
 from dropnorm_service.jobs.ports import MODEL, ModelOwners, ModelPage, ModelRecord, Registry
 from dropnorm_service.jobs.service import JobService
+from dropnorm_service.unbroken import changing
 
 _ID = re.compile(r"[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _MLFLOWS_OWN = re.compile(r"latest|v[0-9]+")
@@ -125,6 +126,7 @@ class RegisteredModels:
                         async with self._turn:
                             record = await self._claimed(caller, model_id, shared)
                             made = record.versions | {(job_id, sha256)}
+                            changing()
                             # First, so that a crash in between leaves no version that nobody owns.
                             await self._owners.put_model(replace(record, versions=made))
                             version = await registry.register(
@@ -192,6 +194,7 @@ class RegisteredModels:
             if model.shared == shared:
                 return model
             model = model.model_copy(update={"shared": shared})
+            changing()
             await self._owners.put_model(_record_of(model))
             return model
 
@@ -202,6 +205,7 @@ class RegisteredModels:
             ModelNotFound: there is no such version.
         """
         version = _version(await self._changeable(caller, asked.model_id), asked)
+        changing()
         return await self._owned(
             await self._registry.set_alias(asked.model_id, alias, version.version)
         )
@@ -213,6 +217,7 @@ class RegisteredModels:
             ModelNotFound: there is none.
         """
         await self._changeable(caller, model_id)
+        changing()
         return await self._owned(await self._registry.delete_alias(model_id, alias))
 
     async def find(self, caller: Caller, asked: Registered) -> ModelVersion:

@@ -17,6 +17,7 @@ from dropnorm_service.jobs.errors import (
     ExporterUnavailable,
     ModelUnusable,
 )
+from dropnorm_service.unbroken import changing
 from dropnorm_service.workers.asking import AskedProcess, Died
 from dropnorm_service.workers.forks import ForkServer
 from dropnorm_service.workers.line import Line
@@ -79,12 +80,15 @@ class ProcessExporter:
         try:
             async with self._line.turn(user, self._timeout):
                 process = AskedProcess(self._forks, _ENTRY, self._environment)
+                before = await asyncio.to_thread(_identity, folder)
                 try:
                     reply = await process.ask(request, self._timeout)
                 finally:
                     await process.end()
                     # Of one that was ended in the middle of it; any other has removed it.
                     await asyncio.to_thread(shutil.rmtree, draft_of(folder), ignore_errors=True)
+                    if await asyncio.to_thread(_identity, folder) != before:
+                        changing()
         except TimeoutError:
             raise ExporterUnavailable(
                 f"Nothing was exported within {self._timeout:g} seconds; try again later."
@@ -95,6 +99,14 @@ class ProcessExporter:
             ) from None
         assert isinstance(reply, ExportReply)
         return _read(training_job, reply)
+
+
+def _identity(folder: Path) -> int | None:
+    """What tells a folder from the one that takes its place; None: there is none."""
+    try:
+        return folder.stat().st_ino
+    except FileNotFoundError:
+        return None
 
 
 def _read(training_job: str, reply: ExportReply) -> ModelExport:

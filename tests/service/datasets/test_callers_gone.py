@@ -17,6 +17,7 @@ from dropnorm.datasets.arrays import from_arrays
 from dropnorm_service import durable
 from dropnorm_service.datasets.errors import DatasetAlreadyExists
 from dropnorm_service.jobs.callers import Caller, Role
+from dropnorm_service.unbroken import Undertaking
 
 ADA, BOB = Caller("ada", Role.USER), Caller("bob", Role.USER)
 
@@ -96,3 +97,21 @@ async def test_what_is_shared_and_then_deleted_does_not_come_back(tmp_path: Path
     await deleted
     await asyncio.wait([left])
     assert files(folder) == []
+
+
+async def test_every_change_says_that_it_may_have_changed_something(tmp_path: Path):
+    folder = Folder(tmp_path / "data", import_dirs=[tmp_path])
+    data = file_of(tmp_path / "a")
+    changes: list[Coroutine[Any, Any, object]] = [
+        upload(folder, ADA, data),
+        folder.datasets.import_file(ADA, "imported", str(tmp_path / "a")),
+        folder.datasets.share(ADA, "mine", True),
+        folder.datasets.delete(ADA, "mine"),
+    ]
+    for change in changes:
+        undertaking = Undertaking(change)
+        await undertaking.through()
+        assert undertaking.may_have_changed
+    repeated = Undertaking(upload(folder, ADA, data, "imported"))
+    await repeated.through()
+    assert not repeated.may_have_changed

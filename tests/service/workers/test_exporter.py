@@ -1,6 +1,7 @@
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -18,7 +19,9 @@ from dropnorm.spec import (
 )
 from dropnorm_service.jobs.errors import ExportDeviates, ExporterUnavailable, ModelUnusable
 from dropnorm_service.training import DatasetCache, fit, load_data, save_model
+from dropnorm_service.unbroken import Undertaking
 from dropnorm_service.workers import DataSettings, ForkServer, ProcessExporter
+from dropnorm_service.workers.asking import AskedProcess
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -99,3 +102,33 @@ async def test_one_that_does_not_end_is_given_up_with_its_process(
         await exporter.export(JOB, endless, FOLDED, name=NAME, folder=tmp_path / "out")
     await no_more_than(before, forks)
     assert not half.parent.exists()
+
+
+@pytest.mark.parametrize("written", [False, True])
+async def test_one_that_is_given_up_says_whether_it_was_written(
+    forks: ForkServer,
+    data: DataSettings,
+    model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    written: bool,
+) -> None:
+    reached = asyncio.Event()
+    ask = AskedProcess.ask
+
+    async def silent(*arguments: Any) -> None:
+        if written:
+            await ask(*arguments)
+        reached.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(AskedProcess, "ask", silent)
+    exporter = ProcessExporter(forks, data=data)
+    folder = tmp_path / "out"
+    export = Undertaking(exporter.export(JOB, model, FOLDED, name=NAME, folder=folder))
+    caller = asyncio.create_task(export.through())
+    await reached.wait()
+    caller.cancel()
+    await asyncio.wait([caller])
+    assert export.task.cancelled()
+    assert export.may_have_changed == (folder / "export.json").exists() == written
