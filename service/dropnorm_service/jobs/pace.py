@@ -15,7 +15,7 @@ class ProgressPace:
 
     Two reports are apart by a hundredth of the time that the attempt has taken, and by ten seconds at most. The first
     of each phase always goes through, as does all else that a worker says; phases that take turns, as training and
-    validation do, are news but once.
+    validation do, are news but once. A clock that is set back silences nobody.
     """
 
     def __init__(self) -> None:
@@ -25,11 +25,12 @@ class ProgressPace:
 
     def lets_through(self, time: datetime, payload: Payload) -> bool:
         """Whether something is written that a worker said at a time."""
-        self._began = self._began or time
+        self._began = min(self._began or time, time)
         if not isinstance(payload, Progressed):
             return True
         apart = min((time - self._began) * _SHARE, _LONGEST)
-        if self._last and time - self._last < apart and payload.progress.phase in self._met:
+        too_soon = self._last is not None and self._last <= time < self._last + apart
+        if too_soon and payload.progress.phase in self._met:
             return False
         self._last = time
         self._met.add(payload.progress.phase)

@@ -47,3 +47,12 @@ def test_a_new_phase_and_all_that_is_no_progress_is_written_at_once():
     assert pace.lets_through(soon, progressed(2, "validating"))
     assert not pace.lets_through(soon, progressed(3))
     assert not pace.lets_through(soon, progressed(4, "validating"))
+
+
+def test_a_clock_that_is_set_back_silences_nobody():
+    pace = ProgressPace()
+    for hours in (0, 2, 1):
+        assert pace.lets_through(NOON + timedelta(hours=hours), progressed(hours))
+    assert not pace.lets_through(NOON + timedelta(hours=1, seconds=1), progressed(3))
+    assert pace.lets_through(NOON - timedelta(hours=1), progressed(4))
+    assert pace.lets_through(NOON - timedelta(minutes=59), progressed(5))
