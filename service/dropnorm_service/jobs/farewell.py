@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import Mapping, Sequence
 
 from dropnorm.results import LogLine, TrainingJob
 from dropnorm_service.jobs.errors import StoreUnavailable
@@ -16,11 +15,17 @@ from dropnorm_service.jobs.ports import Clock
 log = logging.getLogger(__name__)
 
 
-async def bid_farewell(journal: Journal, since: datetime, clock: Clock) -> None:
-    """Tell the end in the journal of each watched job that has waited since a time, and so had no event of it."""
+async def bid_farewell(journal: Journal, before: Mapping[str, int], clock: Clock) -> None:
+    """Tell the end in the journal of each watched job that has waited all the while, and so had no event of it.
+
+    Args:
+        journal: the jobs.
+        before: number of the newest event, when the end began, of each job that was watched then; clocks are set.
+        clock: the time.
+    """
 
     def decide(job: TrainingJob) -> Sequence[Entry]:
-        if job.state.terminal or job.update_time >= since:
+        if job.state.terminal or job.last_sequence > before.get(job.id, job.last_sequence):
             return []
         text = f"The service is stopping; the job stays {job.state.name} while it is away."
         return [Entry(clock(), LogLine(message=text), job.attempt)]

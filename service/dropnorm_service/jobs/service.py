@@ -159,7 +159,7 @@ class JobService:
             grace: seconds that workers have for it; the store has some more for all that is still written.
         """
         self._stopping = True
-        since = self._clock()
+        before = {live.job.id: live.job.last_sequence for live in self._journal.watched()}
         await self._expiry.stop()
         # At once: a folder that is being removed may take its time, and checkpoints do not wait for it.
         late, _ = await asyncio.gather(self._scheduler.stop(grace), self._purger.stop())
@@ -168,7 +168,7 @@ class JobService:
         try:
             async with asyncio.timeout_at(deadline):
                 await self._scheduler.requeue(late)
-                await bid_farewell(self._journal, since, self._clock)
+                await bid_farewell(self._journal, before, self._clock)
         except TimeoutError:
             log.error("the store does not say what became of a change; the next service asks it")
         await self._journal.close(max(0.0, deadline - loop.time()))

@@ -2,13 +2,16 @@
 
 import asyncio
 import contextlib
+from pathlib import Path
 
 import pytest
 from tests.service.jobs.bench import PATIENCE, Bench
+from tests.service.store.rows import NOON
 
 from dropnorm.results import Event, LogLine, State, StateChanged, Tracked, TrainingJob
 from dropnorm_service.jobs import live
 from dropnorm_service.jobs.errors import InvalidRequest, JobNotFound, ShuttingDown
+from dropnorm_service.store import SqlJobStore
 
 
 async def sequences(bench: Bench, job_id: str, after: int = 0) -> list[int]:
@@ -160,3 +163,22 @@ async def test_a_stopping_service_tells_every_watcher_a_last_event(bench: Bench)
         assert await bench.store.get(job.id) == await bench.service.get(job.id)
         assert [event.sequence for event in await bench.journal(job)][-1] == last[job.id].sequence
     assert len(await bench.journal(unwatched)) == 1, "nobody was there to be told"
+
+
+async def test_the_last_event_does_not_hang_on_a_clock(store: SqlJobStore, tmp_path: Path):
+    bench = Bench(store, tmp_path / "jobs", clock=lambda: NOON)
+    job = await bench.create()
+    told: list[Event] = []
+    first = asyncio.Event()
+
+    async def watch() -> None:
+        async for event in bench.service.watch(job.id):
+            told.append(event)
+            first.set()
+
+    watching = asyncio.create_task(watch())
+    await first.wait()
+    await bench.service.stop(grace=0.0)
+    with pytest.raises(ShuttingDown):
+        await watching
+    assert [event.payload.kind for event in told] == ["state", "log"]
