@@ -132,12 +132,14 @@ def at_phase(phase: Phase) -> dn.TrainingSpec:
     if phase == "building":
         return spec(**long).model_copy(
             update={
-                "architecture": dn.MLP(hidden=(5000, 5000)),
+                "architecture": dn.MLP(hidden=(5000, 5000, 5000)),
                 "initialization": dn.Initialization(scheme="orthogonal"),
             }
         )
     if phase == "tuning":
-        return spec(**long, auto_learning_rate=dn.AutoLearningRate(steps=10_000))
+        return spec(**long, auto_learning_rate=dn.AutoLearningRate(steps=10_000)).model_copy(
+            update={"architecture": dn.MLP(hidden=(1024, 1024))}
+        )
     if phase == "testing":
         return spec(epochs=1).model_copy(
             update={"evaluation": dn.EvaluationSettings(mc_dropout_passes=10_000)}

@@ -137,7 +137,8 @@ async def test_while_the_rate_is_looked_for(
     optimization = Optimization(
         epochs=ENDLESS, batch_size=16, auto_learning_rate=AutoLearningRate(steps=10_000)
     )
-    job = launch(training(optimization=optimization))
+    # Each step is long enough for all of them together to take far longer than anybody is held up.
+    job = launch(training(optimization=optimization, architecture=MLP(hidden=(1024, 1024))))
     async with executor_of(forks, data) as executor, running(executor, job) as attempt:
         await until_phase(attempt, "tuning")
         executor.order("job", order)
