@@ -33,11 +33,13 @@ class Pair:
 class Authority:
     """Signs certificates for this machine; `ca` is what those trust who trust it."""
 
-    def __init__(self, folder: Path, name: str = "authority") -> None:
+    def __init__(
+        self, folder: Path, name: str = "authority", *, ends_in: timedelta = 30 * _DAY
+    ) -> None:
         self._folder = folder
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         self._key = ec.generate_private_key(ec.SECP256R1())
-        builder = _builder(self._name, self._name, self._key, ends_in=30 * _DAY)
+        builder = _builder(self._name, self._name, self._key, ends_in)
         builder = builder.add_extension(x509.BasicConstraints(True, None), critical=True)
         certificate = builder.sign(self._key, SHA256())
         self.ca = folder / f"{name}.pem"
@@ -49,6 +51,7 @@ class Authority:
         *,
         host: str = "localhost",
         ends_in: timedelta = 30 * _DAY,
+        begins_in: timedelta = -60 * _DAY,
         password: bytes | None = None,
     ) -> Pair:
         """A new pair under a name; it takes the place of what was there, each file at one stroke."""
@@ -58,7 +61,7 @@ class Authority:
         if host == "localhost":
             names.append(x509.IPAddress(ip_address("127.0.0.1")))
         usages = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
-        builder = _builder(subject, self._name, key, ends_in)
+        builder = _builder(subject, self._name, key, ends_in, begins_in)
         builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
         builder = builder.add_extension(x509.ExtendedKeyUsage(usages), critical=False)
         certificate = builder.sign(self._key, SHA256())
@@ -81,6 +84,7 @@ def _builder(
     issuer: x509.Name,
     key: ec.EllipticCurvePrivateKey,
     ends_in: timedelta,
+    begins_in: timedelta = -60 * _DAY,
 ) -> x509.CertificateBuilder:
     now = datetime.now(UTC)
     return (
@@ -89,6 +93,6 @@ def _builder(
         .issuer_name(issuer)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - 60 * _DAY)
+        .not_valid_before(now + begins_in)
         .not_valid_after(now + ends_in)
     )

@@ -136,9 +136,12 @@ def _certificates(settings: Settings) -> Certificates | None:
         client_ca=settings.tls_client_ca,
     )
     try:
-        return Certificates(files)
+        certificates = Certificates(files)
     except UnusableCertificate as error:
         raise SettingsError(str(error)) from error
+    if certificates.warning:
+        log.warning("%s", certificates.warning)
+    return certificates
 
 
 async def _serve_metrics(

@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from dropnorm_service.api.tls import Certificates, TlsFiles, UnusableCertificate
+from dropnorm_service.certificates import expiry_in
 from dropnorm_service.doctor.findings import Findings, failure, ok, warning
 from dropnorm_service.exposure import check_exposure, exposure_of_metrics, is_loopback
-from dropnorm_service.observability.certificates import expiry_of
 from dropnorm_service.settings import Settings, SettingsError
 
 _SOON = timedelta(days=30)
@@ -52,11 +52,15 @@ def _certificate(settings: Settings) -> Findings:
         client_ca=settings.tls_client_ca,
     )
     try:
-        Certificates(files)
+        certificates = Certificates(files)
     except UnusableCertificate as error:
-        yield failure("TLS", f"{error}.", "Put a valid pair there; it is taken without a restart.")
+        do = "Put valid files there; they are taken without a restart."
+        yield failure("TLS", f"{error}.", do)
         return
-    expiry = expiry_of(settings.tls_certificate)
+    if certificates.warning:
+        do = "Take them out, or put newer ones in their place; it is taken without a restart."
+        yield warning("TLS", f"{certificates.warning}.", do)
+    expiry = expiry_in(certificates.in_use)
     text = (
         f"The certificate {settings.tls_certificate} can be used and expires on {expiry:%Y-%m-%d}."
     )

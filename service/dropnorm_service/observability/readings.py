@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -14,7 +15,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from dropnorm.results import Event, Slot
-from dropnorm_service.observability.certificates import expiry_in
+from dropnorm_service.certificates import expiry_in
+
+log = logging.getLogger(__name__)
 
 
 class Ledger(Protocol):
@@ -85,6 +88,7 @@ class Readings(Collector):
     def __init__(self, sources: Sources) -> None:
         self._sources = sources
         self._lags: dict[str, _Lag] = {}
+        self._unreadable: set[str] = set()
 
     async def refresh(self) -> None:
         """Look into the store: one row, and one more for each mirror that is behind.
@@ -97,12 +101,23 @@ class Readings(Collector):
             self._lags[mirror.name] = await self._lag(mirror.position, newest)
 
     def collect(self) -> Iterator[Metric]:
-        """Called by the registry."""
-        yield self._slots()
-        yield self._restarts()
-        yield from self._mirrors()
-        yield from self._disk()
-        yield from self._certificate()
+        """Called by the registry. What cannot be read is left out, and hides nothing else."""
+        yield from self._readable("slots", self._slots)
+        yield from self._readable("worker restarts", self._restarts)
+        yield from self._readable("mirrors", self._mirrors)
+        yield from self._readable("disk", self._disk)
+        yield from self._readable("certificate", self._certificate)
+
+    def _readable(self, what: str, read: Callable[[], Iterator[Metric]]) -> Sequence[Metric]:
+        try:
+            families = list(read())
+        except Exception:  # whatever it is, it is told once, and the other metrics go on
+            if what not in self._unreadable:
+                log.exception("the metrics of the %s cannot be read, and are left out", what)
+            self._unreadable.add(what)
+            return ()
+        self._unreadable.discard(what)
+        return families
 
     async def _lag(self, position: int, newest: int) -> _Lag:
         if position >= newest:
@@ -113,7 +128,7 @@ class Readings(Collector):
         since = waiting[0][1].time
         return _Lag(newest - position, max(0.0, (datetime.now(UTC) - since).total_seconds()))
 
-    def _slots(self) -> Metric:
+    def _slots(self) -> Iterator[Metric]:
         family = GaugeMetricFamily(
             "dropnorm_slots", "Slots by kind of device and use.", labels=["device", "use"]
         )
@@ -122,9 +137,9 @@ class Readings(Collector):
         for device in sorted({slot.device for slot in slots}):
             for use in ("busy", "free"):
                 family.add_metric([device, use], uses[device, use])
-        return family
+        yield family
 
-    def _restarts(self) -> Metric:
+    def _restarts(self) -> Iterator[Metric]:
         family = CounterMetricFamily(
             "dropnorm_worker_restarts",
             "Processes that died while no job was in them and were replaced: the fork server, and workers that waited.",
@@ -132,7 +147,7 @@ class Readings(Collector):
         )
         for process, number in self._sources.worker_restarts().items():
             family.add_metric([process], number)
-        return family
+        yield family
 
     def _mirrors(self) -> Iterator[Metric]:
         behind = GaugeMetricFamily(

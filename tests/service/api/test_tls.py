@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -20,7 +22,7 @@ from tests.service.observability.scrapes import Scrape
 
 import dropnorm as dn
 from dropnorm_service.api.tls import Certificates, TlsFiles, UnusableCertificate
-from dropnorm_service.observability.certificates import expiry_of
+from dropnorm_service.certificates import expiry_in
 from dropnorm_service.observability.metrics import Metrics
 from dropnorm_service.observability.readings import Sources
 
@@ -151,6 +153,48 @@ async def test_a_broken_new_file_keeps_the_old_certificate_and_is_logged_once(
         assert "is in use" in caplog.records[-1].getMessage()
 
 
+async def test_one_that_is_not_valid_yet_is_taken_when_it_is(
+    authority: Authority, server_pair: Pair, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    """Nothing about the file changes meanwhile."""
+    new = Authority(tmp_path, "new")
+    async with serving(server_pair) as address:
+        new.issue("server", begins_in=timedelta(seconds=3))
+        async with channel(address, authority.ca) as old:
+            assert await echo(old) == b"hello"
+        async with asyncio.timeout(60):
+            while True:
+                async with channel(address, new.ca) as later:
+                    with contextlib.suppress(grpc.RpcError):
+                        assert await echo(later) == b"hello"
+                        break
+    [refused] = [each for each in caplog.records if "is not used" in each.getMessage()]
+    assert "not yet valid" in refused.getMessage()
+
+
+async def test_files_that_are_written_in_place_and_given_their_old_times_are_seen(
+    authority: Authority, server_pair: Pair, tmp_path: Path
+):
+    def pad(path: Path) -> None:
+        """A text of a size that hides which one it is."""
+        path.write_bytes(path.read_bytes().ljust(2000, b"\n"))
+
+    new = Authority(tmp_path, "new")
+    other = new.issue("other")
+    for path in (server_pair.certificate, server_pair.key, other.certificate, other.key):
+        pad(path)
+    async with serving(server_pair) as address:
+        for path, source in (
+            (server_pair.certificate, other.certificate),
+            (server_pair.key, other.key),
+        ):
+            before = path.stat()
+            path.write_bytes(source.read_bytes())
+            os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+        async with channel(address, new.ca) as connection:
+            assert await echo(connection) == b"hello"
+
+
 async def test_what_the_metrics_say_is_of_the_certificate_in_use(
     authority: Authority, server_pair: Pair, bench: Bench, tmp_path: Path
 ):
@@ -173,7 +217,7 @@ async def test_what_the_metrics_say_is_of_the_certificate_in_use(
         names = ("expiry_seconds", "refused")
         return [Scrape(page.decode()).value(f"dropnorm_tls_certificate_{name}") for name in names]
 
-    first = expiry_of(server_pair.certificate).timestamp()
+    first = expiry_in(server_pair.certificate.read_bytes()).timestamp()
     async with serving_with(certificates) as address:
 
         async def connect() -> None:
@@ -190,8 +234,10 @@ async def test_what_the_metrics_say_is_of_the_certificate_in_use(
         await connect()
         assert await told() == [first, 1]
         authority.issue("server", ends_in=timedelta(days=900))
+        content = server_pair.certificate.read_bytes()
+        replace(server_pair.certificate, "# of Köln\n".encode("latin-1") + content)
         await connect()
-        assert await told() == [expiry_of(server_pair.certificate).timestamp(), 0]
+        assert await told() == [expiry_in(server_pair.certificate.read_bytes()).timestamp(), 0]
 
 
 async def test_the_sdk_shows_its_certificate_where_one_is_asked_for(
@@ -244,3 +290,32 @@ def test_authorities_of_clients_are_certificates(server_pair: Pair):
     )
     with pytest.raises(UnusableCertificate, match=r"tls_client_ca: .* has no certificates in PEM"):
         Certificates(files)
+
+
+def test_authorities_of_clients_that_are_all_expired_are_refused(server_pair: Pair, tmp_path: Path):
+    expired = Authority(tmp_path, "expired", ends_in=timedelta(days=-1))
+    with pytest.raises(UnusableCertificate, match=r"tls_client_ca: no certificate in .* \(expired"):
+        certificates_of(server_pair, expired.ca)
+
+
+async def test_some_authorities_that_are_expired_are_a_warning_also_when_they_come_later(
+    authority: Authority, server_pair: Pair, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    clients = Authority(tmp_path, "clients")
+    certificates = certificates_of(server_pair, clients.ca)
+    assert certificates.warning == ""
+    known = clients.issue("client")
+    expired = Authority(tmp_path, "expired", ends_in=timedelta(days=-1))
+    async with serving_with(certificates) as address:
+        replace(clients.ca, clients.ca.read_bytes() + expired.ca.read_bytes())
+        async with channel(address, authority.ca, known) as connection:
+            assert await echo(connection) == b"hello"
+        told = f"of 2 certificates in {clients.ca}, 1 cannot be used now (expired on "
+        assert told in certificates.warning
+        assert told in caplog.text
+
+        replace(clients.ca, expired.ca.read_bytes())
+        async with channel(address, authority.ca, known) as connection:
+            assert await echo(connection) == b"hello"
+        assert certificates.refused
+        assert "no client could connect" in caplog.text

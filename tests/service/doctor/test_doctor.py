@@ -271,6 +271,20 @@ def test_certificates_are_tried_and_their_end_is_told(settings: Settings, tmp_pa
     assert "cannot be used together" in only(tls.look(with_tls(60, other)), "failure").text
 
 
+def test_authorities_of_clients_that_are_expired_are_told(
+    settings: Settings, tmp_path: Path
+) -> None:
+    authority = Authority(tmp_path)
+    pair = authority.issue("server", ends_in=timedelta(days=60))
+    expired = Authority(tmp_path, "expired", ends_in=timedelta(days=-1)).ca
+    with_tls = changed(
+        settings, tls_certificate=pair.certificate, tls_key=pair.key, tls_client_ca=expired
+    )
+    assert "no certificate in" in only(tls.look(with_tls), "failure").text
+    expired.write_bytes(b"# K\xf6ln\n" + expired.read_bytes() + authority.ca.read_bytes())
+    assert "1 cannot be used now" in only(tls.look(with_tls), "warning").text
+
+
 def test_listening_to_everybody_is_refused_or_warned_of(settings: Settings) -> None:
     exposed = changed(settings, host="::")
     assert "--insecure" in only(tls.look(exposed), "failure").text

@@ -1,24 +1,27 @@
 """When a certificate expires, as another library made it."""
 
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from dropnorm_service.observability.certificates import CertificateUnreadable, expiry_of
+from dropnorm_service.certificates import CertificateUnreadable, expiry_in, periods_in
 
 
 @pytest.mark.parametrize("year", [2031, 2049, 2050, 9999])
-def test_the_expiry_is_what_the_certificate_says(tmp_path: Path, year: int) -> None:
+def test_the_expiry_is_what_the_certificate_says(year: int) -> None:
     expiry = datetime(year, 2, 3, 4, 5, 6, tzinfo=UTC)
-    path = tmp_path / "server.pem"
-    path.write_bytes(
-        b"some text before it\n" + certificate(expiry) + certificate(datetime.now(UTC))
-    )
-    assert expiry_of(path) == expiry
+    text = "some text before it, in Köln\n".encode("latin-1")
+    assert expiry_in(text + certificate(expiry) + certificate(datetime.now(UTC))) == expiry
+
+
+def test_each_certificate_of_several_has_its_dates() -> None:
+    ends = [datetime(year, 1, 1, tzinfo=UTC) for year in (2031, 2060)]
+    periods = list(periods_in(b"# \xff\n".join(certificate(end) for end in ends)))
+    assert [period.end for period in periods] == ends
+    assert all(period.begin < datetime.now(UTC) for period in periods)
 
 
 @pytest.mark.parametrize(
@@ -27,25 +30,20 @@ def test_the_expiry_is_what_the_certificate_says(tmp_path: Path, year: int) -> N
         b"",
         b"no certificate",
         b"\xff\xfe",
+        b"-----END CERTIFICATE-----\n",
         b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
         b"-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n",
     ],
 )
-def test_what_is_no_certificate_is_a_sentence(tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / "server.pem"
-    path.write_bytes(content)
-    with pytest.raises(CertificateUnreadable, match="holds no certificate in PEM"):
-        expiry_of(path)
+def test_what_is_no_certificate_is_a_sentence(content: bytes) -> None:
+    with pytest.raises(CertificateUnreadable, match="certificate in PEM"):
+        expiry_in(content)
 
 
-def test_one_that_is_cut_off_is_none_and_one_that_is_missing_is_named(tmp_path: Path) -> None:
-    path = tmp_path / "server.pem"
-    with pytest.raises(CertificateUnreadable, match=r"server\.pem cannot be read: No such file"):
-        expiry_of(path)
+def test_one_that_is_cut_off_is_damaged() -> None:
     whole = certificate(datetime(2031, 1, 1, tzinfo=UTC)).splitlines(keepends=True)
-    path.write_bytes(b"".join([*whole[:2], whole[-1]]))
-    with pytest.raises(CertificateUnreadable, match="holds no certificate"):
-        expiry_of(path)
+    with pytest.raises(CertificateUnreadable, match="is damaged"):
+        expiry_in(b"".join([*whole[:2], whole[-1]]))
 
 
 def certificate(expiry: datetime) -> bytes:

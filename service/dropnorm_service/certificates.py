@@ -1,4 +1,4 @@
-"""When a certificate expires.
+"""When certificates are valid.
 
 The standard library tells it of a peer's certificate alone, so the DER is walked here (RFC 5280, section 4.1).
 """
@@ -8,30 +8,24 @@ from __future__ import annotations
 import ssl
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
+from typing import NamedTuple
 
 _SEQUENCE = 0x30
 _VERSION = 0xA0
 _UTC_TIME = 0x17
+_BEGIN = "-----BEGIN CERTIFICATE-----"
 _END = "-----END CERTIFICATE-----"
 
 
+class Period(NamedTuple):
+    """When a certificate is valid."""
+
+    begin: datetime
+    end: datetime
+
+
 class CertificateUnreadable(Exception):
-    """There is no certificate, or not even the file; the message is for people."""
-
-
-def expiry_of(path: Path) -> datetime:
-    """When the first certificate of a PEM file expires.
-
-    Raises:
-        CertificateUnreadable: there is none.
-    """
-    try:
-        return expiry_in(path.read_bytes())
-    except OSError as error:
-        raise CertificateUnreadable(f"{path} cannot be read: {error.strerror}") from error
-    except CertificateUnreadable as error:
-        raise CertificateUnreadable(f"{path} holds no certificate in PEM") from error
+    """There is no certificate, or a damaged one; the message is for people."""
 
 
 def expiry_in(pem: bytes) -> datetime:
@@ -40,20 +34,35 @@ def expiry_in(pem: bytes) -> datetime:
     Raises:
         CertificateUnreadable: there is none.
     """
-    try:
-        first, end, _ = pem.decode("ascii").partition(_END)
-        der = ssl.PEM_cert_to_DER_cert(first[first.index("-----BEGIN CERTIFICATE-----") :] + end)
-        return _not_after(der)
-    except (ValueError, IndexError, StopIteration) as error:
-        raise CertificateUnreadable("there is no certificate in PEM") from error
+    for period in periods_in(pem):
+        return period.end
+    raise CertificateUnreadable("there is no certificate in PEM")
 
 
-def _not_after(der: bytes) -> datetime:
+def periods_in(pem: bytes) -> Iterator[Period]:
+    """When each certificate of a PEM text is valid; what stands around them may be in any encoding.
+
+    Raises:
+        CertificateUnreadable: one is damaged.
+    """
+    for text in pem.decode("ascii", errors="replace").split(_END)[:-1]:
+        try:
+            period = _period(ssl.PEM_cert_to_DER_cert(text[text.rindex(_BEGIN) :] + _END))
+        except (ValueError, IndexError) as error:
+            raise CertificateUnreadable("a certificate in PEM is damaged") from error
+        yield period
+
+
+def _period(der: bytes) -> Period:
     (_, certificate), *_ = _elements(der)
     (_, to_be_signed), *_ = _elements(certificate)
     # version (may be absent), serial number, signature algorithm, issuer, validity
     parts = [content for tag, content in _elements(to_be_signed) if tag != _VERSION]
-    _, (tag, text) = _elements(parts[3])
+    begin, end = _elements(parts[3])
+    return Period(_time(*begin), _time(*end))
+
+
+def _time(tag: int, text: bytes) -> datetime:
     form = "%y%m%d%H%M%SZ" if tag == _UTC_TIME else "%Y%m%d%H%M%SZ"
     return datetime.strptime(text.decode("ascii"), form).replace(tzinfo=UTC)
 
