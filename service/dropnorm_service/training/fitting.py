@@ -22,6 +22,7 @@ from dropnorm_service.training.judging import FitResult
 from dropnorm_service.training.loop import Training
 from dropnorm_service.training.reporting import (
     EventSink,
+    Listened,
     Order,
     Orders,
     Resumed,
@@ -65,7 +66,8 @@ def fit(
     Raises:
         InvalidSpecError: the spec does not fit its data, or asks for what the device cannot do.
         Interrupted: `orders` said pause or cancel; a checkpoint is written, if there is a place.
-        Diverged: a loss is no longer finite; the layer that went wrong first is named, where it can be found.
+        Diverged: a loss is no longer finite; the layer that went wrong first is named, where it can be found and
+            `orders` did not say pause or cancel.
         OutOfMemory: the device has no memory left; what would fit is named.
         BadData: the checkpoint belongs to other data.
         TimeLimit: the time is over; a checkpoint is written, if there is a place.
@@ -74,13 +76,14 @@ def fit(
     fitted, paper = with_batch_size(spec, data.summary, memory)
     size = fitted.optimization.batch_size if spec.optimization.auto_batch_size else None
     start = partial(Training, spec, data, paper, size, on_uncounted_step=on_uncounted_step)
+    listened = Listened(orders)
     try:
         with _surroundings(spec.compute, data.device):
             return _run(
-                lambda: start(on_event, orders, checkpoint, time_limit, on_resumed),
+                lambda: start(on_event, listened, checkpoint, time_limit, on_resumed),
                 partial(start, ignore, checkpoint=checkpoint and checkpoint.only_read()),
                 paper,
-                orders,
+                listened,
                 on_uncounted_step,
             )
     except OutOfMemory as error:
@@ -93,10 +96,10 @@ def _run(
     first: Callable[[], Training],
     again: Callable[[Orders], Training],
     paper: Design,
-    orders: Orders,
+    orders: Listened,
     on_uncounted_step: Callable[[], None],
 ) -> FitResult:
-    """Run a training; one that diverges is run again to see where."""
+    """Run a training; one that diverges is run again to see where, unless it was told to stop."""
 
     def between_steps() -> Order:
         on_uncounted_step()
@@ -107,7 +110,7 @@ def _run(
     except Diverged as error:
         diverged = error.with_traceback(None)  # which holds all that the training has in memory
     gc.collect()
-    origin = origin_of(again, diverged, paper, between_steps)
+    origin = None if orders.stop else origin_of(again, diverged, paper, between_steps)
     raise Diverged(step=diverged.step, metric=diverged.metric, value=diverged.value, origin=origin)
 
 

@@ -276,7 +276,7 @@ class Training:
             self._require_finite_losses()
             self._report.tell(epoch=len(self.state.history), step=self.state.steps_done)
         if now >= self._deadline:
-            self._write_last_checkpoint(self._orders)
+            self._stop(set())
             raise TimeLimit(self._time_limit, step=self.state.steps_done)
         if self._resumption is not None:
             heard: set[Order] = set()
@@ -294,19 +294,25 @@ class Training:
         """Write a checkpoint if that is ordered, beside the training if it goes on.
 
         Raises:
-            Interrupted: it does not. Who is told to cancel while a pause is being written cancels.
+            Interrupted: it does not.
         """
         if Order.CHECKPOINT in heard and self._resumption is not None:
             self._resumption.hurry()
-        if not heard & {Order.PAUSE, Order.CANCEL}:
-            return
-        self._write_last_checkpoint(lambda: heard.add(self._orders()))
-        raise Interrupted(Order.CANCEL if Order.CANCEL in heard else Order.PAUSE)
+        if heard & {Order.PAUSE, Order.CANCEL}:
+            self._stop(heard)
 
-    def _write_last_checkpoint(self, while_waiting: Callable[[], object]) -> None:
+    def _stop(self, heard: set[Order]) -> None:
+        """Write the last checkpoint.
+
+        Raises:
+            Interrupted: to pause or to cancel was heard, before or meanwhile; who hears both cancels.
+        """
         self._require_finite_losses()
         if self._resumption is not None:
-            self._resumption.write(self.state, while_waiting)
+            self._resumption.write(self.state, lambda: heard.add(self._orders()))
+        for order in (Order.CANCEL, Order.PAUSE):
+            if order in heard:
+                raise Interrupted(order)
 
     def _enter(self, phase: Phase) -> None:
         self._report.enter(phase, epoch=len(self.state.history), step=self.state.steps_done)

@@ -39,6 +39,24 @@ Orders = Callable[[], Order]
 """Asked between steps, so it must cost microseconds; gives each order once."""
 
 
+class Listened:
+    """Orders, and whether one to stop was among them, which they give but once.
+
+    Args:
+        orders: what it asks.
+    """
+
+    def __init__(self, orders: Orders) -> None:
+        self._orders = orders
+        self.stop = False
+
+    def __call__(self) -> Order:
+        order = self._orders()
+        if order is Order.PAUSE or order is Order.CANCEL:
+            self.stop = True
+        return order
+
+
 class Interrupted(Exception):
     """A training ended because it was told to; its checkpoint is written.
 
