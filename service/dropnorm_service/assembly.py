@@ -16,6 +16,7 @@ from dropnorm_service.jobs.retries import RetryPolicy
 from dropnorm_service.jobs.room import DiskRoom
 from dropnorm_service.jobs.service import JobService, utc_now
 from dropnorm_service.lock import Removals
+from dropnorm_service.logs import audits_lost
 from dropnorm_service.observability.metrics import Metrics
 from dropnorm_service.observability.readings import CertificateState, Sources
 from dropnorm_service.settings import Settings, SettingsError
@@ -97,6 +98,7 @@ async def assemble(
                 "fork_server": forks.restarts,
                 "standby": executor.standbys_lost,
             },
+            audits_lost=audits_lost,
             mirrors=tracker.consumers if tracker is not None else (),
             data_dir=settings.data_dir,
             certificate=certificate,

@@ -9,18 +9,16 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import re
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from io import TextIOWrapper
-from logging.handlers import WatchedFileHandler
 from pathlib import Path
 from typing import Any
 
 from dropnorm_service import audit
 from dropnorm_service.api.context import caller, request_id
+from dropnorm_service.audit_file import AuditFile
 from dropnorm_service.log_context import fields_of
 from dropnorm_service.redaction import redact
 from dropnorm_service.settings import Settings, SettingsError
@@ -53,24 +51,19 @@ def _of_no_strangers_header(record: logging.LogRecord) -> bool:
     return record.exc_info is None or record.exc_info[0] is not UnicodeDecodeError
 
 
+def audits_lost() -> int:
+    """How many records the file for audits did not take."""
+    handlers = logging.getLogger(audit.LOGGER).handlers
+    return sum(each.lost for each in handlers if isinstance(each, AuditFile))
+
+
 def _audit_file(path: Path) -> logging.Handler:
     try:
-        handler = _AppendOnly(path, encoding="utf-8")
+        handler = AuditFile(path)
     except OSError as error:
         raise SettingsError(f"audit_log: {path} cannot be written: {error.strerror}") from error
     handler.setFormatter(_Json())
     return handler
-
-
-class _AppendOnly(WatchedFileHandler):
-    """A file that others may move away, read by its owner alone; several processes may append to it."""
-
-    def _open(self) -> TextIOWrapper:
-        return open(self.baseFilename, "a", encoding=self.encoding, opener=_for_owner)
-
-
-def _for_owner(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
 
 
 def escaped(text: str) -> str:

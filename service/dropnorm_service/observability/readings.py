@@ -70,6 +70,8 @@ class Sources:
     slots: Callable[[], Sequence[Slot]]
     worker_restarts: Callable[[], dict[str, int]]
     """Processes that died without an attempt and were replaced, by kind."""
+    audits_lost: Callable[[], int]
+    """Records that the file of the audit log did not take."""
     mirrors: Sequence[MirrorState]
     data_dir: Path
     certificate: CertificateState | None = None
@@ -104,6 +106,7 @@ class Readings(Collector):
         """Called by the registry. What cannot be read is left out, and hides nothing else."""
         yield from self._readable("slots", self._slots)
         yield from self._readable("worker restarts", self._restarts)
+        yield from self._readable("audit log", self._audits)
         yield from self._readable("mirrors", self._mirrors)
         yield from self._readable("disk", self._disk)
         yield from self._readable("certificate", self._certificate)
@@ -148,6 +151,13 @@ class Readings(Collector):
         for process, number in self._sources.worker_restarts().items():
             family.add_metric([process], number)
         yield family
+
+    def _audits(self) -> Iterator[Metric]:
+        yield CounterMetricFamily(
+            "dropnorm_audit_records_lost",
+            "Records that the file of the audit log did not take; the ordinary log has them.",
+            self._sources.audits_lost(),
+        )
 
     def _mirrors(self) -> Iterator[Metric]:
         behind = GaugeMetricFamily(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import shutil
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -23,6 +24,7 @@ from dropnorm.v1 import training_job_pb2
 from dropnorm.v1 import training_service_pb2 as pb
 from dropnorm_service import audit
 from dropnorm_service.api.authorization import RULES
+from dropnorm_service.audit_file import AuditFile
 from dropnorm_service.jobs.callers import Role
 from dropnorm_service.store import SqlJobStore
 
@@ -127,3 +129,21 @@ def test_a_record_says_how_many_were_left_out(monkeypatch: pytest.MonkeyPatch):
     assert [limiter.admit() for _ in range(5)] == [0, 0, None, None, None]
     now = 1.0
     assert limiter.admit() == 3
+
+
+async def test_a_change_is_answered_though_its_record_cannot_be_written(
+    service: Guarded, tmp_path: Path
+):
+    (tmp_path / "there").mkdir()
+    file = AuditFile(tmp_path / "there" / "audit.jsonl")
+    logging.getLogger(audit.LOGGER).addHandler(file)
+    shutil.rmtree(tmp_path / "there")
+    try:
+        _, bearer = await service.token()
+        wanted = wire.to_message(Submission(spec=SPEC), training_job_pb2.TrainingJob)
+        request = pb.CreateTrainingJobRequest(training_job=wanted)
+        await service.call(f"{SERVICE}/CreateTrainingJob", bearer, request.SerializeToString())
+    finally:
+        logging.getLogger(audit.LOGGER).removeHandler(file)
+        file.close()
+    assert file.lost == 1

@@ -206,6 +206,7 @@ async def test_what_the_metrics_say_is_of_the_certificate_in_use(
             ledger=bench.store,
             slots=lambda: (),
             worker_restarts=dict,
+            audits_lost=lambda: 0,
             mirrors=(),
             data_dir=tmp_path,
             certificate=certificates,

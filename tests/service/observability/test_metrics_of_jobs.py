@@ -36,6 +36,7 @@ class Watched:
                 ledger=store,
                 slots=self.bench.executor.slots,
                 worker_restarts=dict,
+                audits_lost=lambda: 0,
                 mirrors=(),
                 data_dir=folder.parent,
             )

@@ -25,6 +25,7 @@ async def test_what_cannot_be_read_hides_nothing_else_and_is_told_once(
             ledger=store,
             slots=lambda: (),
             worker_restarts=lambda: {"standby": 3},
+            audits_lost=lambda: 0,
             mirrors=(),
             data_dir=folder,
         )
