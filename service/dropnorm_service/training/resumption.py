@@ -57,7 +57,7 @@ class Resumption:
         """Between two steps: begin a checkpoint that is due, tell of one that is written.
 
         One that cannot be written is warned of, and the training goes on: it has lost nothing yet. Where memory has
-        no room for a copy of the state, the training stands still while it is written.
+        no room for a copy of the state, or for a thread, the training stands still while it is written.
 
         Args:
             state: the training.
@@ -171,11 +171,13 @@ class Resumption:
         """Tell what came of a write that has ended."""
         try:
             self._told(self._writer.take())
-        except OSError as error:
+        except (OSError, MemoryError, RuntimeError) as error:
+            if not isinstance(error, OSError) and not is_out_of_memory(error):
+                raise
             if not self._failing:  # once, not with every try
                 self._failing = True
                 text = (
-                    f"A checkpoint could not be written ({error.strerror or type(error).__name__}); the training goes "
+                    f"A checkpoint could not be written ({_why(error)}); the training goes "
                     "on and tries again at each interval. Until then the last one is what it would go on from."
                 )
                 self._on_event(Warned(code="CHECKPOINT_NOT_WRITTEN", message=text))
@@ -190,6 +192,12 @@ class Resumption:
                 size_bytes=write.size_bytes,
             )
         )
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return error.strerror or type(error).__name__
+    return "no memory is left"
 
 
 def _machine(device: torch.device) -> dict[str, Any]:

@@ -16,12 +16,12 @@ _COST_LIMIT = 0.01
 
 @dataclass
 class Write:
-    """A write; what it came to is there when its thread has ended."""
+    """A write; what it came to is there when it has ended."""
 
     epoch: int
     step: int
     cost: float
-    """Seconds that it took from training: the copy, and the processor time of the thread."""
+    """Seconds that it took from training: the copy, and the processor time of its thread."""
     seconds: float = 0.0
     """From the copy until it was on the disk."""
     size_bytes: int = 0
@@ -44,41 +44,48 @@ class CheckpointWriter:
     @property
     def busy(self) -> bool:
         """Whether a write has begun whose end nobody has asked for yet."""
-        return self._thread is not None
+        return self._write is not None
 
     @property
     def ended(self) -> bool:
         """Whether that write has ended."""
-        return self._thread is not None and not self._thread.is_alive()
+        return self.busy and (self._thread is None or not self._thread.is_alive())
 
     def due(self, now: float) -> bool:
         """Whether it is time for a periodic one; `now` is `time.perf_counter()`."""
-        return self._thread is None and now >= self._next
+        return not self.busy and now >= self._next
 
     def hurry(self) -> None:
         """One is due now."""
         self._next = 0.0
 
     def begin(self, capture: Callable[[], Snapshot], *, epoch: int, step: int) -> None:
-        """Write a snapshot, while no other is written.
+        """Write a snapshot, while no other is written: beside the caller, or before this returns where the system has
+        no room for another thread.
 
         Args:
             capture: takes it; nothing that it holds changes before it is written.
             epoch: epochs done.
             step: optimizer steps done.
         """
-        assert self._thread is None  # who writes has asked
+        assert not self.busy  # who writes has asked
         started = time.perf_counter()
         snapshot = capture()
         self._write = Write(epoch, step, time.perf_counter() - started)
         arguments = (self._write, snapshot, started)
-        self._thread = threading.Thread(target=self._put, args=arguments, name=THREAD, daemon=True)
-        self._thread.start()
+        thread = threading.Thread(target=self._put, args=arguments, name=THREAD, daemon=True)
+        try:
+            thread.start()
+        except (MemoryError, RuntimeError):  # no memory for its stack, or no more threads allowed
+            self._put(*arguments)
+        else:
+            self._thread = thread
 
     def wait(self, seconds: float) -> bool:
         """Wait for the end of the write, but no longer than that; whether it has ended."""
-        assert self._thread is not None
-        self._thread.join(seconds)
+        assert self.busy  # who waits has asked
+        if self._thread is not None:
+            self._thread.join(seconds)
         return self.ended
 
     def take(self) -> Write:
@@ -86,6 +93,7 @@ class CheckpointWriter:
 
         Raises:
             OSError: it could not be written.
+            MemoryError: likewise; or the error by which torch says so.
         """
         write = self._write
         assert write is not None  # who takes has asked whether it ended

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -48,18 +49,35 @@ class SlowDisk(Checkpoints):
         return size
 
 
-class FullDisk(Checkpoints):
-    """Has no room at first."""
+NO_SPACE = OSError(errno.ENOSPC, "No space left on device")
 
-    def __init__(self, folder: Path, times: int, **settings: float) -> None:
+
+class NoRoom(Checkpoints):
+    """Has none at first, on the disk or in memory."""
+
+    def __init__(
+        self, folder: Path, times: int, error: Exception = NO_SPACE, **settings: float
+    ) -> None:
         super().__init__(folder, **settings)
-        self.times = times
+        self.times, self.error = times, error
 
     def write(self, snapshot: Snapshot) -> int:
         if self.times:
             self.times -= 1
-            raise OSError(errno.ENOSPC, "No space left on device")
+            raise self.error
         return super().write(snapshot)
+
+
+@pytest.fixture
+def no_more_threads() -> Iterator[None]:
+    """Of a stack that fits into no memory, as any is too large for a worker that uses all it may."""
+    threading.stack_size(1 << 47)
+    try:
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            threading.Thread().start()
+        yield
+    finally:
+        threading.stack_size(0)
 
 
 @pytest.fixture(autouse=True)
@@ -140,14 +158,23 @@ def test_a_stop_while_a_periodic_one_is_written_is_written_behind_it(
     assert disk.most == 1
 
 
-def test_a_full_disk_is_warned_of_once_and_the_training_goes_on(
-    data: SplitData, tmp_path: Path
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [
+        (NO_SPACE, "No space left on device"),
+        (MemoryError(), "no memory is left"),
+        (torch.OutOfMemoryError("CUDA out of memory."), "no memory is left"),
+    ],
+    ids=["disk", "memory", "device"],
+)
+def test_no_room_is_warned_of_once_and_the_training_goes_on(
+    error: Exception, why: str, data: SplitData, tmp_path: Path
 ) -> None:
-    disk, events = FullDisk(tmp_path, 2, interval_seconds=0.0), list[Payload]()
+    disk, events = NoRoom(tmp_path, 2, error, interval_seconds=0.0), list[Payload]()
     result = fit(SPEC, data, orders=after_writing, on_event=events.append, checkpoint=disk)
     (warning,) = of_kind(events, Warned)
     assert warning.code == "CHECKPOINT_NOT_WRITTEN"
-    assert "No space left on device" in warning.message
+    assert f"({why})" in warning.message
     assert of_kind(events, CheckpointWritten), "when there is room again"
     assert outcome(result) == outcome(fit(SPEC, data))
 
@@ -166,6 +193,27 @@ def test_where_memory_has_no_room_for_a_copy_the_training_waits(
     written = [event.step for event in of_kind(events, CheckpointWritten)]
     assert set(written) == set(range(max(written) + 1)), "behind every step"
     assert outcome(result) == outcome(fit(SPEC, data))
+
+
+@pytest.mark.usefixtures("no_more_threads")
+def test_where_no_thread_can_be_started_the_training_waits(data: SplitData, tmp_path: Path) -> None:
+    events, checkpoints = list[Payload](), Checkpoints(tmp_path, interval_seconds=0.0)
+    result = fit(SPEC, data, on_event=events.append, checkpoint=checkpoints)
+    assert of_kind(events, CheckpointWritten)
+    assert outcome(result) == outcome(fit(SPEC, data))
+
+
+@pytest.mark.usefixtures("no_more_threads")
+@pytest.mark.parametrize("order", [Order.PAUSE, Order.CANCEL])
+def test_a_stop_is_written_where_no_thread_can_be_started(
+    order: Order, data: SplitData, tmp_path: Path
+) -> None:
+    events = list[Payload]()
+    asked, checkpoints = Asked(Place("training", 0, 2), order), Checkpoints(tmp_path)
+    with pytest.raises(Interrupted):
+        run(SPEC, data, asked, checkpoint=checkpoints, on_event=events.append)
+    assert checkpoints_told(events) == [(0, 2)]
+    assert outcome(fit(SPEC, data, checkpoint=Checkpoints(tmp_path))) == outcome(fit(SPEC, data))
 
 
 @pytest.mark.parametrize("order", [Order.PAUSE, Order.CANCEL])
@@ -216,7 +264,7 @@ def test_who_cancels_while_the_last_checkpoint_is_written_is_heard(
 
 def test_a_stop_that_cannot_be_written_is_an_error(data: SplitData, tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No space left"):
-        run(SPEC, data, Asked(Place("training", 0, 2)), checkpoint=FullDisk(tmp_path, 1))
+        run(SPEC, data, Asked(Place("training", 0, 2)), checkpoint=NoRoom(tmp_path, 1))
 
 
 def _nothing() -> Snapshot:
