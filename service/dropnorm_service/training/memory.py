@@ -14,6 +14,8 @@ from torch.overrides import TorchFunctionMode
 from dropnorm.results import DatasetSummary, MemoryEstimate
 from dropnorm.spec import Optimization, TrainingSpec
 from dropnorm_service.training.design import Design
+from dropnorm_service.training.few_steps import over_few_steps
+from dropnorm_service.training.kept import kept_for_backward
 from dropnorm_service.training.model import model_of
 from dropnorm_service.training.optimizers import build_optimizer
 
@@ -52,6 +54,7 @@ class StepMemory:
             ),
             "data": samples * _bytes_of_sample(dataset),
         }
+        over_few_steps(self._network)
 
     def of(self, samples: int) -> MemoryEstimate:
         """The estimate for parts of so many samples."""
@@ -107,39 +110,26 @@ def _bytes_of_sample(dataset: DatasetSummary) -> int:
 def optimizer_state(
     optimization: Optimization, network: nn.Module, output_layers: Collection[str] = ()
 ) -> int:
-    """Bytes that an optimizer keeps of a network on the meta device, where a step costs nothing."""
+    """Bytes that an optimizer keeps of a network on the meta device, where a step costs nothing but time.
+
+    What it keeps of a parameter depends on its group and its shape, so that one of those alike stands for all.
+    """
     optimizer = build_optimizer(
         optimization, network, torch.device("meta"), output_layers=output_layers
     )
-    for parameter in network.parameters():
-        parameter.grad = torch.empty_like(parameter)
+    alike: dict[tuple[int, torch.Size], list[nn.Parameter]] = {}
+    for index, group in enumerate(optimizer.param_groups):
+        for parameter in group["params"]:
+            alike.setdefault((index, parameter.shape), []).append(parameter)
+    for first, *_ in alike.values():
+        first.grad = torch.empty_like(first)
     optimizer.step()
-    kept = (value for values in optimizer.state.values() for value in values.values())
-    return sum(_bytes(value) for value in kept if isinstance(value, Tensor) and value.is_meta)
-
-
-def kept_for_backward(network: nn.Module, *inputs: Tensor) -> int:
-    """Bytes that autograd keeps of a forward pass in training mode over a batch.
-
-    The parameters themselves are left out; what several operations keep counts once. The network and the
-    batch must be on the meta device.
-    """
-    own = {_storage(parameter) for parameter in network.parameters()}
-    kept: dict[int, Tensor] = {}
-
-    def keep(tensor: Tensor) -> Tensor:
-        if _storage(tensor) not in own:
-            kept[_storage(tensor)] = tensor
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        network.train()(*inputs)
-    return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
-
-
-def _storage(tensor: Tensor) -> int:
-    # On the meta device every data pointer is 0; the storage object is the only identity.
-    return int(tensor.untyped_storage()._cdata)
+    return sum(
+        len(same) * _bytes(value)
+        for same in alike.values()
+        for value in optimizer.state[same[0]].values()
+        if isinstance(value, Tensor) and value.is_meta
+    )
 
 
 def _bytes(tensor: Tensor) -> int:

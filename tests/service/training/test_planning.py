@@ -15,7 +15,7 @@ from dropnorm.results import DatasetSummary, Plan
 from dropnorm.spec import layers
 from dropnorm_service.training import build_model, check, plan
 from dropnorm_service.training.families import FAMILIES
-from dropnorm_service.training.memory import kept_for_backward
+from dropnorm_service.training.kept import kept_for_backward
 from dropnorm_service.training.planning import size
 
 DEMO = mlp(

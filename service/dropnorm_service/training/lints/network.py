@@ -46,7 +46,7 @@ def variance_shift(subject: Subject) -> Iterator[Lint]:
     """Dropout ahead of a batch norm that keeps running statistics (Li et al. 2018)."""
     found = dropout_before_norm(subject.paper)
     by_order = subject.training.regularization.order == "dropout_then_norm"
-    direct = [dropout.dropped_by for dropout, _ in found.direct]
+    direct = {dropout.dropped_by for dropout, _ in found.direct}
     yield from over_fields(
         "DROPOUT_BEFORE_BATCH_NORM",
         [
