@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 from dropnorm_service.jobs.errors import StoreUnavailable, Unauthenticated
 from dropnorm_service.jobs.ports import Clock
@@ -18,8 +19,9 @@ _SHORTEST = 0.1
 class Authenticator:
     """Knows the valid tokens as they were at most two seconds ago.
 
-    The tokens are read again when somebody asks and they are not fresh, and, at most ten times a second, for a
-    token that is not among them, which may have been made a moment ago.
+    The tokens are read again when somebody asks and they are not fresh. One that is not among them may have been made a
+    moment ago: it is looked up by its id alone, together with all that are asked for meanwhile, at most ten times a
+    second. So those who try tokens cost little, however many valid ones there are.
 
     Args:
         store: where the tokens are.
@@ -32,6 +34,11 @@ class Authenticator:
         self._tokens: Mapping[str, Token] = {}
         self._read_at = float("-inf")
         self._reading: asyncio.Task[None] | None = None
+        self._wanted: set[str] | None = None
+        self._looked_at = float("-inf")
+        self._looking: asyncio.Task[None] | None = None
+        # One asks the store at a time, so that what was read later is newer.
+        self._asking = asyncio.Lock()
 
     async def identify(self, bearer: str) -> Token:
         """The token of a text.
@@ -45,8 +52,9 @@ class Authenticator:
             if time.monotonic() - self._read_at > _LONGEST:
                 await asyncio.shield(reading)
         token = self._find(bearer)
-        if token is None and token_id_of(bearer) is not None:
-            await self._read_since(time.monotonic())
+        # An id that is known is looked up too, lest the time that it takes tells of it.
+        if token is None and (token_id := token_id_of(bearer)) is not None:
+            await asyncio.shield(self._look_up(token_id))
             token = self._find(bearer)
         if token is None:
             raise Unauthenticated
@@ -72,8 +80,8 @@ class Authenticator:
 
     async def close(self) -> None:
         """Finish what is being read."""
-        if self._reading is not None:
-            await asyncio.wait({self._reading})
+        if tasks := {task for task in (self._reading, self._looking) if task is not None}:
+            await asyncio.wait(tasks)
 
     def _find(self, bearer: str) -> Token | None:
         token = self._tokens.get(token_id_of(bearer) or "")
@@ -82,11 +90,24 @@ class Authenticator:
     def _valid(self, token: Token | None) -> bool:
         return token is not None and token.valid(self._clock())
 
-    async def _read_since(self, moment: float) -> None:
-        """Wait for tokens that were read after a moment."""
-        while self._read_at < moment:
-            await asyncio.sleep(max(0.0, self._read_at + _SHORTEST - time.monotonic()))
-            await asyncio.shield(self._read())
+    def _look_up(self, token_id: str) -> asyncio.Task[None]:
+        """The next look at single tokens, which this one is among."""
+        if self._wanted is None or self._looking is None:
+            self._wanted = set()
+            self._looking = asyncio.create_task(self._look(self._wanted), name="single tokens")
+            self._looking.add_done_callback(_retrieve)
+        self._wanted.add(token_id)
+        return self._looking
+
+    async def _look(self, wanted: set[str]) -> None:
+        await asyncio.sleep(max(0.0, self._looked_at + _SHORTEST - time.monotonic()))
+        async with self._asking:
+            self._wanted = None  # who comes from now on is for the next look
+            self._looked_at = time.monotonic()
+            with _told_to_strangers():
+                found = await self._store.find(wanted, self._clock())
+            if found:
+                self._tokens = {**self._tokens, **{token.id: token for token in found}}
 
     def _read(self) -> asyncio.Task[None]:
         """The reading that is under way, or a new one; all who wait share it."""
@@ -96,15 +117,23 @@ class Authenticator:
         return self._reading
 
     async def _load(self) -> None:
-        began = time.monotonic()
-        try:
-            tokens = await self._store.valid(self._clock())
-        except StoreUnavailable as error:  # what a database says is not for strangers
-            raise StoreUnavailable(
-                "Tokens cannot be checked now, since the store does not answer; try again."
-            ) from error
-        self._tokens = {token.id: token for token in tokens}
-        self._read_at = began
+        async with self._asking:
+            began = time.monotonic()
+            with _told_to_strangers():
+                tokens = await self._store.valid(self._clock())
+            self._tokens = {token.id: token for token in tokens}
+            self._read_at = began
+
+
+@contextmanager
+def _told_to_strangers() -> Iterator[None]:
+    """What a database says is not for them."""
+    try:
+        yield
+    except StoreUnavailable as error:
+        raise StoreUnavailable(
+            "Tokens cannot be checked now, since the store does not answer; try again."
+        ) from error
 
 
 def _retrieve(reading: asyncio.Task[None]) -> None:

@@ -6,7 +6,7 @@ import hashlib
 import hmac
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -58,6 +58,9 @@ class TokenStore(Protocol):
 
     async def valid(self, now: datetime) -> Sequence[Token]:
         """Every token that lets somebody in."""
+
+    async def find(self, token_ids: Iterable[str], now: datetime) -> Sequence[Token]:
+        """Those of some tokens that let somebody in."""
 
     async def revoke(self, token_id: str, now: datetime) -> None:
         """Let a token be valid no more."""

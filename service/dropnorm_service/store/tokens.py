@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, delete, insert, select, update
+from sqlalchemy import Row, Select, delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dropnorm_service.jobs.callers import Caller, Role
@@ -15,6 +16,8 @@ from dropnorm_service.store.reader import Reader
 from dropnorm_service.store.rows import from_micros, to_micros
 from dropnorm_service.store.schema import tokens
 from dropnorm_service.store.writer import Writer
+
+_PORTION = 500
 
 
 class SqlTokenStore:
@@ -47,13 +50,20 @@ class SqlTokenStore:
 
     async def valid(self, now: datetime) -> Sequence[Token]:
         """See `TokenStore.valid`."""
-        rows = await self._reader.read(
-            select(tokens).where(
-                tokens.c.revoke_time.is_(None),
-                tokens.c.expire_time.is_(None) | (tokens.c.expire_time > to_micros(now)),
-            )
-        )
-        return [_token(row) for row in rows]
+        rows = await self._reader.read(_valid(now))
+        found = []
+        for start in range(0, len(rows), _PORTION):
+            found += [_token(row) for row in rows[start : start + _PORTION]]
+            await asyncio.sleep(0)  # calls are answered meanwhile
+        return found
+
+    async def find(self, token_ids: Iterable[str], now: datetime) -> Sequence[Token]:
+        """See `TokenStore.find`."""
+        asked, found = list(token_ids), []
+        for start in range(0, len(asked), _PORTION):
+            among = tokens.c.id.in_(asked[start : start + _PORTION])
+            found += [_token(row) for row in await self._reader.read(_valid(now).where(among))]
+        return found
 
     async def revoke(self, token_id: str, now: datetime) -> None:
         """See `TokenStore.revoke`."""
@@ -73,6 +83,13 @@ class SqlTokenStore:
             await connection.execute(delete(tokens).where(ended))
 
         await self._writer.write(purge)
+
+
+def _valid(now: datetime) -> Select[Any]:
+    return select(tokens).where(
+        tokens.c.revoke_time.is_(None),
+        tokens.c.expire_time.is_(None) | (tokens.c.expire_time > to_micros(now)),
+    )
 
 
 def _token(row: Row[Any]) -> Token:

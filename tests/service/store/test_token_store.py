@@ -1,14 +1,16 @@
 """The contract of `TokenStore`, on every database: a server reads, and `dropnorm tokens` writes beside it."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any, cast
 
 import pytest
 
 from dropnorm_service.jobs.authentication import Authenticator
 from dropnorm_service.jobs.callers import Caller, Role
 from dropnorm_service.jobs.errors import InvalidRequest, Unauthenticated
-from dropnorm_service.jobs.tokens import MAX_TOKENS, Tokens
+from dropnorm_service.jobs.tokens import MAX_TOKENS, Token, Tokens, TokenStore
 from dropnorm_service.store import SqlJobStore
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -23,6 +25,28 @@ class Clock:
 
     def __call__(self) -> datetime:
         return self.now
+
+
+class Counting:
+    """A store's tokens, and how often they are asked for."""
+
+    def __init__(self, store: TokenStore) -> None:
+        self._store = store
+        self.reads = 0
+        """Of all."""
+        self.looks = 0
+        """At single ones."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def valid(self, now: datetime) -> Sequence[Token]:
+        self.reads += 1
+        return await self._store.valid(now)
+
+    async def find(self, token_ids: Iterable[str], now: datetime) -> Sequence[Token]:
+        self.looks += 1
+        return await self._store.find(token_ids, now)
 
 
 @pytest.fixture
@@ -55,6 +79,45 @@ async def test_what_one_process_writes_the_other_reads(
         await Authenticator(store.tokens, clock).identify(bearer)
     clock.now += DAY
     assert (await tokens.revoke(made.id)).revoke_time == NOW  # again: without effect
+
+
+async def test_who_tries_tokens_makes_nobody_read_all_of_them(
+    store: SqlJobStore, tokens: Tokens, clock: Clock, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("dropnorm_service.jobs.authentication._FRESH", 1e9)
+    _, known = await tokens.create("ada", Role.USER, DAY)
+    counting = Counting(store.tokens)
+    authenticator = Authenticator(cast(TokenStore, counting), clock)
+    await authenticator.identify(known)
+
+    _, made = await tokens.create("bob", Role.USER, DAY)
+    tried = [f"dn_{number:012x}_{'x' * 43}" for number in range(600)]
+    answers = await asyncio.gather(
+        *map(authenticator.identify, [*tried, made]), return_exceptions=True
+    )
+    assert all(isinstance(answer, Unauthenticated) for answer in answers[:-1])
+    assert isinstance(answers[-1], Token)
+    assert answers[-1].caller.user == "bob"
+    assert (counting.reads, counting.looks) == (1, 1)
+    with pytest.raises(Unauthenticated):
+        await authenticator.identify(f"{known[:-4]}AAAA")
+    assert (counting.reads, counting.looks) == (1, 2), "an id that is known takes as long"
+
+
+async def test_a_token_that_was_looked_up_is_known_until_it_is_revoked(
+    store: SqlJobStore, tokens: Tokens, clock: Clock, monkeypatch: pytest.MonkeyPatch
+):
+    authenticator = Authenticator(store.tokens, clock)
+    await authenticator.refresh()
+    monkeypatch.setattr("dropnorm_service.jobs.authentication._FRESH", 1e9)
+    made, bearer = await tokens.create("ada", Role.USER, DAY)
+    assert await authenticator.identify(bearer) == made
+    assert authenticator.knows(made)
+
+    await tokens.revoke(made.id)
+    monkeypatch.setattr("dropnorm_service.jobs.authentication._FRESH", 0.0)
+    await authenticator.refresh()
+    assert not authenticator.knows(made)
 
 
 async def test_a_token_expires_at_its_time_without_another_look(
