@@ -37,6 +37,16 @@ def test_the_service_for_one_person_shares_nothing_with_the_teams() -> None:
     assert not set.intersection(*addresses)
 
 
+def test_the_audit_log_of_a_team_outlives_its_container() -> None:
+    """What the engine keeps of the service's output goes with the container, and by its size."""
+    file = yaml.safe_load((ROOT / "docker" / "compose.yaml").read_text())
+    service = file["services"]["service"]
+    mounted = dict(volume.split(":")[:2] for volume in service["volumes"] if "$" not in volume)
+    folder, _, name = service["environment"]["DROPNORM_AUDIT_LOG"].rpartition("/")
+    assert (mounted["data"], name) == (folder, "audit.jsonl")
+    assert service["read_only"], "where nothing else could be written"
+
+
 def test_secrets_are_made_where_compose_looks_for_them(tmp_path) -> None:
     folder = tmp_path / "docker"
     folder.mkdir()

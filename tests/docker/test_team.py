@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import ssl
 import time
 import urllib.request
@@ -96,6 +97,12 @@ def test_restarts_in_mid_job_lose_and_double_nothing(
         check_journal(list(job.watch()))
         check_mirrored(team, job, "KILLED" if job is endless else "FINISHED")
     assert len(runs_of(team, "restarted")) == len(small) + 1
+
+
+def test_the_audit_log_is_in_the_volume_and_has_the_commands_too(team: Composition) -> None:
+    lines = team.execute("service", "cat", "/var/lib/dropnorm/audit.jsonl").splitlines()
+    actions = {json.loads(line)["action"] for line in lines}
+    assert {"CreateToken", "CreateTrainingJob"} <= actions
 
 
 def test_processes_have_no_rights(team: Composition) -> None:

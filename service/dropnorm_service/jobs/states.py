@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
-from dropnorm.results import JobError, State, TrainingJob
+from dropnorm.results import JobError, State, StateChanged, TrainingJob
 from dropnorm_service.jobs.errors import WrongState
 from dropnorm_service.jobs.ports import Broken, Finished, Lost, Outcome, Stopped
 from dropnorm_service.jobs.retries import SERVICE_LOST
@@ -57,6 +57,20 @@ _ANSWERS: Mapping[Action, Mapping[State, State]] = {
 }
 
 _PAST = {"cancel": "cancelled", "pause": "paused", "resume": "resumed"}
+
+_GIVEN_UP = "Too many attempts in a row were lost, none further."
+_KILLED_TOO_OFTEN = (
+    "The service was killed too often while the job ran; that may be the job's doing."
+)
+
+
+def tells_of_a_loss(change: StateChanged) -> bool:
+    """Whether an attempt ended so by no fault of its job, which goes on, or is given up.
+
+    Its reason does not tell it: a worker that breaks by a job says INTERNAL too.
+    """
+    lost = not change.state.terminal or change.message in (_GIVEN_UP, _KILLED_TOO_OFTEN)
+    return change.error is not None and lost
 
 
 class Move(NamedTuple):
@@ -113,9 +127,7 @@ def after(state: State, outcome: Outcome, *, stopping: bool, may_retry: bool) ->
                 State.QUEUED, "The attempt was lost; another will go on in a moment.", outcome.error
             )
         case Lost():
-            return Move(
-                State.FAILED, "Too many attempts in a row were lost, none further.", outcome.error
-            )
+            return Move(State.FAILED, _GIVEN_UP, outcome.error)
         case Stopped():
             return _stopped(state, stopping=stopping)
 
@@ -139,10 +151,7 @@ def after_restart(state: State, *, may_retry: bool) -> Move:
             text = "The service ended while the job ran; it goes on from its last checkpoint."
             return Move(State.QUEUED, text, _service_lost(text))
         case _:
-            text = (
-                "The service was killed too often while the job ran; that may be the job's doing."
-            )
-            return Move(State.FAILED, text, _service_lost(text))
+            return Move(State.FAILED, _KILLED_TOO_OFTEN, _service_lost(_KILLED_TOO_OFTEN))
 
 
 def _service_lost(message: str) -> JobError:

@@ -13,6 +13,7 @@ from dropnorm.results import (
     State,
     StateChanged,
 )
+from dropnorm_service.jobs import states
 from dropnorm_service.jobs.journal import Transition
 from dropnorm_service.observability.training import TrainingMetrics
 
@@ -117,7 +118,7 @@ class JobMetrics:
             since = queued or (before.update_time if before.attempt else before.create_time)
             self._started.inc()
             self._wait.observe(max(0.0, (event.time - since).total_seconds()))
-        if reason and (not change.state.terminal or reason.startswith("WORKER_")):
+        if states.tells_of_a_loss(change):
             self._lost.labels(reason).inc()
         if reason and change.state is State.QUEUED:
             self._retried.labels(reason).inc()

@@ -18,7 +18,7 @@ from dropnorm.results import (
     StateChanged,
     SystemMetrics,
 )
-from dropnorm_service.jobs.ports import Broken
+from dropnorm_service.jobs.ports import Broken, Lost
 from dropnorm_service.observability.metrics import Metrics
 from dropnorm_service.observability.readings import Sources
 from dropnorm_service.store import SqlJobStore
@@ -111,6 +111,25 @@ async def test_a_lost_attempt_is_counted_with_its_reason_and_its_retry(watched: 
     assert scrape.value("dropnorm_attempts_lost_total", reason="WORKER_LOST") == 5
     assert scrape.value("dropnorm_attempts_retried_total", reason="WORKER_LOST") == 4
     assert scrape.value("dropnorm_jobs_ended_total", reason="WORKER_LOST") == 1
+
+
+@pytest.mark.parametrize("reason", ["WORKER_LOST", "IO_ERROR", "DATA_UNAVAILABLE", "INTERNAL"])
+async def test_the_last_loss_of_a_job_that_is_given_up_counts_and_its_own_failure_does_not(
+    watched: Watched, reason: str
+) -> None:
+    bench, error = watched.bench, JobError(code=13, reason=reason, message="It ended.")
+    given_up = await bench.create()
+    for _ in range(3):
+        (await bench.launched()).end(Lost(error))
+    await bench.reached(given_up, State.FAILED)
+    broken = await bench.create()
+    (await bench.launched()).end(Broken(error))
+    await bench.reached(broken, State.FAILED)
+
+    scrape = await watched.scrape()
+    assert scrape.value("dropnorm_attempts_lost_total", reason=reason) == 3
+    assert scrape.value("dropnorm_attempts_retried_total", reason=reason) == 2
+    assert scrape.value("dropnorm_jobs_ended_total", reason=reason) == 2
 
 
 async def test_steps_samples_and_epochs_add_up_over_attempts(watched: Watched) -> None:
