@@ -88,11 +88,18 @@ class Checkpoints:
     def __init__(self, folder: Path, *, interval_seconds: float = 30.0) -> None:
         self.folder = folder
         self.interval_seconds = interval_seconds
+        self._passed_over = 0
         self._newest: int | None = None
 
-    def only_read(self) -> Checkpoints:
-        """The same folder, for a training that writes no periodic ones."""
-        return Checkpoints(self.folder, interval_seconds=math.inf)
+    def only_read(self, *, passed_over: int = 0) -> Checkpoints:
+        """The same folder, for a training that writes no periodic ones.
+
+        Args:
+            passed_over: how many of the newest it does not read.
+        """
+        same = Checkpoints(self.folder, interval_seconds=math.inf)
+        same._passed_over = passed_over
+        return same
 
     @property
     def empty(self) -> bool:
@@ -136,7 +143,8 @@ class Checkpoints:
         """
         warnings: list[Warned] = []
         clear_leftovers(self.folder)
-        for number in reversed(self._numbers()):
+        newest_first = self._numbers()[::-1]
+        for number in newest_first[self._passed_over :]:
             path = self._manifest(number)
             try:
                 snapshot = _read(path)

@@ -1,14 +1,15 @@
 """Which layer it was whose numbers first ceased to be finite, found by training the last steps again.
 
 When a loss is seen to be infinite the network has long been ruined, and its first layer is as bad as its last. A
-training is the same numbers every time, so it is brought back to the step before, from its last checkpoint or its
-start, and listened to from there on. Healthy trainings pay nothing for it.
+training is the same numbers every time, so it is brought back to the step before, from its last checkpoint with
+sound weights or its start, and listened to from there on. Healthy trainings pay nothing for it.
 """
 
 from __future__ import annotations
 
+import gc
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, Protocol
 
@@ -41,27 +42,64 @@ class _Halt(Exception):
     """Enough has been seen."""
 
 
+class _TooLate(Exception):
+    """The weights are not finite to begin with.
+
+    Attributes:
+        step: optimizer steps done there.
+    """
+
+    def __init__(self, step: int) -> None:
+        super().__init__(f"weights that are not finite behind step {step}")
+        self.step = step
+
+
 def origin_of(
-    start: Callable[[Orders], Training], diverged: Diverged, paper: Design, orders: Orders
+    starts: Sequence[Callable[[Orders], Training]],
+    diverged: Diverged,
+    paper: Design,
+    orders: Orders,
 ) -> Origin | None:
     """Where a training began to diverge; None when that cannot be found out.
 
     Args:
-        start: makes the training anew, as it was at its last checkpoint; it may write none.
+        starts: each makes the training anew, as it was at its last checkpoint, at one before, at its start; it may
+            write none. The next is asked where the weights of the one before were ruined already.
         diverged: how it ended.
         paper: its network.
         orders: of the training; one that is to stop is not looked at any longer.
     """
     # The loss of a step shows what the step before made of the weights; a validation that of the last one.
     last = diverged.step + (diverged.metric == "validation_loss")
+    deadline = time.perf_counter() + _PATIENCE
+
+    def heed() -> None:
+        if orders() in (Order.PAUSE, Order.CANCEL) or time.perf_counter() > deadline:
+            raise _Halt
+
+    for start in starts:
+        gc.collect()  # the training before held much memory
+        try:
+            return _origin_from(start, last, paper, heed)
+        except _TooLate as ruined:
+            last = ruined.step + 1
+    return None
+
+
+def _origin_from(
+    start: Callable[[Orders], Training], last: int, paper: Design, heed: Callable[[], None]
+) -> Origin | None:
+    """Where a training whose loss shows it at step `last` began to diverge.
+
+    Raises:
+        _TooLate: it had where it starts.
+    """
     witness: _Witness | None = None
     training: Training | None = None
-    deadline = time.perf_counter() + _PATIENCE
 
     def watch() -> Order:
         nonlocal witness
-        if orders() in (Order.PAUSE, Order.CANCEL) or time.perf_counter() > deadline:
-            raise _Halt
+        heed()
         if training is None:  # it is still being made
             return Order.GO_ON
         if witness is None and training.state.steps_done >= last - 2:
@@ -78,6 +116,8 @@ def origin_of(
 
     try:
         training = start(watch)
+        if _bad_weights(training.state) is not None:
+            raise _TooLate(training.state.steps_done)
         watch()
         training.run()
     except Diverged:
@@ -114,12 +154,12 @@ class _Witness:
             not state.scaler.is_enabled()
         ):  # which takes gradients that overflow as a matter of course
             self._handles += list(self._parameter_hooks())
-        if self._bad_weights() is not None:
+        if _bad_weights(state) is not None:
             raise _Halt
 
     def look_at_weights(self) -> None:
         """Between two steps: what the update made of the weights."""
-        name = None if self.origin else self._bad_weights()
+        name = None if self.origin else _bad_weights(self._state)
         if name is not None:
             self.origin = Origin(self._layer(name), "weights", self._state.steps_done)
 
@@ -137,10 +177,6 @@ class _Witness:
         """Listen no longer."""
         for handle in self._handles:
             handle.remove()
-
-    def _bad_weights(self) -> str | None:
-        named = self._state.model.named_parameters()
-        return next((name for name, weights in named if not _finite(weights)), None)
 
     def _parameter_hooks(self) -> Iterator[RemovableHandle]:
         for name, parameter in self._state.model.named_parameters():
@@ -176,6 +212,12 @@ class _Witness:
             if parameter.startswith(f"{name}."):
                 return name
         return parameter.rpartition(".")[0]
+
+
+def _bad_weights(state: TrainingState) -> str | None:
+    """The first parameter that is not finite."""
+    named = state.model.named_parameters()
+    return next((name for name, weights in named if not _finite(weights)), None)
 
 
 def _finite(values: Tensor) -> bool:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 
@@ -81,7 +80,7 @@ def fit(
         with _surroundings(spec.compute, data.device):
             return _run(
                 lambda: start(on_event, listened, checkpoint, time_limit, on_resumed),
-                partial(start, ignore, checkpoint=checkpoint and checkpoint.only_read()),
+                [partial(start, ignore, checkpoint=each) for each in _starts(checkpoint)],
                 paper,
                 listened,
                 on_uncounted_step,
@@ -94,7 +93,7 @@ def fit(
 
 def _run(
     first: Callable[[], Training],
-    again: Callable[[Orders], Training],
+    again: Sequence[Callable[[Orders], Training]],
     paper: Design,
     orders: Listened,
     on_uncounted_step: Callable[[], None],
@@ -109,9 +108,15 @@ def _run(
         return first().run()
     except Diverged as error:
         diverged = error.with_traceback(None)  # which holds all that the training has in memory
-    gc.collect()
     origin = None if orders.stop else origin_of(again, diverged, paper, between_steps)
     raise Diverged(step=diverged.step, metric=diverged.metric, value=diverged.value, origin=origin)
+
+
+def _starts(checkpoint: Checkpoints | None) -> list[Checkpoints | None]:
+    """Where a training can begin, from the newest checkpoint to none."""
+    if checkpoint is None:
+        return [None]
+    return [checkpoint.only_read(), checkpoint.only_read(passed_over=1), None]
 
 
 @contextmanager

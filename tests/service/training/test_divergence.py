@@ -11,14 +11,16 @@ import torch
 from tests.service.training import test_families, test_generative, test_token_families
 from tests.service.training.made import classification, regression, split_of
 from tests.service.training.shorthand import mlp
+from tests.service.training.stopping import Asked, Place, run
 from torch import Tensor, nn
 
 from dropnorm import spec as dn
-from dropnorm.results import CheckpointWritten, Payload
-from dropnorm_service.training import Checkpoints, Diverged, Order, SplitData, fit
+from dropnorm.results import CheckpointWritten, Payload, Phase
+from dropnorm_service.training import Checkpoints, Diverged, Interrupted, Order, SplitData, fit
 from dropnorm_service.training.checks import check
 from dropnorm_service.training.model import model_of
 from dropnorm_service.training.network import Network
+from dropnorm_service.training.schedules import learning_rates
 
 BOTH = dn.Regularization(dropout=dn.Dropout(rate=0.2), batch_norm=dn.BatchNorm())
 STEP = 4
@@ -183,6 +185,36 @@ def test_it_is_found_from_the_last_checkpoint_and_writes_none(
     assert int(error.metadata["step"]) == 60
     written = [each.step for each in events if isinstance(each, CheckpointWritten)]
     assert all(step < 60 for step in written), "nobody could go on from such a one"
+
+
+@pytest.mark.parametrize("older", [True, False], ids=["an older one", "the start"])
+@pytest.mark.parametrize("phase", ["training", "validating"])
+def test_a_checkpoint_of_ruined_weights_hides_no_layer(
+    phase: Phase, older: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The weights are ruined by the last step before the checkpoint, whose own loss is still finite."""
+    ruined = 6 if phase == "validating" else 5
+
+    def ruining(*arguments: Any, **options: Any) -> list[float]:
+        rates = learning_rates(*arguments, **options)
+        epoch = arguments[2]
+        return [
+            math.inf if 3 * (epoch - 1) + n == ruined else each for n, each in enumerate(rates, 1)
+        ]
+
+    monkeypatch.setattr("dropnorm_service.training.loop.learning_rates", ruining)
+    spec, data = of_mlp()
+    assert math.ceil(len(data.train) / 48) == 3
+    last = Place(phase, 1, ruined if phase == "training" else 1)
+    for place in [Place("training", 0, 2), last] if older else [last]:
+        with pytest.raises(Interrupted):
+            run(spec, data, Asked(place), checkpoint=Checkpoints(tmp_path))
+    asked = Asked()
+    with asked.listening():
+        error = diverged(spec, data, orders=asked, checkpoint=Checkpoints(tmp_path))
+    assert origin(error) == ("hidden.0.linear", "weights", ruined)
+    assert Place("training", 0, 3) in asked.places
+    assert (Place("training", 0, 1) in asked.places) is not older
 
 
 def test_whoever_stops_it_meanwhile_hears_of_the_divergence_at_once(
