@@ -7,6 +7,9 @@ import time
 
 LOGGER = "dropnorm.audit"
 
+SERVICE = "service"
+"""Who made a change that nobody asked for; such a record has neither a token nor a peer."""
+
 _log = logging.getLogger(LOGGER)
 
 
@@ -34,6 +37,17 @@ def record(
         **more,
     }
     _log.info("audit", extra=fields)
+
+
+def record_own(action: str, resource: str, why: str) -> None:
+    """One change that the service made by itself, which nobody asked for.
+
+    Args:
+        action: the rpc by which a caller would have made it.
+        resource: what was changed.
+        why: the reason.
+    """
+    record(action, resource, "OK", user=SERVICE, token="", peer="", why=why)
 
 
 class Limiter:

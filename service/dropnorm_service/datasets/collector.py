@@ -39,10 +39,7 @@ class Collector:
                 await self._datasets.forget_broken_uploads()
                 if self._retention is not None:
                     before = time.time() - self._retention
-                    for dataset_id in await self._datasets.collect(self._referred, before):
-                        log.info(
-                            "no job needed the data set any more", extra={"dataset": dataset_id}
-                        )
+                    await self._datasets.collect(self._referred, before)
             except (OSError, StoreUnavailable) as error:
                 log.error("data sets that nobody needs stay for now: %s", error)
             await asyncio.sleep(self._pause)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import (
     AsyncIterator,
     Awaitable,
@@ -16,6 +17,7 @@ from typing import Protocol, TypeVar
 
 from dropnorm.results import Dataset
 from dropnorm.spec.dataset import names_size
+from dropnorm_service import audit
 from dropnorm_service.datasets.errors import (
     DatasetAlreadyExists,
     DatasetInUse,
@@ -49,7 +51,10 @@ from dropnorm_service.unbroken import changing, to_the_end
 
 T = TypeVar("T")
 
+_UNUSED = "no job needed the data set any more"
 _PAGE_NAMES = 2 * 2**20  # bytes of names that end a page: gRPC's clients take 4 MiB by default
+
+log = logging.getLogger(__name__)
 
 
 Referred = Callable[[], Awaitable[Container[str]]]
@@ -288,9 +293,14 @@ class DatasetService:
                 dataset = self._files.get(dataset_id)
                 needed = dataset_id in await referred()
                 if dataset and not needed and self._files.last_used(dataset_id) < before:
-                    await to_the_end(self._remove(dataset))
+                    await to_the_end(self._collect(dataset))
                     gone.append(dataset_id)
         return gone
+
+    async def _collect(self, dataset: Dataset) -> None:
+        await self._remove(dataset)
+        audit.record_own("DeleteDataset", dataset.name, _UNUSED)
+        log.info(_UNUSED, extra={"dataset": dataset.id})
 
     def _unused(self, referred: Container[str], before: float) -> Sequence[str]:
         """Note of what is referred to that it is in use; what is not, and has not been since a time."""

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from dropnorm.results import Event, TrainingJob
+from dropnorm_service import audit
 from dropnorm_service.jobs.errors import JobNotFound, StoreUnavailable
 from dropnorm_service.jobs.journal import Entry, Journal
 from dropnorm_service.jobs.live import LiveJob
@@ -34,6 +35,7 @@ class Expiry:
         self._journal = journal
         self._store = store
         self._clock = clock
+        self._deleting: set[str] = set()
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         journal.listen(self._notice)
@@ -51,6 +53,12 @@ class Expiry:
     def _notice(self, live: LiveJob, events: Sequence[Event]) -> None:
         if live.job.expire_time is not None:
             self._wake.set()
+        if (
+            live.deleted and live.job.id in self._deleting
+        ):  # also when `stop` no longer waits for it
+            self._deleting.discard(live.job.id)
+            audit.record_own("DeleteTrainingJob", live.job.name, "its time has come")
+            log.info("deleted, since its time has come", extra={"job": live.job.id})
 
     async def _run(self) -> None:
         while True:
@@ -84,7 +92,12 @@ class Expiry:
                 raise JobNotFound(job_id)  # another one has its id
             return []
 
-        with contextlib.suppress(JobNotFound):
+        self._deleting.add(job_id)
+        try:
             async with self._journal.holding(job_id) as live:
                 await self._journal.change(live, decide, delete=True)
-                log.info("deleted, since its time has come", extra={"job": job_id})
+        except JobNotFound:
+            self._deleting.discard(job_id)
+        except StoreUnavailable:
+            self._deleting.discard(job_id)
+            raise

@@ -1,17 +1,21 @@
 """Data sets that nobody refers to go in the end; none that somebody refers to ever does."""
 
 import asyncio
+import logging
 import os
 import time
 from collections.abc import AsyncIterator, Set
 from pathlib import Path
 
+import pytest
 from tests.service.datasets.folders import Folder
 from tests.service.datasets.test_dataset_service import chunks, files, header, sent
 from tests.service.jobs.bench import SPEC, Bench
+from tests.service.jobs.test_expiry import own_changes
 
 from dropnorm.results import Plan
 from dropnorm.spec import Data, Submission, TrainingSpec
+from dropnorm_service import audit
 from dropnorm_service.datasets.errors import DatasetNotFound
 from dropnorm_service.jobs.callers import LOCAL
 from dropnorm_service.store import SqlJobStore
@@ -23,11 +27,15 @@ async def used() -> set[str]:
     return {"used"}
 
 
-async def test_time_counts_from_when_a_data_set_was_last_referred_to(folder: Folder, data: bytes):
+async def test_time_counts_from_when_a_data_set_was_last_referred_to(
+    folder: Folder, data: bytes, caplog: pytest.LogCaptureFixture
+):
+    caplog.set_level(logging.INFO, logger=audit.LOGGER)
     for name in ("used", "unused"):
         await sent(folder, data, name)
         os.utime(folder.folder / "names" / f"{name}.json", (0, 0))
     assert await folder.datasets.collect(used, before=time.time() - 60) == ["unused"]
+    assert own_changes(caplog) == [("DeleteDataset", "datasets/unused")]
     assert folder.service.get("used").samples == 20
 
     async def nothing() -> set[str]:

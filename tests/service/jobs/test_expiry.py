@@ -1,9 +1,11 @@
 """Jobs that go by themselves, and folders that belong to none."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.service.jobs.bench import PATIENCE, SPEC, Bench
@@ -11,8 +13,10 @@ from tests.service.store.rows import append, draft, insert
 
 from dropnorm.results import State, StateChanged, TrainingJob
 from dropnorm.spec import Submission
+from dropnorm_service import audit
 from dropnorm_service.jobs.callers import LOCAL
 from dropnorm_service.jobs.errors import JobNotFound
+from dropnorm_service.jobs.ports import Change
 from dropnorm_service.store import SqlJobStore
 
 DAY = timedelta(days=1)
@@ -47,6 +51,13 @@ async def done(bench: Bench, *, ttl: int) -> TrainingJob:
     return await bench.reached(job, State.SUCCEEDED)
 
 
+def own_changes(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
+    """What the audit log says that the service changed by itself: by which rpc, and of what."""
+    records: list[Any] = [each for each in caplog.records if each.name == audit.LOGGER]
+    assert {(each.user, each.outcome, each.token) for each in records} <= {("service", "OK", "")}
+    return [(each.action, each.resource) for each in records]
+
+
 async def gone(bench: Bench, job: TrainingJob) -> None:
     """Wait until a job is deleted and nothing is left of it."""
     async with asyncio.timeout(PATIENCE):
@@ -54,12 +65,16 @@ async def gone(bench: Bench, job: TrainingJob) -> None:
             await asyncio.sleep(0.02)
 
 
-async def test_a_job_says_when_it_goes_and_then_goes_with_all_it_left(bench: Bench, days: Days):
+async def test_a_job_says_when_it_goes_and_then_goes_with_all_it_left(
+    bench: Bench, days: Days, caplog: pytest.LogCaptureFixture
+):
     job = await done(bench, ttl=1)
     assert job.end_time is not None
     assert job.expire_time == job.end_time + timedelta(seconds=1)
+    caplog.set_level(logging.INFO, logger=audit.LOGGER)
     days.now = job.expire_time
     await gone(bench, job)
+    assert own_changes(caplog) == [("DeleteTrainingJob", job.name)]
     with pytest.raises(JobNotFound):
         await bench.service.get(job.id)
 
@@ -75,6 +90,33 @@ async def test_a_job_that_does_not_say_is_kept_as_long_as_the_service_keeps_jobs
     assert job.expire_time == job.end_time + DAY
     for_ever = Bench(store, bench.folder)
     assert (await for_ever.create()).ttl is None
+
+
+async def test_a_deletion_that_a_stop_breaks_into_is_in_the_audit_log_too(
+    bench: Bench,
+    store: SqlJobStore,
+    days: Days,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+):
+    caplog.set_level(logging.INFO, logger=audit.LOGGER)
+    job = await done(bench, ttl=1)
+    reached, may_go_on, commit = asyncio.Event(), asyncio.Event(), store.commit
+
+    async def slowly(change: Change) -> None:
+        reached.set()
+        await may_go_on.wait()
+        await commit(change)
+
+    monkeypatch.setattr(store, "commit", slowly)
+    assert job.expire_time is not None
+    days.now = job.expire_time
+    await asyncio.wait_for(reached.wait(), PATIENCE)
+    stopping = asyncio.create_task(bench.jobs.stop(grace=0.0))
+    await asyncio.sleep(0)
+    may_go_on.set()
+    await stopping
+    assert own_changes(caplog) == [("DeleteTrainingJob", job.name)]
 
 
 async def test_what_expired_while_no_service_ran_goes_at_the_next_start(
