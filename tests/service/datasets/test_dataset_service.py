@@ -53,7 +53,9 @@ async def chunks(data: bytes, size: int = 100) -> AsyncIterator[bytes]:
 
 
 async def sent(folder: Folder, data: bytes, name: str = "mine") -> Dataset:
-    return await folder.datasets.upload(LOCAL, header(data, name), chunks(data))
+    """Uploaded in a few pieces, however long it is: each of them takes a way to the disk."""
+    pieces = chunks(data, max(100, len(data) // 20))
+    return await folder.datasets.upload(LOCAL, header(data, name), pieces)
 
 
 def files(folder: Folder) -> list[str]:
