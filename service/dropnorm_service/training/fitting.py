@@ -59,8 +59,8 @@ def fit(
         memory_limit_bytes: memory that the training can count on; None: the device's.
         time_limit: seconds that it may take, with those before the checkpoint that it goes on from; None: any time.
         on_resumed: told where the training goes on, when it finds a checkpoint.
-        on_uncounted_step: called after steps that no progress counts, of a range test and of the search for the layer
-            that diverged first: it comes further all the same.
+        on_uncounted_step: called after steps that no progress counts, of a range test, of the network that a GAN is
+            measured by, and of the search for the layer that diverged first: it comes further all the same.
 
     Raises:
         InvalidSpecError: the spec does not fit its data, or asks for what the device cannot do.

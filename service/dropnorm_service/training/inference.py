@@ -36,6 +36,7 @@ class Inference:
         batch_size: samples per batch.
         autocast: context of the forward pass.
         between_batches: called after each batch; what it raises ends the run.
+        between_steps: the same for each step of another network that is trained to measure by; None: the same one.
     """
 
     def __init__(
@@ -45,11 +46,13 @@ class Inference:
         batch_size: int,
         autocast: torch.autocast,
         between_batches: Callable[[], None],
+        between_steps: Callable[[], None] | None = None,
     ) -> None:
         self.network = network
         self._batch_size = batch_size
         self._autocast = autocast
         self.between_batches = between_batches
+        self.between_steps = between_steps or between_batches
 
     @torch.inference_mode()
     def outputs(self, part: Split, width: int) -> Tensor:

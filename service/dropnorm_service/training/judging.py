@@ -51,6 +51,7 @@ class Judge:
         objective: judges what it says.
         timetable: how epochs are cut.
         between_batches: called after each batch; what it raises ends the measurement.
+        between_uncounted_steps: the same for each step of another network that is trained to measure by.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class Judge:
         objective: Objective,
         timetable: Timetable,
         between_batches: Callable[[], None],
+        between_uncounted_steps: Callable[[], None],
     ) -> None:
         self._spec, self._data, self._paper = spec, data, paper
         self._state, self._objective = state, objective
@@ -73,6 +75,7 @@ class Judge:
             batch_size=inference_batch_size(paper),
             autocast=autocast(spec.compute, data.device),
             between_batches=between_batches,
+            between_steps=between_uncounted_steps,
         )
         splits = ["train_eval"] * spec.evaluation.train_metrics + ["validation"]
         self.score_names = [f"{split}_{name}" for split in splits for name in objective.score_names]

@@ -109,7 +109,7 @@ class Training:
                 self._objective,
                 batch_size=batch_size,
                 on_event=on_event,
-                between_steps=self._between_trial_steps,
+                between_steps=self._between_uncounted_steps,
             )
         self._settle(spec, self.state.auto)
         self._report.steps = self._timetable.steps  # the checkpoint may know another batch size
@@ -121,6 +121,7 @@ class Training:
             self._objective,
             self._timetable,
             self._between_steps,
+            self._between_uncounted_steps,
         )
         augment = augmentation_of(self._spec, data)
         self._step = Stepper(self.state, self._objective, self._spec, augment)
@@ -285,8 +286,9 @@ class Training:
             self._resumption.attend(self.state, now, lambda: heard.add(self._orders()))
             self._obey(heard)
 
-    def _between_trial_steps(self) -> None:
-        """The same while automatic values are found, by steps that the training does not count."""
+    def _between_uncounted_steps(self) -> None:
+        """The same between steps that the training does not count: while automatic values are found, and of a network
+        that it is measured by."""
         self._on_uncounted_step()
         self._between_steps()
 

@@ -18,6 +18,7 @@ from dropnorm_service.training import (
     SplitData,
     build_model,
     fit,
+    frechet,
     load_examples,
     load_model,
     load_pictures,
@@ -243,6 +244,15 @@ def test_an_autoencoder_takes_tables_too() -> None:
     result = fit(spec, data)
     assert result.pictures == {}
     assert result.evaluation.test.elbo is not None
+
+
+def test_each_step_of_what_images_are_measured_by_is_told_of(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(frechet, "_STEPS", 7)
+    spec, told = asked(SMALL["gan"], epochs=2), list[None]()
+    fit(spec, data_of(spec), on_uncounted_step=lambda: told.append(None))
+    assert len(told) == 7
 
 
 def test_scores_do_not_depend_on_what_was_drawn_before() -> None:

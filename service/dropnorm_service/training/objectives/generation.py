@@ -44,7 +44,7 @@ class Generation:
 
     def scores(self, inference: Inference, part: Split) -> Tensor:
         """Fréchet distance of as many generated images as the split has, and both losses."""
-        self._features.prepare(inference.between_batches)
+        self._features.prepare(inference.between_steps)
         generator = self._noise_source(part)
         real, made = Moments(part.x.device), Moments(part.x.device)
 
