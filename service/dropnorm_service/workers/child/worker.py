@@ -122,6 +122,8 @@ def _train(start: Start, link: Link, spans: AttemptSpans) -> None:
     def on_event(payload: Payload) -> None:
         if isinstance(payload, EpochCompleted):
             payload = payload.model_copy(update={"system": meter.read()})
+        if isinstance(payload, CheckpointWritten) and compiled is not None:
+            compiled.list_whole()
         link.report(payload)
         spans.hear(payload)
 
@@ -135,8 +137,7 @@ def _train(start: Start, link: Link, spans: AttemptSpans) -> None:
     checkpoints = Checkpoints(
         start.folder / CHECKPOINTS, interval_seconds=start.checkpoint_interval
     )
-    if spec.compute.compile:
-        keep_compiled(checkpoints)
+    compiled = keep_compiled(checkpoints) if spec.compute.compile else None
     limit = start.memory_limit_bytes
     data = load_data(
         spec,
