@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import quote, urlsplit
@@ -28,6 +28,7 @@ from pydantic_settings import (
 from pydantic_settings import SettingsError as UnreadableValue
 
 from dropnorm_service.redaction import hold_secrets
+from dropnorm_service.setting_names import unknown_files, unknown_variables
 
 Count = Annotated[int, Field(ge=1, le=4096)]
 Seconds = Annotated[float, Field(gt=0.0, le=1e6)]
@@ -281,6 +282,7 @@ class Settings(BaseSettings):
                 raise SettingsError(f"config: there is no file {path}")
             if secrets is not None and not secrets.is_dir():
                 raise SettingsError(f"secrets_dir: there is no folder {secrets}")
+            _refuse_unknown(cls.model_fields, secrets)
             return WithFile(_cli_parse_args=list(arguments))
         except tomllib.TOMLDecodeError as error:
             raise SettingsError(f"config: {path} is not TOML: {error}") from error
@@ -303,6 +305,15 @@ class Settings(BaseSettings):
         return (
             self.database_url or f"sqlite+aiosqlite:///{quote(str(self.data_dir / 'dropnorm.db'))}"
         )
+
+
+def _refuse_unknown(known: Collection[str], secrets: Path | None) -> None:
+    """A misspelt name would leave the default in force, as no authentication or an empty store."""
+    told = list(unknown_variables(known, os.environ))
+    if secrets is not None:
+        told += unknown_files(known, secrets)
+    if told:
+        raise SettingsError("; ".join(told))
 
 
 def _find(setting: str, arguments: Sequence[str]) -> Path | None:

@@ -1,10 +1,14 @@
 """Settings: flags over environment over file over defaults, and errors that name the setting."""
 
+import re
 from pathlib import Path
 
 import pytest
 
+from dropnorm_service.setting_names import unknown_variables
 from dropnorm_service.settings import Settings, SettingsError
+
+DOCKER = Path(__file__).parents[2] / "docker"
 
 
 @pytest.fixture(autouse=True)
@@ -98,3 +102,82 @@ def test_an_unknown_flag_ends_with_a_usage_error(capsys: pytest.CaptureFixture[s
         Settings.load(["--prot", "1"])
     assert ending.value.code == 2
     assert "--prot" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("variable", "message"),
+    [
+        ("DROPNORM_AUTHENTICATON", "no such setting; is DROPNORM_AUTHENTICATION meant"),
+        ("DROPNORM_DATABASE", "no such setting; is DROPNORM_DATABASE_URL meant"),
+        ("dropnorm_prot", "dropnorm_prot: there is no such setting; is DROPNORM_PORT meant"),
+        ("DROPNORM_ZZZZ", "DROPNORM_ZZZZ: there is no such setting; correct the variable, or"),
+    ],
+)
+def test_a_variable_that_is_misspelt_is_refused(
+    monkeypatch: pytest.MonkeyPatch, variable: str, message: str
+) -> None:
+    monkeypatch.setenv(variable, "tokens")
+    with pytest.raises(SettingsError, match=message):
+        Settings.load([])
+
+
+def test_variables_of_clients_containers_and_other_services_are_no_settings(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("ADDRESS", "TOKEN", "TOKEN_FILE", "TLS", "TLS_CA", "PUBLISH", "TEST_MNIST"):
+        monkeypatch.setenv(f"DROPNORM_{name}", "x")
+    of_links = {
+        "SERVICE_HOST": "10.0.0.1",
+        "SERVICE_PORT_GRPC": "50051",
+        "PORT_50051_TCP_ADDR": "10.0.0.1",
+        "POSTGRES_SERVICE_PORT": "5432",
+        "POSTGRES_PORT": "tcp://10.0.0.1:5432",
+    }
+    for name, value in of_links.items():
+        monkeypatch.setenv(f"DROPNORM_{name}", value)
+    Settings.load([])
+
+
+@pytest.mark.parametrize(
+    "compose", sorted(DOCKER.glob("compose*.yaml")), ids=lambda path: path.name
+)
+def test_what_containers_are_given_are_settings(compose: Path) -> None:
+    """Also what the images have in themselves, and what people give to docker-compose."""
+    named = set(re.findall(r"DROPNORM_\w+", compose.read_text()))
+    named |= set(re.findall(r"DROPNORM_\w+", (DOCKER / "Dockerfile").read_text()))
+    assert list(unknown_variables(Settings.model_fields, dict.fromkeys(named, ""))) == []
+
+
+def secrets_in(folder: Path, *names: str) -> Path:
+    for name in names:
+        (folder / name).write_text("sqlite:////nowhere/jobs.db")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("databse_url", "databse_url is no setting, as each file there is; is database_url meant"),
+        ("database_url.txt", r"database_url\.txt is no setting, .*; is database_url meant"),
+        ("zzzz", "zzzz is no setting, as each file there is; others belong into another folder"),
+    ],
+)
+def test_a_secret_that_is_misspelt_is_refused(tmp_path: Path, name: str, message: str) -> None:
+    folder = secrets_in(tmp_path, name)
+    with pytest.raises(SettingsError, match=f"secrets_dir: {folder}/{message}"):
+        Settings.load(["--secrets-dir", str(folder)])
+
+
+def test_what_kubernetes_and_others_have_in_a_folder_of_secrets_is_left_alone(
+    tmp_path: Path,
+) -> None:
+    """As it mounts them: files are links into a hidden folder."""
+    (tmp_path / "..2026_01_01").mkdir()
+    secrets_in(tmp_path / "..2026_01_01", "database_url")
+    (tmp_path / "..data").symlink_to("..2026_01_01")
+    (tmp_path / "database_url").symlink_to("..data/database_url")
+    (tmp_path / "kubernetes.io").mkdir()
+    (tmp_path / "tls").mkdir()
+    secrets_in(tmp_path, "redhat.repo", "ca.crt", ".hidden")
+    settings = Settings.load(["--secrets-dir", str(tmp_path)])
+    assert settings.database_url == "sqlite:////nowhere/jobs.db"

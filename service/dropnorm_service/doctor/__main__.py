@@ -6,7 +6,16 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
-from dropnorm_service.doctor import data_folder, installation, limits, mlflow, ports, store, tls
+from dropnorm_service.doctor import (
+    data_folder,
+    installation,
+    limits,
+    mlflow,
+    places,
+    ports,
+    store,
+    tls,
+)
 from dropnorm_service.doctor.findings import Finding, Findings, failure, ok
 from dropnorm_service.settings import Settings, SettingsError
 
@@ -18,6 +27,7 @@ CHECKS: Mapping[str, Check] = {
     "data folder": data_folder.look,
     "store": store.look,
     "MLflow": mlflow.look,
+    "places": places.look,
     "ports": ports.look,
     "TLS": tls.look,
 }

@@ -17,7 +17,7 @@ import pytest
 from tests.certificates import Authority
 
 from dropnorm_service.doctor import __main__ as doctor
-from dropnorm_service.doctor import data_folder, installation, mlflow, ports, store, tls
+from dropnorm_service.doctor import data_folder, installation, mlflow, places, ports, store, tls
 from dropnorm_service.doctor.findings import Finding, Findings
 from dropnorm_service.lock import exclusive
 from dropnorm_service.settings import Settings
@@ -224,6 +224,42 @@ def test_a_data_folder_that_every_user_can_enter_is_a_warning(settings: Settings
         all_well(data_folder.look(settings))
     settings.data_dir.chmod(0o755)
     assert "chmod 700" in only(data_folder.look(settings), "warning").do
+
+
+def test_an_audit_log_that_cannot_be_written_is_told_and_none_is_made(
+    settings: Settings, tmp_path: Path
+) -> None:
+    for path, told in (
+        (tmp_path / "nowhere" / "audit.jsonl", "its folder is not there"),
+        (tmp_path, "Is a directory"),
+    ):
+        finding = only(places.look(changed(settings, audit_log=path)), "failure")
+        assert f"audit_log: {path} cannot be written: {told}" in finding.text
+    path = tmp_path / "audit.jsonl"
+    all_well(places.look(changed(settings, audit_log=path)))
+    assert not path.exists()
+    path.write_text("{}\n")
+    all_well(places.look(changed(settings, audit_log=path)))
+    assert path.read_text() == "{}\n"
+
+
+def test_folders_of_data_sets_that_are_not_there_are_warned_of(
+    settings: Settings, tmp_path: Path
+) -> None:
+    missing = tmp_path / "nowhere"
+    for values in ({"datasets_dir": missing}, {"import_dirs": [tmp_path, missing]}):
+        finding = only(places.look(changed(settings, **values)), "warning")
+        assert f"{next(iter(values))}: {missing} cannot be read: No such file" in finding.text
+
+
+def test_a_collector_that_is_away_is_a_warning(settings: Settings) -> None:
+    with socket.socket() as collector:
+        collector.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{collector.getsockname()[1]}"
+        traced = changed(settings, tracing_endpoint=f"http://{address}")
+        assert f"No collector answers at {address}" in only(places.look(traced), "warning").text
+        collector.listen()
+        assert "takes connections" in all_well(places.look(traced))
 
 
 def test_a_port_that_another_program_has_is_told(settings: Settings) -> None:
