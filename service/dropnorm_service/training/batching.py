@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
+
+_LARGEST_PIECE = 1 << 20
+"""Values that are looked at in double precision at once: some hundredths of a second, and 8 MiB."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,20 @@ class Batching:
         """Where each batch lies in the epoch's order."""
         used, size = self.samples_per_epoch, self.batch_size
         return tuple(slice(start, min(start + size, used)) for start in range(0, used, size))
+
+
+def pieces(values: torch.Tensor, between: Callable[[], None]) -> Iterator[slice]:
+    """Rows of `[samples, values]`, few enough that whoever waits for what is made of them waits a moment only.
+
+    Args:
+        values: at least one a sample.
+        between: called after each piece; what it raises ends the walk.
+    """
+    samples, width = values.shape
+    size = max(1, _LARGEST_PIECE // width)
+    for start in range(0, samples, size):
+        yield slice(start, start + size)
+        between()
 
 
 def derived_seed(seed: int, *purpose: str | int) -> int:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from dropnorm.results import ClassMetrics, Metrics
+from dropnorm.results import Calibration, ClassMetrics, Metrics
+from dropnorm_service.training.batching import pieces
 
 # Whoever asks for a job gets its evaluation, five times the metrics of a split in it, and a confusion matrix of 1,000
 # classes takes a fifth of a second to be read each time.
@@ -15,8 +17,69 @@ _MOST_CLASSES = 1_000
 _MOST_ROWS = 100
 
 
+@dataclass(frozen=True)
+class Guesses:
+    """What a classifier says of each sample, `[samples]`.
+
+    Attributes:
+        labels: the true classes, int64.
+        predicted: the most probable ones, int64.
+        confidence: their probabilities, float64.
+        log_likelihood: the log probabilities of the true classes, float64.
+        distance: squared distance between the distribution and the truth, float64.
+    """
+
+    labels: Tensor
+    predicted: Tensor
+    confidence: Tensor
+    log_likelihood: Tensor
+    distance: Tensor
+
+    @classmethod
+    def of(
+        cls,
+        logits: Tensor,
+        labels: Tensor,
+        *,
+        temperature: float = 1.0,
+        between_pieces: Callable[[], None],
+    ) -> Guesses:
+        """Of logits `[samples, classes]` over a temperature; see `classification_metrics`."""
+        labels = labels.cpu()
+        rows = [
+            _guessed(logits[piece].detach().cpu().double() / temperature, labels[piece])
+            for piece in pieces(logits, between_pieces)
+        ]
+        return cls(labels, *map(torch.cat, zip(*rows, strict=True)))
+
+    def calibration(self, bins: int) -> Calibration:
+        """How good the probabilities are, with so many bins of confidence."""
+        correct = self.predicted == self.labels
+        return Calibration(
+            nll=0.0 - self.log_likelihood.mean().item(),
+            brier=self.distance.mean().item(),
+            ece=expected_calibration_error(self.confidence, correct, bins),
+        )
+
+
+def _guessed(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """What `Guesses` has besides labels; the distance is that of Brier (1950), 0 to 2."""
+    log_probabilities, true = logits.log_softmax(dim=1), labels.unsqueeze(1)
+    probabilities = log_probabilities.exp()
+    confidence, predicted = probabilities.max(dim=1)
+    log_likelihood = log_probabilities.gather(1, true).squeeze(1)
+    truth = torch.zeros_like(probabilities).scatter_(1, true, 1.0)
+    distance = (probabilities - truth).square().sum(dim=1)
+    return predicted, confidence, log_likelihood, distance
+
+
 def classification_metrics(
-    logits: Tensor, labels: Tensor, *, class_names: Sequence[str], bins: int
+    logits: Tensor,
+    labels: Tensor,
+    *,
+    class_names: Sequence[str],
+    bins: int,
+    between_pieces: Callable[[], None] = lambda: None,
 ) -> Metrics:
     """Metrics of a classifier.
 
@@ -25,20 +88,19 @@ def classification_metrics(
         labels: true classes, int64 `[samples]`.
         class_names: a name per class.
         bins: confidence bins of the calibration error.
+        between_pieces: called now and then, since a million samples of a thousand classes take a minute; what it
+            raises ends it.
     """
-    log_probabilities = logits.detach().cpu().double().log_softmax(dim=1)
-    probabilities, labels = log_probabilities.exp(), labels.cpu()
-    confidence, predicted = probabilities.max(dim=1)
-    correct = predicted == labels
-    nll = negative_log_likelihood(log_probabilities, labels)
-    macro_f1, classes = class_metrics(labels, predicted, class_names)
+    guesses = Guesses.of(logits, labels, between_pieces=between_pieces)
+    calibration = guesses.calibration(bins)
+    macro_f1, classes = class_metrics(guesses.labels, guesses.predicted, class_names)
     return Metrics(
         samples=len(labels),
-        loss=nll,
-        accuracy=correct.double().mean().item(),
-        nll=nll,
-        brier=brier_score(probabilities, labels),
-        ece=expected_calibration_error(confidence, correct, bins),
+        loss=calibration.nll,
+        accuracy=(guesses.predicted == guesses.labels).double().mean().item(),
+        nll=calibration.nll,
+        brier=calibration.brier,
+        ece=calibration.ece,
         macro_f1=macro_f1,
         classes=classes,
     )
@@ -109,17 +171,6 @@ def _counts(classes: Tensor, count: int) -> list[int]:
     """How often each class is there."""
     counts: list[int] = torch.bincount(classes, minlength=count).tolist()
     return counts
-
-
-def negative_log_likelihood(log_probabilities: Tensor, labels: Tensor) -> float:
-    """Mean of minus the log probability of the true classes, `[samples]`, under `[samples, classes]`, in nats."""
-    return 0.0 - log_probabilities.gather(1, labels.unsqueeze(1)).mean().item()
-
-
-def brier_score(probabilities: Tensor, labels: Tensor) -> float:
-    """Mean squared distance between the predicted distribution and the truth (Brier 1950), 0 to 2."""
-    truth = torch.zeros_like(probabilities).scatter_(1, labels.unsqueeze(1), 1.0)
-    return (probabilities - truth).square().sum(dim=1).mean().item()
 
 
 def expected_calibration_error(confidence: Tensor, correct: Tensor, bins: int) -> float:

@@ -26,7 +26,7 @@ from dropnorm_service.training import (
     plan,
     save_model,
 )
-from dropnorm_service.training.data import CATALOG, DatasetInfo, summarize
+from dropnorm_service.training.data import CATALOG, DatasetInfo, Split, summarize
 from dropnorm_service.training.data.text import CHARACTERS
 from dropnorm_service.training.data.tokens import BOS, EOS, MASK, PAD, SPECIAL, UNKNOWN, Vocabulary
 from dropnorm_service.training.design import Design, design
@@ -251,6 +251,23 @@ def test_a_split_is_judged_on_the_same_tokens_each_time() -> None:
     assert torch.equal(
         again.scores(inference(model), data.test), other.scores(inference(model), data.test)
     )
+
+
+def test_orders_are_heard_while_the_tokens_of_a_long_split_are_hidden() -> None:
+    class Cancelled(Exception):
+        pass
+
+    def cancel() -> None:
+        raise Cancelled
+
+    training = asked()
+    data, model = data_of(training), network(training)
+    model.register_forward_pre_hook(lambda *_: pytest.fail("nobody was asked before"))
+    running = inference(model)
+    running.between_batches = cancel
+    x = words(samples=(1 << 20) // LENGTH + 1)
+    with pytest.raises(Cancelled):
+        objective_of(training, data).scores(running, Split(x, x))
 
 
 def test_the_baseline_by_hand() -> None:

@@ -3,6 +3,7 @@
 import pytest
 import sklearn.metrics as reference
 import torch
+from torch.nn import functional as F
 
 from dropnorm.results import Metrics
 from dropnorm_service.training.metrics import (
@@ -78,6 +79,27 @@ def test_losses_are_scikit_learns(logits, labels):
     ]
     absent = (probabilities[:, CLASSES - 1] ** 2).mean().item()
     assert found.brier == pytest.approx(sum(by_class) + absent)
+
+
+def test_of_many_samples_and_classes_it_asks_between_pieces_and_has_the_same_numbers():
+    torch.manual_seed(0)
+    logits, labels = torch.randn(5000, 500), torch.randint(500, (5000,))
+    asked = []
+    found = classification_metrics(
+        logits,
+        labels,
+        class_names=list(map(str, range(500))),
+        bins=10,
+        between_pieces=lambda: asked.append(True),
+    )
+    assert len(asked) == 3
+    log_probabilities = logits.double().log_softmax(dim=1)
+    truth = F.one_hot(labels, 500).double()
+    confidence, predicted = log_probabilities.exp().max(dim=1)
+    assert found.nll == pytest.approx(F.nll_loss(log_probabilities, labels).item(), rel=1e-14)
+    assert found.brier == (log_probabilities.exp() - truth).square().sum(dim=1).mean().item()
+    assert found.ece == expected_calibration_error(confidence, predicted == labels, 10)
+    assert found.accuracy == (predicted == labels).double().mean().item()
 
 
 def test_a_class_that_is_never_predicted_has_precision_0():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -20,10 +21,15 @@ from dropnorm_service.training.evaluation.mc_dropout import (
     predict_values,
     sampled,
 )
-from dropnorm_service.training.evaluation.temperature import LIMITS, fit_temperature
+from dropnorm_service.training.evaluation.temperature import (
+    LIMITS,
+    fit_temperature,
+    temperature_scaling,
+)
 from dropnorm_service.training.inference import Inference
 from dropnorm_service.training.layers.dropout import Dropout
 from dropnorm_service.training.metrics import classification_metrics
+from dropnorm_service.training.objectives.supervised import Classification
 
 DROPOUT = dn.Regularization(dropout=dn.Dropout(rate=0.4), batch_norm=dn.BatchNorm())
 EVERYTHING = dn.EvaluationSettings(mc_dropout_passes=7, temperature_scaling=True)
@@ -125,6 +131,76 @@ def test_the_temperature_is_that_of_a_grid_search(scale: float) -> None:
     assert nll(found) <= min(map(nll, grid))
     assert found == pytest.approx(min(grid, key=nll), rel=0.02)
     assert found / scale == pytest.approx(1.0, abs=0.2)
+
+
+class Cancelled(Exception):
+    """Raised by who is asked for orders."""
+
+
+def cancelling(after: int) -> Callable[[], None]:
+    """Orders that cancel when they are asked for so many times and once more."""
+    left = iter(range(after))
+
+    def ask() -> None:
+        if next(left, None) is None:
+            raise Cancelled
+
+    return ask
+
+
+@pytest.mark.parametrize("after", [0, 1, 4], ids=["first pass", "inside it", "later pass"])
+def test_the_search_for_a_temperature_asks_for_orders_in_each_pass(after: int) -> None:
+    torch.manual_seed(0)
+    logits, labels = torch.randn(3000, 500), torch.randint(500, (3000,))
+    with pytest.raises(Cancelled):
+        fit_temperature(logits, labels, cancelling(after))
+
+
+@pytest.mark.parametrize("scale", [0.2, 1.0, 5.0, 40.0])
+def test_the_search_for_a_temperature_takes_few_passes(scale: float) -> None:
+    torch.manual_seed(0)
+    logits = torch.randn(400, 4)
+    labels = torch.distributions.Categorical(logits=logits).sample()
+    passes = []
+    fit_temperature(scale * logits, labels, lambda: passes.append(True))
+    assert len(passes) < 20
+
+
+def test_orders_are_asked_for_between_all_that_temperature_scaling_computes() -> None:
+    spec = mlp(4, optimization=asked(), evaluation=dn.EvaluationSettings(temperature_scaling=True))
+    data = split_of(spec, classification(6))
+    network = nn.Linear(6, data.outputs)
+    heard = []
+    running = inference(network)
+    running.between_batches = lambda: heard.append(len(heard))
+    for part in (data.validation, data.test):
+        running.outputs(part, data.outputs)
+    batches = len(heard)
+    heard.clear()
+    temperature_scaling(running, data, bins=5)
+    assert len(heard) > batches + 2 + 4, "several passes, and each of four calibrations"
+
+
+def test_orders_are_asked_for_while_an_epoch_is_judged() -> None:
+    spec = mlp(4, optimization=asked())
+    judge = Classification(spec, split_of(spec, classification(6))).judge
+    torch.manual_seed(0)
+    logits, labels = torch.randn(3000, 500), torch.randint(500, (3000,))
+    loss, accuracy = judge(logits, labels, lambda: None).tolist()
+    assert loss == pytest.approx(F.cross_entropy(logits, labels).item(), rel=1e-5)
+    assert accuracy == (logits.argmax(dim=1) == labels).double().mean().item()
+    with pytest.raises(Cancelled):
+        judge(logits, labels, cancelling(1))
+
+
+def test_orders_are_asked_for_while_passes_are_put_together() -> None:
+    torch.manual_seed(0)
+    passes = [torch.randn(3000, 500) for _ in range(3)]
+    heard = []
+    found = predict_classes(iter(passes), lambda: heard.append(True))
+    assert len(heard) == 2 * (3 + 1)
+    total = torch.stack([each.double().log_softmax(dim=1) for each in passes]).logsumexp(dim=0)
+    torch.testing.assert_close(found.log_probabilities, total - math.log(3))
 
 
 def test_a_temperature_without_an_optimum_ends_at_its_limits() -> None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from dropnorm.results import MCDropout
-from dropnorm_service.training.batching import derived_seed
+from dropnorm_service.training.batching import derived_seed, pieces
 from dropnorm_service.training.data import Split, SplitData, Standardization
 from dropnorm_service.training.evaluation.modes import dropping, seeded
 from dropnorm_service.training.inference import Inference
@@ -37,9 +37,15 @@ def classification(
         bins: confidence bins of the calibration error.
     """
     test = data.test
-    predicted = predict_classes(sampled(inference, test, data.outputs, passes=passes, seed=seed))
+    between = inference.between_batches
+    drawn = sampled(inference, test, data.outputs, passes=passes, seed=seed)
+    predicted = predict_classes(drawn, between)
     metrics = classification_metrics(
-        predicted.log_probabilities, test.y, class_names=data.summary.class_names, bins=bins
+        predicted.log_probabilities,
+        test.y,
+        class_names=data.summary.class_names,
+        bins=bins,
+        between_pieces=between,
     )
     return MCDropout(
         passes=passes,
@@ -132,23 +138,30 @@ class PredictedClasses:
     mutual_information: Tensor
 
 
-def predict_classes(passes: Iterator[Tensor]) -> PredictedClasses:
-    """The mean of the distributions that each pass's logits `[samples, classes]` stand for, at least one."""
-    count = 1
-    total = next(passes).double().log_softmax(dim=1)
-    entropies = entropy(total.exp())
-    for logits in passes:
-        here = logits.double().log_softmax(dim=1)
-        # The sum is taken of logarithms, so that a probability too small for a number still has a likelihood.
-        total, entropies, count = (
-            torch.logaddexp(total, here),
-            entropies + entropy(here.exp()),
-            count + 1,
-        )
-    mean = total - math.log(count)
-    whole = entropy(mean.exp())
+def predict_classes(
+    passes: Iterator[Tensor], between_pieces: Callable[[], None] = lambda: None
+) -> PredictedClasses:
+    """The mean of the distributions that each pass's logits stand for.
+
+    Args:
+        passes: `[samples, classes]` each, at least one.
+        between_pieces: called several times in a second; what it raises ends it.
+    """
+    for count, logits in enumerate(passes, start=1):
+        if count == 1:
+            total = torch.full_like(logits, -math.inf, dtype=torch.float64)
+            entropies = total.new_zeros(len(total))
+        for piece in pieces(total, between_pieces):
+            here = logits[piece].double().log_softmax(dim=1)
+            # The sum is taken of logarithms, so that a probability too small for a number still has a likelihood.
+            total[piece] = torch.logaddexp(total[piece], here)
+            entropies[piece] += entropy(here.exp())
+    whole = torch.empty_like(entropies)
+    for piece in pieces(total, between_pieces):
+        total[piece] -= math.log(count)
+        whole[piece] = entropy(total[piece].exp())
     # By Jensen's inequality it is never negative, but for rounding.
-    return PredictedClasses(mean, whole, (whole - entropies / count).clamp(min=0.0))
+    return PredictedClasses(total, whole, (whole - entropies / count).clamp(min=0.0))
 
 
 def predict_values(passes: Iterator[Tensor]) -> tuple[Tensor, Tensor]:

@@ -32,11 +32,12 @@ def robustness(trained: Trained) -> tuple[Robustness, ...]:
     seeds of their own.
     """
     assert isinstance(trained.objective, Supervised)  # other tasks have been refused
+    judge, between = trained.objective.judge, trained.inference.between_batches
     scale, y = ValueRange(trained.data), trained.data.test.y
     found = []
     for corruption, strength in _CASES:
         outputs = _outputs(trained, scale, corruption, strength)
-        scores = torch.cat([trained.objective.judge(each, y) for each in outputs]).tolist()
+        scores = torch.cat([judge(each, y, between) for each in outputs]).tolist()
         names = ("loss", "accuracy")[: len(scores) // len(outputs)]
         names += tuple(f"adapted_{name}" for name in names)
         values = dict(zip(names, scores, strict=False))

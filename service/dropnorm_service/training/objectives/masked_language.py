@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from dropnorm.results import Metrics
 from dropnorm.spec import TrainingSpec
-from dropnorm_service.training.batching import derived_seed
+from dropnorm_service.training.batching import derived_seed, pieces
 from dropnorm_service.training.data import Split, SplitData
 from dropnorm_service.training.data.tokens import PAD, SPECIAL
 from dropnorm_service.training.inference import Inference
@@ -53,7 +53,7 @@ class MaskedLanguageModelling:
         return chosen_counts(x).sum().clamp(min=1)
 
     def scores(self, inference: Inference, part: Split) -> Tensor:
-        return self._judge(inference, self._masked(part))
+        return self._judge(inference, self._masked(inference, part))
 
     def _judge(self, inference: Inference, masked: Masked) -> Tensor:
         """The scores of a split that is masked already."""
@@ -67,7 +67,7 @@ class MaskedLanguageModelling:
         return torch.stack([loss, right / asked, loss.exp()])
 
     def metrics(self, inference: Inference, part: Split) -> Metrics:
-        masked = self._masked(part)
+        masked = self._masked(inference, part)
         loss, accuracy, perplexity = self._judge(inference, masked).tolist()
         guess_loss, guess_accuracy = self._unigram(masked.targets).tolist()
         return Metrics(
@@ -86,15 +86,18 @@ class MaskedLanguageModelling:
     def pictures(self, inference: Inference) -> Pictures:
         return {}
 
-    def _masked(self, part: Split) -> Masked:
+    def _masked(self, inference: Inference, part: Split) -> Masked:
         """A split with tokens hidden, always the same ones."""
         generator = torch.Generator().manual_seed(self._seed)
-        device = part.x.device
-        return mask(
-            part.x,
-            self._vocabulary,
-            lambda shape: torch.rand(shape, generator=generator).to(device),
-        )
+
+        def uniform(shape: torch.Size) -> Tensor:
+            return torch.rand(shape, generator=generator).to(part.x.device)
+
+        masked = [
+            mask(part.x[piece], self._vocabulary, uniform)
+            for piece in pieces(part.x, inference.between_batches)
+        ]
+        return Masked(*map(torch.cat, zip(*masked, strict=True)))
 
     def _unigram(self, targets: Tensor) -> Tensor:
         """Loss and accuracy of who knows nothing but how often each token occurs in the training split.

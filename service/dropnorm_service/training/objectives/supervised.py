@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import ClassVar
 
 import torch
@@ -11,6 +12,7 @@ from torch.nn import functional as F
 
 from dropnorm.results import Metrics
 from dropnorm.spec import TrainingSpec
+from dropnorm_service.training.batching import pieces
 from dropnorm_service.training.data import Split, SplitData
 from dropnorm_service.training.inference import Inference
 from dropnorm_service.training.metrics import classification_metrics, regression_metrics
@@ -31,12 +33,15 @@ class Supervised(ABC):
         """The mean loss of a batch in training, differentiable."""
 
     @abstractmethod
-    def judge(self, outputs: Tensor, y: Tensor) -> Tensor:
-        """The scores of the outputs of a whole split: float64 `[len(score_names)]`."""
+    def judge(self, outputs: Tensor, y: Tensor, between: Callable[[], None]) -> Tensor:
+        """The scores of the outputs of a whole split: float64 `[len(score_names)]`.
+
+        Now and then `between` is called; what it raises ends the judgement.
+        """
 
     @abstractmethod
-    def describe(self, outputs: Tensor, y: Tensor) -> Metrics:
-        """Everything there is to say of the outputs of a whole split."""
+    def describe(self, outputs: Tensor, y: Tensor, between: Callable[[], None]) -> Metrics:
+        """Everything there is to say of the outputs of a whole split; likewise."""
 
     def training_loss(self, forward: Forward, x: Tensor, y: Tensor) -> Tensor:
         return self.loss(forward(x), y)
@@ -45,10 +50,12 @@ class Supervised(ABC):
         return len(x)
 
     def scores(self, inference: Inference, part: Split) -> Tensor:
-        return self.judge(inference.outputs(part, self._outputs), part.y)
+        outputs = inference.outputs(part, self._outputs)
+        return self.judge(outputs, part.y, inference.between_batches)
 
     def metrics(self, inference: Inference, part: Split) -> Metrics:
-        return self.describe(inference.outputs(part, self._outputs), part.y)
+        outputs = inference.outputs(part, self._outputs)
+        return self.describe(outputs, part.y, inference.between_batches)
 
     def pictures(self, inference: Inference) -> Pictures:
         return {}
@@ -72,13 +79,23 @@ class Classification(Supervised):
     def loss(self, outputs: Tensor, y: Tensor) -> Tensor:
         return F.cross_entropy(outputs.float(), y, label_smoothing=self._smoothing)
 
-    def judge(self, outputs: Tensor, y: Tensor) -> Tensor:
-        losses = F.cross_entropy(outputs.float(), y, reduction="none")
-        correct = outputs.argmax(dim=1) == y
-        return torch.stack([losses.mean(dtype=torch.float64), correct.mean(dtype=torch.float64)])
+    def judge(self, outputs: Tensor, y: Tensor, between: Callable[[], None]) -> Tensor:
+        losses, correct = [], []
+        for piece in pieces(outputs, between):
+            logits, true = outputs[piece], y[piece]
+            losses.append(F.cross_entropy(logits.float(), true, reduction="none"))
+            correct.append(logits.argmax(dim=1) == true)
+        scores = torch.cat(losses), torch.cat(correct)
+        return torch.stack([each.mean(dtype=torch.float64) for each in scores])
 
-    def describe(self, outputs: Tensor, y: Tensor) -> Metrics:
-        return classification_metrics(outputs, y, class_names=self._class_names, bins=self._bins)
+    def describe(self, outputs: Tensor, y: Tensor, between: Callable[[], None]) -> Metrics:
+        return classification_metrics(
+            outputs,
+            y,
+            class_names=self._class_names,
+            bins=self._bins,
+            between_pieces=between,
+        )
 
     def gap(self, train: Metrics, test: Metrics) -> float:
         """Accuracy of train minus that of test."""
@@ -98,11 +115,11 @@ class Regression(Supervised):
     def loss(self, outputs: Tensor, y: Tensor) -> Tensor:
         return F.mse_loss(outputs.float(), y)
 
-    def judge(self, outputs: Tensor, y: Tensor) -> Tensor:
+    def judge(self, outputs: Tensor, y: Tensor, between: Callable[[], None]) -> Tensor:
         return (outputs.float() - y).square().mean(dtype=torch.float64).unsqueeze(0)
 
-    def describe(self, outputs: Tensor, y: Tensor) -> Metrics:
-        undo, loss = self._targets.undo, self.judge(outputs, y).item()
+    def describe(self, outputs: Tensor, y: Tensor, between: Callable[[], None]) -> Metrics:
+        undo, loss = self._targets.undo, self.judge(outputs, y, between).item()
         return regression_metrics(undo(outputs.float()), undo(y), loss=loss)
 
     def gap(self, train: Metrics, test: Metrics) -> float:
