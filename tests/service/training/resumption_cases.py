@@ -2,34 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from types import UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Any
 
 from tests.service.training import made
+from tests.service.training.resumption_networks import CONVOLUTIONS, IMAGES, LISTS, VARIANTS
 from tests.service.training.test_regularized_families import ARCHITECTURES, EVERY_RATE, PAIRS
 
 from dropnorm import spec as dn
-from dropnorm.spec import layers, optimization
-from dropnorm.spec._base import SpecModel
 from dropnorm_service.training.data import Dataset
 
 BOTH = dn.Regularization(dropout=dn.Dropout(rate=0.4, input_rate=0.1), batch_norm=dn.BatchNorm())
 MLP = dn.MLP(hidden=(8, 6))
-IMAGES = dn.Sequential(
-    layers=(
-        layers.Conv(channels=4),
-        layers.Activation(),
-        layers.Residual(layers=(layers.Conv(channels=4), layers.Activation())),
-        layers.Pool(mode="global_average"),
-        layers.Flatten(),
-        layers.Linear(units=6),
-        layers.Activation(),
-    )
-)
-CONVOLUTIONS = dn.Sequential(
-    layers=(layers.Conv(channels=4), layers.Activation(), layers.Pool(mode="global_average"))
-)
 EVERYTHING_MEASURED = dn.EvaluationSettings(
     selection="validation_accuracy",
     calibration_bins=5,
@@ -73,10 +56,11 @@ def dataset_of(spec: dn.TrainingSpec, task: str = "") -> Dataset:
     return made.classification(*((6,) if flat else (1, 8, 8)), samples=60)
 
 
-def _family(name: str) -> dn.TrainingSpec:
+def _family(architecture: dn.Architecture) -> dn.TrainingSpec:
+    name = architecture.kind
     norm = None if name in (*PAIRS, "bert") else dn.BatchNorm()
     return case(
-        ARCHITECTURES[name],
+        architecture,
         dn.Regularization(dropout=EVERY_RATE, batch_norm=norm),
         evaluation=dn.EvaluationSettings(beam_width=2 if name in PAIRS else None),
         epochs=2,
@@ -161,6 +145,23 @@ DROPOUTS: dict[str, dn.Dropout] = {
     "alpha, off": dn.Dropout(method="alpha", schedule=DROPOUT_SCHEDULES[2]),
     "divided by norms": dn.Dropout(rescaling="l2_norm"),
 }
+SPLITS = (
+    dn.Data(dataset="made", standardization="none", test_share=0.25, stratify=False),
+    dn.Data(
+        dataset="made",
+        standardization="global",
+        validation_share=0.3,
+        split_seed=5,
+        train_samples=26,
+    ),
+)
+INITIALIZATIONS = (
+    dn.Initialization(scheme="xavier", distribution="uniform", gain=0.5),
+    dn.Initialization(scheme="kaiming", bias=0.1),
+    dn.Initialization(scheme="lecun"),
+    dn.Initialization(scheme="orthogonal"),
+    dn.Initialization(scheme="truncated_normal", std=0.1),
+)
 AUGMENTATION = dn.Augmentation(
     horizontal_flip=0.5,
     vertical_flip=0.3,
@@ -174,8 +175,13 @@ AUGMENTATION = dn.Augmentation(
 CASES: dict[str, tuple[dn.TrainingSpec, Dataset]] = {
     name: (spec, dataset_of(spec, name.partition(", ")[0]))
     for name, spec in {
-        **{f"family {name}": _family(name) for name in ARCHITECTURES},
-        "labelled, bert": _family("bert"),
+        **{f"family {name}": _family(each) for name, each in ARCHITECTURES.items()},
+        **{f"variant of {name}": _family(each) for name, each in VARIANTS.items()},
+        "labelled, bert": _family(ARCHITECTURES["bert"]),
+        "another mlp": case(dn.MLP(hidden=(8, 6), bias=False, activation="elu"), seed=7),
+        **{f"a list {name}": case(each) for name, each in LISTS.items()},
+        **{f"data {each.standardization}": case(CONVOLUTIONS, data=each) for each in SPLITS},
+        **{f"initialization {each.scheme}": case(initialization=each) for each in INITIALIZATIONS},
         "regression, deviations": case(
             evaluation=dn.EvaluationSettings(mc_dropout_passes=3, train_metrics=False)
         ),
@@ -261,80 +267,16 @@ CASES: dict[str, tuple[dn.TrainingSpec, Dataset]] = {
     }.items()
 }
 
-COVERED: tuple[type[SpecModel], ...] = (
-    dn.Optimization,
-    optimization.GradientClipping,
-    optimization.EarlyStopping,
-    dn.Regularization,
-    dn.Dropout,
-    dn.BatchNorm,
-    dn.EvaluationSettings,
-    dn.Augmentation,
-    dn.Warmup,
-    dn.Shift,
-    dn.Crop,
-    dn.Compute,
-)
-"""Everything in them, and in whatever they consist of, must be in one of the cases."""
-
 ELSEWHERE = {
-    ("Compute", "device", "cpu"),
-    ("Compute", "device", "cuda"),
-    ("Compute", "gpus"),
-    ("Compute", "time_limit"),  # when a training ends, not what comes of it
-    ("Compute", "idle_limit"),
-    ("Compute", "precision", "float16"),  # tests/gpu
-    ("Compute", "compile"),  # test_compile.py
-    ("Dropout", "keep_prob"),  # becomes a rate when it is read
-    ("Shift", "fill", "edge"),
-    *((norm, "output") for norm in ("LayerNorm", "GroupNorm", "InstanceNorm", "RMSNorm")),
+    "compute.Compute.device=*": "where it is trained, and nothing of what",
+    "compute.Compute.gpus": "likewise",
+    "compute.Compute.*_limit": "when a training ends, not what comes of it",
+    "compute.Compute.precision=float16": "tests/gpu",
+    "compute.Compute.compile": "test_compile.py",
+    "*.keep_prob": "becomes a rate when it is read",
+    "augmentation.Shift.fill=edge": "no state to forget, as the other fills have none",
+    "norms.*Norm.output": "of norms without state; that of batch norm is among the cases",
+    "*.activation=*": "no state to forget; each is a layer of a list among the cases",
+    "families.*Net.depth": "another name of blocks, of which the least that it names are many",
 }
-"""What has its own test, or leaves no state to forget."""
-
-
-def wanted(kind: type[SpecModel]) -> Iterator[tuple[str, ...]]:
-    """What the cases must hold of a model: each choice of a field but its default, or some other value."""
-    for name, field in kind.model_fields.items():
-        kinds = [each for each in _parts(field.annotation) if _is_model(each)]
-        choices = [
-            choice
-            for part in _parts(field.annotation)
-            if get_origin(part) is Literal
-            for choice in get_args(part)
-            if choice != field.default
-        ]
-        if kinds:
-            for each in kinds:
-                yield (kind.__name__, name, each.__name__)
-                yield from wanted(each)
-        elif choices:
-            yield from ((kind.__name__, name, choice) for choice in choices)
-        elif name != "kind":
-            yield (kind.__name__, name)
-
-
-def held(model: SpecModel) -> Iterator[tuple[str, ...]]:
-    """What a case holds, likewise."""
-    for name, value in model:
-        own = (type(model).__name__, name)
-        if isinstance(value, SpecModel):
-            yield (*own, type(value).__name__)
-            yield from held(value)
-        elif isinstance(value, str):
-            yield (*own, value)
-        elif value != type(model).model_fields[name].default:
-            yield own
-
-
-def _parts(annotation: Any) -> Iterator[Any]:
-    if get_origin(annotation) in (Union, UnionType):
-        for part in get_args(annotation):
-            yield from _parts(part)
-    elif get_origin(annotation) is Annotated:
-        yield from _parts(get_args(annotation)[0])
-    else:
-        yield annotation
-
-
-def _is_model(part: Any) -> bool:
-    return isinstance(part, type) and issubclass(part, SpecModel)
+"""Options that are in no case, as patterns, and why."""

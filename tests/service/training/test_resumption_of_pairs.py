@@ -10,7 +10,6 @@ import pytest
 from tests.service.training.made import classification, split_of
 from tests.service.training.resumption_cases import (
     BOTH,
-    CONVOLUTIONS,
     DROPOUT_SCHEDULES,
     MLP,
     SCHEDULES,
