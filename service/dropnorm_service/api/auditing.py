@@ -88,7 +88,7 @@ class Account:
         if self._work is None or not (self._work.may_have_changed or code == _OK):
             return code
         task = self._work.task
-        if task.cancelled():  # it was broken off halfway
+        if not task.done() or task.cancelled():  # it was broken off halfway
             return _UNKNOWN
         if error := task.exception():
             came = code_of(error)
