@@ -15,6 +15,7 @@ from tests.service.training.resumption_cases import (
     SCHEDULES,
     case,
 )
+from tests.service.training.resumption_networks import CONVOLUTIONS
 from tests.service.training.stopping import Asked, Place, of_phase, outcome, run, stopped_at
 
 from dropnorm import spec as dn
