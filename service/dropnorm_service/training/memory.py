@@ -14,10 +14,10 @@ from torch.overrides import TorchFunctionMode
 from dropnorm.results import DatasetSummary, MemoryEstimate
 from dropnorm.spec import Optimization, TrainingSpec
 from dropnorm_service.training.design import Design
-from dropnorm_service.training.few_steps import over_few_steps
 from dropnorm_service.training.kept import kept_for_backward
 from dropnorm_service.training.model import model_of
 from dropnorm_service.training.optimizers import build_optimizer
+from dropnorm_service.training.stand_ins import let_stand_in
 
 _FLOAT = 4
 _INTEGER = 8
@@ -54,7 +54,7 @@ class StepMemory:
             ),
             "data": samples * _bytes_of_sample(dataset),
         }
-        over_few_steps(self._network)
+        let_stand_in(self._network, paper)
 
     def of(self, samples: int) -> MemoryEstimate:
         """The estimate for parts of so many samples."""
