@@ -64,13 +64,14 @@ class Account:
             strangers: how many records there may be of callers whom nobody knows.
         """
         visitor, more = self._visitor, {}
-        if isinstance(visitor.refusal, Unauthenticated):
+        changes = self._path and not self._rehearsal
+        if not changes and not isinstance(visitor.refusal, Unauthenticated):
+            return
+        if visitor.caller is None:
             suppressed = strangers.admit()
             if suppressed is None:
                 return
             more = {"suppressed": suppressed} if suppressed else {}
-        elif not self._path or self._rehearsal:
-            return
         else:
             outcome = self._came_of_it(outcome)
         audit.record(

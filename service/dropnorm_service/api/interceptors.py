@@ -29,7 +29,7 @@ from dropnorm_service.api.guard import Guard, Visitor
 from dropnorm_service.api.messages import parsed, the_message, until_idle
 from dropnorm_service.api.observers import Ended, Observers
 from dropnorm_service.api.places import CallLimits, CallPlaces, Doorstep, Lines
-from dropnorm_service.jobs.errors import ServiceError, Unauthenticated
+from dropnorm_service.jobs.errors import ServiceError
 from dropnorm_service.turns import Turns
 
 log = logging.getLogger(__name__)
@@ -243,8 +243,7 @@ async def _served(
     finally:  # before the caller hears of it
         ended(code)
         # Strangers could fill the disk by it; the audit log and the metrics count them.
-        unknown = visitor.stranger or isinstance(visitor.refusal, Unauthenticated)
-        quiet = code == grpc.StatusCode.OK.name or unknown
+        quiet = code == grpc.StatusCode.OK.name or visitor.caller is None
         log.log(
             logging.DEBUG if quiet else logging.INFO,
             "call",

@@ -59,6 +59,7 @@ class Metrics:
             registry=self._registry,
         )
         self._readings: Readings | None = None
+        self._behind = False
 
     def read_from(self, sources: Sources) -> None:
         """Where to look at a scrape from now on."""
@@ -83,9 +84,12 @@ class Metrics:
             try:
                 async with asyncio.timeout(_PATIENCE):
                     await self._readings.refresh()
+                self._behind = False
             except (StoreUnavailable, TimeoutError) as error:
                 # Everything else can be told; the store's own metrics say that it is away.
                 why = str(error) or f"the store did not answer within {_PATIENCE:g} seconds"
-                log.warning("the lag of the mirror could not be read: %s", why)
+                if not self._behind:  # whoever asks for metrics, and however often
+                    log.warning("the lag of the mirror could not be read: %s", why)
+                self._behind = True
         encode, content_type = choose_encoder(accept)
         return content_type, encode(self._registry)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
@@ -28,6 +29,7 @@ from dropnorm.v1.training_service_pb2 import (
     PlanTrainingJobRequest,
     WatchTrainingJobRequest,
 )
+from dropnorm_service import audit
 from dropnorm_service.api.authorization import RULES
 from dropnorm_service.jobs.callers import Role
 from dropnorm_service.store import SqlJobStore
@@ -151,10 +153,18 @@ async def test_a_revoked_token_lets_nobody_in_within_seconds(service: Guarded):
     assert token.valid(now())
 
 
-async def test_a_store_that_cannot_be_read_lets_nobody_in(service: Guarded):
+async def test_a_store_that_cannot_be_read_lets_nobody_in_nor_into_the_log(
+    service: Guarded, caplog: pytest.LogCaptureFixture
+):
+    caplog.set_level(logging.INFO)
     _, bearer = await service.token()
     await service.execute("ALTER TABLE tokens RENAME TO mislaid")
+    caplog.clear()
 
+    errors = await asyncio.gather(*(failure(service.call(CREATE, bearer)) for _ in range(200)))
+    assert {error.code() for error in errors} == {Code.UNAVAILABLE}
+    assert len([each for each in caplog.records if each.name == audit.LOGGER]) < 100
+    assert not [each for each in caplog.records if each.getMessage() == "call"]
     error = await failure(service.call(WORKERS, bearer))
 
     assert error.code() is Code.UNAVAILABLE
