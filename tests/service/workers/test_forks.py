@@ -95,6 +95,15 @@ async def test_a_killed_child_takes_its_own_children_along(bare_forks: ForkServe
     assert await gone(grandchild)
 
 
+async def test_so_does_one_that_somebody_else_killed(bare_forks: ForkServer) -> None:
+    """As the kernel does where memory runs out."""
+    child = await bare_forks.fork(f"{CHILDREN}:with_a_child_of_its_own", {})
+    grandchild = (await heard(child))["child"]
+    os.kill(child.pid, signal.SIGKILL)
+    assert await child.exit_status() == -signal.SIGKILL
+    assert await gone(grandchild)
+
+
 async def test_a_reader_that_is_slow_loses_nothing(bare_forks: ForkServer) -> None:
     child = await bare_forks.fork(f"{CHILDREN}:chatter", {})
     await asyncio.sleep(0.1)

@@ -138,11 +138,17 @@ class ForkServer:
             os.read(self._woken, 4096)
         while True:
             try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
+                ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             except ChildProcessError:
                 return
-            if pid == 0:
+            if ended is None:
                 return
+            pid = ended.si_pid
+            # What it started goes too, as a compiler that would write where the next attempt reads. Before it is reaped
+            # its number cannot mean another's group.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(pid, signal.SIGKILL)
+            _, status = os.waitpid(pid, 0)
             self._children.discard(pid)
             self._send(Exited(pid=pid, status=os.waitstatus_to_exitcode(status)))
 
