@@ -64,8 +64,8 @@ docker-test: $(VENV)/.dev ## Build the images and test them in containers; skips
 	@echo "== docker tests"
 	@$(BIN)/pytest -m docker
 
-fuzz: $(VENV)/.dev ## Send made-up requests for some minutes, others in each run; EXAMPLES=n for each test
-	@DROPNORM_TEST_FUZZ_EXAMPLES=$(or $(EXAMPLES),500) $(BIN)/pytest --timeout 1800 tests/e2e/fuzz
+fuzz: $(VENV)/.dev ## Send made-up requests for some minutes, others in each run, and stop made-up trainings; EXAMPLES=n for each test
+	@DROPNORM_TEST_FUZZ_EXAMPLES=$(or $(EXAMPLES),500) $(BIN)/pytest --timeout 1800 tests/e2e/fuzz tests/service/training/test_random_resumption.py
 
 # One round on each store, half of the jobs in each.
 chaos: $(VENV)/.dev ## Let jobs pass through kills, outages and restarts, and check every promise; SEED=, JOBS= repeat a run

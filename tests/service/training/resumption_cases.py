@@ -116,6 +116,21 @@ DROPOUT_SCHEDULES: tuple[dn.DropoutSchedule, ...] = (
     dn.CurriculumDropoutSchedule(gamma=0.5),
     dn.OffAfterDropoutSchedule(epochs=1),
 )
+AUTOMATIC: dict[str, dict[str, Any]] = {
+    "rate": {"auto_learning_rate": dn.AutoLearningRate(steps=20)},
+    "size": {"auto_batch_size": dn.AutoBatchSize(max_size=24)},
+}
+AVERAGES: dict[str, dn.Averaging | None] = {
+    "none": None,
+    "ema": dn.EMA(decay=0.7),
+    "swa": dn.SWA(start_epoch=2),
+}
+BATCH_SIZES: dict[str, dn.BatchSizeSchedule] = {
+    "steps": dn.BatchSizeSteps(milestones=(1, 2), sizes=(9, 19), lr_scaling="linear"),
+    "growth": dn.BatchSizeGrowth(
+        milestones=(1, 2), factor=1.5, max_size=18, lr_scaling="square_root"
+    ),
+}
 NORMS: dict[str, dn.BatchNorm] = {
     "ghosts, cumulative": dn.BatchNorm(
         ghost_batch_size=4,

@@ -9,6 +9,9 @@ from typing import Any
 import pytest
 from tests.service.training.made import classification, split_of
 from tests.service.training.resumption_cases import (
+    AUTOMATIC,
+    AVERAGES,
+    BATCH_SIZES,
     BOTH,
     DROPOUT_SCHEDULES,
     MLP,
@@ -20,15 +23,6 @@ from tests.service.training.stopping import Asked, Place, of_phase, outcome, run
 
 from dropnorm import spec as dn
 
-AUTOMATIC: dict[str, dict[str, Any]] = {
-    "rate": {"auto_learning_rate": dn.AutoLearningRate(steps=20)},
-    "size": {"auto_batch_size": dn.AutoBatchSize(max_size=24)},
-}
-AVERAGES: dict[str, dn.Averaging | None] = {
-    "none": None,
-    "ema": dn.EMA(decay=0.7),
-    "swa": dn.SWA(start_epoch=2),
-}
 RESCALINGS = ("inverted", "at_inference", "l2_norm")
 NORMS: dict[str, dn.BatchNorm] = {
     "frozen": dn.BatchNorm(freeze_after=1),
@@ -45,12 +39,6 @@ BESIDE_NORMS: dict[str, dict[str, Any]] = {
         }
         for how in ("dropout_off", "dropout_on")
     },
-}
-BATCH_SIZES: dict[str, dn.BatchSizeSchedule] = {
-    "steps": dn.BatchSizeSteps(milestones=(1, 2), sizes=(9, 19), lr_scaling="linear"),
-    "growth": dn.BatchSizeGrowth(
-        milestones=(1, 2), factor=1.5, max_size=18, lr_scaling="square_root"
-    ),
 }
 
 
