@@ -414,13 +414,14 @@ def test_history_and_cost_add_up():
     assert evaluation.dataset == data.summary
 
 
-def test_orders_are_asked_after_every_step_and_every_batch_of_an_evaluation():
+def test_orders_are_asked_after_every_step_and_every_batch_and_piece_of_an_evaluation():
     data, asked = split_of(REGULARISED, classification(6)), Asked()
     run(REGULARISED, data, asked)
     phases = Counter(place.phase for place in asked.places)
     assert phases["training"] == EPOCHS * math.ceil(len(data.train) / BATCH)
-    assert phases["validating"] == EPOCHS * 2  # train and validation
-    assert phases["testing"] == 3
+    # Train and validation: a batch each, and one piece each of all that was said of them.
+    assert phases["validating"] == EPOCHS * 2 * 2
+    assert phases["testing"] == 3 * 2
 
 
 def test_a_cancelled_training_without_a_place_for_checkpoints_just_ends():
