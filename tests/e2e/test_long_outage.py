@@ -11,6 +11,7 @@ import psutil
 import pytest
 from tests.e2e.servers import (
     Server,
+    after_epoch,
     check_journal,
     ended,
     eventually,
@@ -88,7 +89,8 @@ def test_it_ends_in_good_order_while_it_is_away_and_a_worker_is_held_up(
     server.start()
     with server.client() as client:
         job = client.job("talkative")
-        first(job, dn.EpochCompleted, lambda _: server.worker_of(job) != worker)
+        after_epoch(job, attempt=2)
+        assert server.worker_of(job) != worker
         job.cancel()
         with pytest.raises(dn.JobCancelled):
             job.result(timeout=120)
